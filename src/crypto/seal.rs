@@ -1,11 +1,141 @@
-//! Sealing to age recipients and opening with age identities.
+//! Sealing to age recipients and opening with age identities (format: age-encryption.org/v1).
+//!
+//! Everything stored is sealed in memory and named by the SHA-256 of the sealed bytes, so nothing is stored under a
+//! name that its bytes do not have.
+
+use std::io::{self, Read, Write};
+
+use age::stream::StreamReader;
+use age::{Decryptor, Encryptor};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::{CryptoError, DataIdentity, DataRecipient, Digest, Recipient};
+
+/// The largest sealed object that sealift writes or reads, in bytes: a pack of incompressible blocks fits well.
+/// Manifests of databases of some 100 GB fit, too.
+pub const MAX_SEALED_BYTES: u64 = 256 << 20;
 
 /// Bytes that came out of the age encryptor, with the SHA-256 that names them.
 #[derive(Clone)]
-pub struct Sealed(bytes::Bytes);
+pub struct Sealed {
+    bytes: Bytes,
+    digest: Digest,
+}
 
 impl Sealed {
-    pub fn bytes(&self) -> &bytes::Bytes {
-        &self.0
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// A growing sealed object: what is written goes out encrypted into memory.
+pub struct Sealing(age::stream::StreamWriter<HashingBuffer>);
+
+impl Sealing {
+    pub fn to(recipient: &DataRecipient) -> io::Result<Self> {
+        Self::wrap(std::iter::once(recipient.as_age()))
+    }
+
+    fn wrap<'a>(recipients: impl Iterator<Item = &'a dyn age::Recipient>) -> io::Result<Self> {
+        let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
+        Ok(Self(encryptor.wrap_output(HashingBuffer::default())?))
+    }
+
+    pub fn finish(self) -> io::Result<Sealed> {
+        let HashingBuffer { bytes, hasher } = self.0.finish()?;
+        Ok(Sealed { bytes: bytes.into(), digest: Digest::from_bytes(hasher.finalize().into()) })
+    }
+}
+
+impl Write for Sealing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[derive(Default)]
+struct HashingBuffer {
+    bytes: Vec<u8>,
+    hasher: Sha256,
+}
+
+impl Write for HashingBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Seals `plain` to all of `recipients`: any one of their identities opens it.
+pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Result<Sealed, CryptoError> {
+    let write = || {
+        let mut sealing = Sealing::wrap(recipients.iter().map(Recipient::as_age))?;
+        sealing.write_all(plain)?;
+        sealing.finish()
+    };
+    write().map_err(|error: io::Error| CryptoError::Key(format!("cannot seal to the recipients: {error}")))
+}
+
+/// Plain bytes out of a sealed object, wiped when dropped.
+pub type Opened = Zeroizing<Vec<u8>>;
+
+/// Opens `sealed` with whichever of `identities` fits. At most [`MAX_SEALED_BYTES`] come out.
+pub fn open<'a>(
+    sealed: &[u8],
+    identities: impl Iterator<Item = &'a dyn age::Identity>,
+) -> Result<Opened, CryptoError> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
+    decrypting(sealed, identities)?
+        .take(MAX_SEALED_BYTES)
+        .read_to_end(&mut plain)
+        .map_err(|error| CryptoError::Damaged(format!("damaged: {error}")))?;
+    Ok(plain)
+}
+
+/// The plain bytes of `sealed` as a stream. A read error means that the object is damaged.
+pub fn open_reader<'a>(sealed: &'a [u8], identity: &DataIdentity) -> Result<StreamReader<&'a [u8]>, CryptoError> {
+    decrypting(sealed, std::iter::once(identity.as_age()))
+}
+
+fn decrypting<'s, 'i>(
+    sealed: &'s [u8],
+    identities: impl Iterator<Item = &'i dyn age::Identity>,
+) -> Result<StreamReader<&'s [u8]>, CryptoError> {
+    let decryptor = Decryptor::new_buffered(sealed).map_err(explain)?;
+    decryptor.decrypt(identities).map_err(explain)
+}
+
+fn explain(error: age::DecryptError) -> CryptoError {
+    use age::DecryptError as E;
+    match error {
+        E::NoMatchingKeys | E::KeyDecryptionFailed => CryptoError::NoIdentityOpens,
+        E::Plugin(_) | E::PluginResolve(_) => CryptoError::Plugin(error.to_string()),
+        E::UnknownFormat | E::InvalidHeader | E::InvalidMac | E::DecryptionFailed | E::Io(_) => {
+            CryptoError::Damaged(format!("not an intact age file: {error}"))
+        }
+        other => CryptoError::Damaged(other.to_string()),
     }
 }
