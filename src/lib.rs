@@ -3,7 +3,10 @@
 //! Each room of this house calls only rooms below it (`tests/layers.rs` holds that):
 //! `cli` → `config` → `operations` → `repository` → `state` → `source` → `store` → `crypto` → `fsx`, `clock`.
 
+pub mod clock;
 pub mod crypto;
 pub mod fsx;
+pub mod repository;
 pub mod source;
+pub mod state;
 pub mod store;

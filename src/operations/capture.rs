@@ -1,0 +1,252 @@
+//! Reading one source in two passes, so that its writer is held up as briefly as can be.
+//!
+//! Pass 1 (`prepare`) stores unknown blocks, in short read transactions; what it sees may be torn, which is harmless,
+//! because only a fingerprint makes a block used. Pass 2 (`take`) holds one read transaction, fingerprints every page
+//! on all cores, and does nothing else: no compression, no network, no disk write. Blocks that pass 1 missed are kept
+//! in bounded memory. When that is full, or the hold reaches its limit, pass 2 lets go, and both passes run again.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::packing::Packer;
+use super::scan::{PieceMap, RawPiece, Scanned, Scanner, Shape};
+use super::{Monitor, OperationError, Phase};
+use crate::source::{self, Database, FileMeta, Journal, LargeFile, Print, ReadLimits, Source, SourceError, View};
+use crate::state::Location;
+
+/// A read transaction of pass 1 ends after this long, or when its buffer is full.
+const SHORT_HOLD: Duration = Duration::from_millis(100);
+/// Pieces that one transaction of pass 1 reads at most.
+const PIECES_A_BATCH: usize = 8;
+/// Bytes of missed blocks that pass 2 keeps in memory.
+const MISSED_BYTES: usize = 16 << 20;
+/// Where a reader holds up nobody, it may hold on for as long as this.
+const CALM_HOLD: Duration = Duration::from_secs(600);
+/// How often both passes are tried.
+const ROUNDS: usize = 5;
+
+/// What is read block by block, and how.
+#[derive(Clone, Debug)]
+pub(super) struct PagedSource {
+    pub name: String,
+    pub path: PathBuf,
+    pub database: bool,
+    pub limits: ReadLimits,
+    pub writer_hold: Duration,
+}
+
+/// One instant of a source, with all of its blocks stored or on their way.
+pub(super) struct Captured {
+    pub meta: FileMeta,
+    pub shape: Shape,
+    pub pieces: Vec<PieceMap>,
+    pub print: Print,
+    pub journal: Option<Journal>,
+    /// How long a writer could have been held up.
+    pub hold: Duration,
+    /// The end of the read.
+    pub time: jiff::Timestamp,
+}
+
+/// Both passes over one source.
+pub(super) struct Capture<'a> {
+    pub source: PagedSource,
+    pub scanner: Scanner<'a>,
+    pub monitor: &'a dyn Monitor,
+    /// What pass 1 found, piece by piece.
+    pieces: Vec<PieceMap>,
+    shape: Option<Shape>,
+}
+
+/// Why pass 2 let go.
+enum LetGo {
+    /// Another round may do it.
+    Again(&'static str),
+    Failed(OperationError),
+}
+
+impl From<SourceError> for LetGo {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Replaced { .. } => Self::Again("the file was replaced"),
+            SourceError::Changing { .. } => Self::Again("the file kept changing"),
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+impl<'a> Capture<'a> {
+    pub fn new(source: PagedSource, scanner: Scanner<'a>, monitor: &'a dyn Monitor) -> Self {
+        Self { source, scanner, monitor, pieces: Vec::new(), shape: None }
+    }
+
+    /// Pass 1: what is not stored yet goes to `packer`.
+    pub fn prepare(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
+        let path = self.source.path.clone();
+        source::as_owner_of(&path, || self.pass_one(packer))?
+    }
+
+    /// Pass 2, and both again where it had to let go.
+    pub fn take(&mut self, packer: &mut Packer) -> Result<Captured, OperationError> {
+        let mut reason = "";
+        for round in 1..=ROUNDS {
+            packer.drain()?;
+            let path = self.source.path.clone();
+            match source::as_owner_of(&path, || self.pass_two(packer))? {
+                Ok(captured) => return Ok(captured),
+                Err(LetGo::Failed(error)) => return Err(error),
+                Err(LetGo::Again(why)) => {
+                    tracing::info!(source = %self.source.name, round, why, "pass 2 let go");
+                    reason = why;
+                }
+            }
+            if round < ROUNDS {
+                self.prepare(packer)?;
+            }
+        }
+        Err(OperationError::NoInstant { path: self.source.path.clone(), rounds: ROUNDS, reason })
+    }
+
+    fn open(&self) -> Result<Source, SourceError> {
+        if self.source.database {
+            Database::open(&self.source.path, &self.source.limits).map(Source::Database)
+        } else {
+            LargeFile::open(&self.source.path).map(Source::File)
+        }
+    }
+
+    fn pass_one(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
+        let mut source = self.open()?;
+        let mut next = 0;
+        loop {
+            let (shape, batch) = self.read_batch(&mut source, next)?;
+            if self.shape.replace(shape).is_some_and(|earlier| !alike(earlier, shape)) {
+                self.pieces.clear();
+                next = 0;
+                continue;
+            }
+            if next == 0 {
+                self.monitor.begin(Phase::Reading, Some(shape.bytes));
+            }
+            if batch.is_empty() {
+                self.pieces.truncate(next);
+                self.monitor.end(Phase::Reading);
+                return Ok(());
+            }
+            next += batch.len();
+            self.store_batch(shape, batch, packer)?;
+        }
+    }
+
+    /// Reads pieces from `first` on in one short transaction.
+    fn read_batch(&self, source: &mut Source, first: usize) -> Result<(Shape, Vec<RawPiece>), SourceError> {
+        let view = source.view()?;
+        let shape = shape_of(&view, self.source.database);
+        let mut batch = Vec::new();
+        for piece in (first..shape.pieces()).take(PIECES_A_BATCH) {
+            batch.push(read_piece(&view, shape, piece, Vec::new())?);
+            if view.held_for() > SHORT_HOLD {
+                break;
+            }
+        }
+        Ok((shape, batch))
+    }
+
+    fn store_batch(&mut self, shape: Shape, batch: Vec<RawPiece>, packer: &mut Packer) -> Result<(), OperationError> {
+        let bytes: usize = batch.iter().map(|raw| raw.bytes).sum();
+        let mut batch = batch.into_iter();
+        let held = AtomicUsize::new(0);
+        let scanned =
+            self.scanner.scan_all(shape, &self.pieces, &held, |_| Ok::<_, OperationError>(batch.next()))?;
+        for mut scanned in scanned {
+            store_new(&mut scanned, packer)?;
+            let piece = scanned.piece;
+            if piece < self.pieces.len() {
+                self.pieces[piece] = scanned.map;
+            } else {
+                self.pieces.push(scanned.map);
+            }
+        }
+        self.monitor.advance(Phase::Reading, bytes as u64);
+        Ok(())
+    }
+
+    fn pass_two(&mut self, packer: &mut Packer) -> Result<Captured, LetGo> {
+        let mut source = self.open()?;
+        let view = source.view()?;
+        let begun = Instant::now();
+        let (journal, meta) = (view.journal(), view.meta());
+        let shape = shape_of(&view, self.source.database);
+        let earlier: &[PieceMap] = if self.shape.is_some_and(|earlier| alike(earlier, shape)) { &self.pieces } else { &[] };
+        self.monitor.begin(Phase::Fixing, Some(shape.bytes));
+        let limit = if journal == Some(Journal::Rollback) { self.source.writer_hold } else { CALM_HOLD };
+        let scanned = self.scan_held(&view, shape, earlier, begun, limit)?;
+        let print = view.finish()?;
+        let (hold, time) = (begun.elapsed(), crate::clock::now());
+        self.monitor.end(Phase::Fixing);
+        let pieces = store_missed(scanned, packer).map_err(LetGo::Failed)?;
+        tracing::info!(source = %self.source.name, bytes = shape.bytes, hold_ms = hold.as_millis() as u64, "instant fixed");
+        let hold = if journal == Some(Journal::Rollback) { hold } else { Duration::ZERO };
+        self.pieces = Vec::new();
+        Ok(Captured { meta, shape, pieces, print, journal, hold, time })
+    }
+
+    /// The whole source under the lock.
+    fn scan_held(
+        &self,
+        view: &View<'_>,
+        shape: Shape,
+        earlier: &[PieceMap],
+        begun: Instant,
+        limit: Duration,
+    ) -> Result<Vec<Scanned>, LetGo> {
+        let missed = AtomicUsize::new(0);
+        let mut pieces = 0..shape.pieces();
+        self.scanner.scan_all(shape, earlier, &missed, |buffer| {
+            if missed.load(Ordering::Relaxed) > MISSED_BYTES {
+                return Err(LetGo::Again("too much changed since pass 1"));
+            }
+            if begun.elapsed() > limit {
+                return Err(LetGo::Again("it would hold up writers for longer than the limit"));
+            }
+            let Some(piece) = pieces.next() else { return Ok(None) };
+            self.monitor.advance(Phase::Fixing, shape.bytes_in(piece) as u64);
+            Ok(Some(read_piece(view, shape, piece, buffer)?))
+        })
+    }
+}
+
+/// Whether pieces of one shape can be compared with pieces of the other.
+fn alike(a: Shape, b: Shape) -> bool {
+    a.block_size == b.block_size && a.database == b.database
+}
+
+fn shape_of(view: &View<'_>, database: bool) -> Shape {
+    Shape { block_size: view.block_size(), database, blocks: view.block_count(), bytes: view.bytes() }
+}
+
+fn read_piece(view: &View<'_>, shape: Shape, piece: usize, mut buffer: Vec<u8>) -> Result<RawPiece, SourceError> {
+    buffer.resize(shape.blocks_in(piece) * shape.block_size, 0);
+    view.read(shape.first_block(piece), &mut buffer)?;
+    Ok(RawPiece { piece, blocks: buffer, bytes: shape.bytes_in(piece) })
+}
+
+/// Gives each new block of a piece to `packer` and notes where it lies.
+fn store_new(scanned: &mut Scanned, packer: &mut Packer) -> Result<(), OperationError> {
+    for block in scanned.new.drain(..) {
+        scanned.map.locations[block.at] = packer.add(&block.bytes, block.fingerprint)?;
+    }
+    debug_assert!(!scanned.map.locations.contains(&Location::UNKNOWN));
+    Ok(())
+}
+
+fn store_missed(scanned: Vec<Scanned>, packer: &mut Packer) -> Result<Vec<PieceMap>, OperationError> {
+    scanned
+        .into_iter()
+        .map(|mut scanned| {
+            store_new(&mut scanned, packer)?;
+            Ok(scanned.map)
+        })
+        .collect()
+}

@@ -1,0 +1,117 @@
+//! What can go wrong in an operation. Exit codes and hints are the cli's business.
+
+use std::path::PathBuf;
+
+use crate::crypto::CryptoError;
+use crate::repository::FormatError;
+use crate::source::SourceError;
+use crate::state::StateError;
+use crate::store::{Key, StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    #[error("there is no repository at {url}")]
+    NoRepository { url: String },
+    #[error("there already is a repository at {url}")]
+    AlreadyThere { url: String },
+    #[error("the repository holds no snapshot{}", .0.as_ref().map(|what| format!(" {what}")).unwrap_or_default())]
+    NoSnapshot(Option<String>),
+    /// Somebody else writes here, or this host or the bucket was set back.
+    #[error("{0}")]
+    OtherWriter(String),
+    #[error("no given identity opens {object}")]
+    NoIdentityOpens { object: String },
+    /// A stored object is not what a signature or a hash says it should be.
+    #[error("{object}: {why}")]
+    Verification { object: String, why: String },
+    #[error("{object} has a newer format: {why}")]
+    NewerFormat { object: String, why: String },
+    /// Refused, because going on could lose something.
+    #[error("{what}")]
+    Refused { what: String, way_out: String },
+    #[error("{path}: no single instant could be read in {rounds} rounds: {reason}")]
+    NoInstant { path: PathBuf, rounds: usize, reason: &'static str },
+    #[error("the catalog is full: more packs than one repository can have")]
+    TooManyPacks,
+    #[error("a pack could not be made: {0}")]
+    Packing(std::io::Error),
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: std::io::Error },
+    #[error("no source could be read")]
+    NothingToBackUp,
+    #[error("{0}")]
+    Usage(String),
+    /// A worker ended because another one failed; that one's error is the one to show.
+    #[error("stopped by an earlier failure")]
+    Stopped,
+}
+
+impl OperationError {
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        |error| Self::Io { path, error }
+    }
+
+    /// A stored object cannot be read as what it should be.
+    pub(super) fn object(key: &Key, error: impl Into<ObjectError>) -> Self {
+        let object = key.to_string();
+        match error.into() {
+            ObjectError::Newer(why) => Self::NewerFormat { object, why },
+            ObjectError::NoIdentity => Self::NoIdentityOpens { object },
+            ObjectError::Damaged(why) => Self::Verification { object, why },
+        }
+    }
+}
+
+/// Why a stored object cannot be used.
+pub(super) enum ObjectError {
+    Newer(String),
+    NoIdentity,
+    Damaged(String),
+}
+
+impl From<FormatError> for ObjectError {
+    fn from(error: FormatError) -> Self {
+        match error {
+            FormatError::Newer { .. } => Self::Newer(error.to_string()),
+            FormatError::Invalid(why) => Self::Damaged(why),
+        }
+    }
+}
+
+impl From<CryptoError> for ObjectError {
+    fn from(error: CryptoError) -> Self {
+        match error {
+            CryptoError::NoIdentityOpens => Self::NoIdentity,
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<crate::repository::ManifestError> for ObjectError {
+    fn from(error: crate::repository::ManifestError) -> Self {
+        use crate::repository::ManifestError as E;
+        match error {
+            E::Sealed(error) => error.into(),
+            E::Format(error) => error.into(),
+        }
+    }
+}
+
+impl From<crate::repository::RecordError> for ObjectError {
+    fn from(error: crate::repository::RecordError) -> Self {
+        use crate::repository::RecordError as E;
+        match error {
+            E::Signature(error) => error.into(),
+            E::Format(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What is in a repository right now: its descriptor, its listing, its records.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::stream::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+
+use super::OperationError;
+use crate::crypto::{Digest, MAX_SEALED_BYTES};
+use crate::repository::{Descriptor, PackRef, RepositoryId, SignedRecord, layout};
+use crate::store::{Key, ObjectInfo, Store, StoreError};
+
+/// The largest record or descriptor that is read, in bytes: some 400,000 packs.
+const MAX_TEXT_BYTES: u64 = 32 << 20;
+/// Small objects fetched at once.
+const FETCHES: usize = 8;
+
+/// An open repository.
+#[derive(Clone)]
+pub struct Remote {
+    pub store: Arc<dyn Store>,
+    /// As a person would name it.
+    pub url: String,
+    pub descriptor: Descriptor,
+}
+
+impl Remote {
+    pub async fn open(store: Arc<dyn Store>, url: &str) -> Result<Self, OperationError> {
+        let key = layout::descriptor();
+        let json = match store.get(&key, MAX_TEXT_BYTES).await {
+            Ok(json) => json,
+            Err(StoreError::NotFound { .. }) => return Err(OperationError::NoRepository { url: url.to_owned() }),
+            Err(error) => return Err(error.into()),
+        };
+        let descriptor = Descriptor::parse(&json).map_err(|error| OperationError::object(&key, error))?;
+        Ok(Self { store, url: url.to_owned(), descriptor })
+    }
+
+    pub fn id(&self) -> &RepositoryId {
+        &self.descriptor.repository
+    }
+
+    /// Everything that matters, by name, with sizes and the server's times.
+    pub async fn list(&self) -> Result<Listing, OperationError> {
+        let read = Instant::now();
+        let (records, packs, manifests, keys) = futures::try_join!(
+            self.store.list(layout::RECORDS),
+            self.store.list(layout::PACKS),
+            self.store.list(layout::MANIFESTS),
+            self.store.list(layout::KEYS),
+        )?;
+        let by_digest = |objects: Vec<ObjectInfo>| {
+            objects.into_iter().filter_map(|object| Some((layout::digest(&object.key)?, Seen::of(&object)))).collect()
+        };
+        Ok(Listing {
+            read,
+            records: records
+                .objects
+                .iter()
+                .filter_map(|object| Some((layout::record_sequence(&object.key)?, Seen::of(object))))
+                .collect(),
+            packs: by_digest(packs.objects),
+            manifests: by_digest(manifests.objects),
+            keys: keys.objects.iter().filter_map(|object| layout::epoch_and_generation(&object.key)).collect(),
+        })
+    }
+
+    /// Only the names of the records.
+    pub async fn list_records(&self) -> Result<Vec<u64>, OperationError> {
+        let listing = self.store.list(layout::RECORDS).await?;
+        Ok(listing.objects.iter().filter_map(|object| layout::record_sequence(&object.key)).collect())
+    }
+
+    /// Only the wrapped keys of `epoch`.
+    pub async fn list_generations(&self, epoch: u32) -> Result<Vec<u32>, OperationError> {
+        let listing = self.store.list(&format!("{}{epoch}/", layout::KEYS)).await?;
+        let pairs = listing.objects.iter().filter_map(|object| layout::epoch_and_generation(&object.key));
+        Ok(pairs.map(|(_, generation)| generation).collect())
+    }
+
+    /// The record under `sequence`, its signature checked, or why it cannot be used.
+    pub async fn record(&self, sequence: u64) -> Result<Result<SignedRecord, OperationError>, OperationError> {
+        let key = layout::record(sequence);
+        let bytes = match self.store.get(&key, MAX_TEXT_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(error @ StoreError::TooLarge { .. }) => return Ok(Err(error.into())),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(SignedRecord::read(bytes, sequence, self.id()).map_err(|error| OperationError::object(&key, error)))
+    }
+
+    /// Several records at once, in the order asked for.
+    pub async fn records(&self, sequences: &[u64]) -> Result<Vec<(u64, Result<SignedRecord, OperationError>)>, OperationError> {
+        futures::stream::iter(sequences.iter().copied())
+            .map(|sequence| async move { Ok((sequence, self.record(sequence).await?)) })
+            .buffered(FETCHES)
+            .try_collect()
+            .await
+    }
+
+    /// A stored object whose name is the hash of its bytes, checked against that hash.
+    pub async fn sealed(&self, key: &Key, name: &Digest) -> Result<bytes::Bytes, OperationError> {
+        let verification =
+            |why: String| OperationError::Verification { object: key.to_string(), why };
+        let bytes = match self.store.get(key, MAX_SEALED_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => return Err(verification("it is missing".to_owned())),
+            Err(error) => return Err(error.into()),
+        };
+        if crate::crypto::sha256(&bytes) != *name {
+            return Err(verification("its bytes do not have the hash that is its name".to_owned()));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A listed object's size and the server's time of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub bytes: u64,
+    pub modified: Timestamp,
+}
+
+impl Seen {
+    fn of(object: &ObjectInfo) -> Self {
+        Self { bytes: object.bytes, modified: object.modified }
+    }
+}
+
+/// What a listing showed.
+pub struct Listing {
+    /// When the listing began.
+    pub read: Instant,
+    pub records: BTreeMap<u64, Seen>,
+    pub packs: HashMap<Digest, Seen>,
+    pub manifests: HashMap<Digest, Seen>,
+    pub keys: Vec<(u32, u32)>,
+}
+
+impl Listing {
+    /// Whether the pack is there with its size.
+    pub fn has_pack(&self, pack: &PackRef) -> bool {
+        self.packs.get(&pack.0).is_some_and(|seen| seen.bytes == pack.1)
+    }
+}

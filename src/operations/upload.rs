@@ -1,0 +1,66 @@
+//! Putting finished packs into the store, a fixed number at a time, and noting each in the catalog once it is there.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::packing::FinishedPack;
+use super::{Monitor, OperationError, Phase};
+use crate::repository::layout;
+use crate::state::Catalog;
+use crate::store::{Store, Stored};
+
+/// Uploads under way at once.
+const UPLOADS: usize = 3;
+
+pub(super) struct Uploader {
+    pub store: Arc<dyn Store>,
+    pub catalog: Arc<RwLock<Catalog>>,
+    pub epoch: u32,
+    /// Where the catalog's log is.
+    pub dir: PathBuf,
+    pub monitor: Arc<dyn Monitor>,
+    pub bytes: AtomicU64,
+}
+
+impl Uploader {
+    /// Uploads what comes out of `packs` until it ends. After the first failure the rest is dropped, which stops the
+    /// lanes; packs already stored stay noted, and the next run goes on from them.
+    pub async fn run(
+        self: Arc<Self>,
+        mut packs: mpsc::Receiver<Result<FinishedPack, std::io::Error>>,
+    ) -> Result<(), OperationError> {
+        let mut uploads = JoinSet::new();
+        while let Some(pack) = packs.recv().await {
+            let pack = pack.map_err(OperationError::Packing)?;
+            if uploads.len() == UPLOADS
+                && let Some(done) = uploads.join_next().await
+            {
+                done.map_err(|_| OperationError::Stopped)??;
+            }
+            uploads.spawn(Arc::clone(&self).upload(pack));
+        }
+        while let Some(done) = uploads.join_next().await {
+            done.map_err(|_| OperationError::Stopped)??;
+        }
+        Ok(())
+    }
+
+    async fn upload(self: Arc<Self>, pack: FinishedPack) -> Result<(), OperationError> {
+        let (name, bytes) = (pack.sealed.digest(), pack.sealed.len());
+        // Named by its own hash: whatever lies there already has the same bytes.
+        self.store.create(&layout::pack(&name), Stored::from(pack.sealed.clone())).await?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.monitor.advance(Phase::Uploading, bytes);
+        tracing::debug!(pack = %name, bytes, "pack stored");
+        let noted = {
+            let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+            catalog.close_pack(pack.ordinal, name, bytes, self.epoch);
+            catalog.append(pack.ordinal, &self.dir)
+        };
+        Ok(noted?)
+    }
+}

@@ -1,0 +1,30 @@
+//! What was done, but not as well as it might be. Every warning has a name that scripts can rely on.
+
+use std::fmt;
+
+/// One named warning.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Warning {
+    pub name: &'static str,
+    pub text: String,
+    /// Whether this snapshot lacks or doubts something: exit code 3 even without `--strict`.
+    pub doubt: bool,
+}
+
+impl Warning {
+    /// A standing warning: the work is done, something about it could be better.
+    pub fn standing(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, text: text.into(), doubt: false }
+    }
+
+    /// Something is missing from the result, or doubtful in it.
+    pub fn doubt(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, text: text.into(), doubt: true }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.text, self.name)
+    }
+}

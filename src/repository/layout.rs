@@ -1,0 +1,55 @@
+//! Where things lie in a repository: one function a kind of object, and one to read a name back.
+
+use crate::crypto::Digest;
+use crate::store::Key;
+
+/// The one object that says that here is a repository.
+pub fn descriptor() -> Key {
+    key("repository.json".to_owned())
+}
+
+pub const RECORDS: &str = "snapshots/";
+pub const PACKS: &str = "packs/";
+pub const MANIFESTS: &str = "manifests/";
+pub const KEYS: &str = "keys/";
+
+pub fn record(sequence: u64) -> Key {
+    key(format!("{RECORDS}{sequence:010}.record"))
+}
+
+pub fn pack(name: &Digest) -> Key {
+    key(format!("{PACKS}{name}.age"))
+}
+
+pub fn manifest(name: &Digest) -> Key {
+    key(format!("{MANIFESTS}{name}.age"))
+}
+
+pub fn data_key(epoch: u32, generation: u32) -> Key {
+    key(format!("{KEYS}{epoch}/{generation}.age"))
+}
+
+/// The sequence number in a record's name.
+pub fn record_sequence(key: &Key) -> Option<u64> {
+    let digits = key.as_str().strip_prefix(RECORDS)?.strip_suffix(".record")?;
+    let sequence = digits.parse().ok()?;
+    (record(sequence) == *key).then_some(sequence)
+}
+
+/// The digest in a pack's or a manifest's name.
+pub fn digest(key: &Key) -> Option<Digest> {
+    let name = key.as_str();
+    let name = name.strip_prefix(PACKS).or_else(|| name.strip_prefix(MANIFESTS))?;
+    name.strip_suffix(".age")?.parse().ok()
+}
+
+/// Epoch and generation in a wrapped key's name.
+pub fn epoch_and_generation(key: &Key) -> Option<(u32, u32)> {
+    let (epoch, generation) = key.as_str().strip_prefix(KEYS)?.strip_suffix(".age")?.split_once('/')?;
+    let pair = (epoch.parse().ok()?, generation.parse().ok()?);
+    (data_key(pair.0, pair.1) == *key).then_some(pair)
+}
+
+fn key(name: String) -> Key {
+    Key::from_trusted(name)
+}

@@ -1,0 +1,20 @@
+#![doc = include_str!("FORMAT.md")]
+//!
+//! This room turns those formats into types and back. It does no I/O: `operations` fetches and stores.
+
+mod descriptor;
+mod format;
+mod key_file;
+pub mod layout;
+mod link;
+mod manifest;
+mod pack;
+mod record;
+
+pub use descriptor::{DEFAULT_GRACE_SECONDS, Descriptor, RepositoryId};
+pub use format::FormatError;
+pub use key_file::key_file_comments;
+pub use link::{Link, LinkTable, put_links_back, take_links_out};
+pub use manifest::{Body, Entry, Manifest, ManifestError, Run, is_safe_name};
+pub use pack::{MAX_PACK_BYTES, PackReader, PackWriter, blocks_per_pack};
+pub use record::{Epoch, Health, ManifestRef, PackRef, Record, RecordError, Retention, SignedRecord, ranges};

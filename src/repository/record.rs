@@ -1,0 +1,169 @@
+//! The record: the public, signed commit of one snapshot.
+//!
+//! It says all that listing, retention and checks need without a private key, and nothing that a stranger must not
+//! know: no name of a source, no digest of plain bytes, no recipient.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::RepositoryId;
+use super::format::{FormatError, parse};
+use crate::crypto::{CryptoError, DataRecipient, Digest, Signed, Signer};
+
+/// What `quick_check` said of a source when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Ok,
+    Unchecked,
+    Damaged,
+    /// Configured, but not there: the snapshot lacks it.
+    Missing,
+}
+
+impl Health {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unchecked => "unchecked",
+            Self::Damaged => "damaged",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// A stored pack: its name and its stored size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PackRef(pub Digest, pub u64);
+
+/// The data identity's public half and the packs of one epoch that a snapshot needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    pub epoch: u32,
+    pub recipient: DataRecipient,
+    pub packs: Vec<PackRef>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestRef {
+    pub name: Digest,
+    pub bytes: u64,
+    pub epoch: u32,
+}
+
+/// The retention rules in force when the snapshot was taken: rule name to number.
+pub type Retention = BTreeMap<String, u64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`Record::FORMAT`].
+    pub format: u64,
+    pub repository: RepositoryId,
+    pub sequence: u64,
+    /// SHA-256 of the previous record's bytes.
+    pub previous: Option<Digest>,
+    /// The sequences of all earlier records that are still listed, as inclusive ranges.
+    pub earlier: Vec<(u64, u64)>,
+    /// The instant that the snapshot shows: the end of its last read.
+    pub time: Timestamp,
+    pub host: String,
+    pub tags: Vec<String>,
+    /// One word a source, in the manifest's order.
+    pub health: Vec<Health>,
+    /// How long a writer could have been held up, in milliseconds.
+    pub writer_hold_ms: u64,
+    pub manifest: ManifestRef,
+    pub epochs: Vec<Epoch>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retention: Retention,
+}
+
+
+impl Record {
+    pub const FORMAT: u64 = 1;
+
+    /// Signs the record as one line of JSON.
+    pub fn sign(&self, signer: &Signer) -> Result<Signed, RecordError> {
+        let line = serde_json::to_string(self).map_err(|error| FormatError::invalid(error.to_string()))?;
+        Ok(signer.sign(&line)?)
+    }
+
+    /// Every pack that the snapshot needs.
+    pub fn packs(&self) -> impl Iterator<Item = &PackRef> {
+        self.epochs.iter().flat_map(|epoch| &epoch.packs)
+    }
+
+    /// What the snapshot needs in the store, in bytes: its packs and its manifest.
+    pub fn stored_bytes(&self) -> u64 {
+        self.manifest.bytes + self.packs().map(|pack| pack.1).sum::<u64>()
+    }
+
+    /// The worst word about any source.
+    pub fn worst_health(&self) -> Health {
+        self.health.iter().copied().max().unwrap_or(Health::Ok)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error(transparent)]
+    Signature(#[from] CryptoError),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// A record whose signature holds, with the bytes that were signed. Whose signature it is, is for the reader to judge.
+#[derive(Clone)]
+pub struct SignedRecord {
+    pub record: Record,
+    pub signed: Signed,
+}
+
+impl SignedRecord {
+    /// Reads the record stored under `sequence` in the repository `id`. A record that was copied from another place
+    /// does not pass.
+    pub fn read(bytes: Bytes, sequence: u64, id: &RepositoryId) -> Result<Self, RecordError> {
+        let read = Self::read_own(bytes, id)?;
+        if read.record.sequence != sequence {
+            let why = format!("it says sequence {}, and lies under {sequence}", read.record.sequence);
+            return Err(FormatError::invalid(why).into());
+        }
+        Ok(read)
+    }
+
+    /// Reads a record of the repository `id` whose place is not known, such as one that this host kept.
+    pub fn read_own(bytes: Bytes, id: &RepositoryId) -> Result<Self, RecordError> {
+        let signed = Signed::verify(bytes)?;
+        let record: Record = parse(signed.line(), Record::FORMAT)?;
+        if record.repository != *id {
+            return Err(FormatError::invalid("it belongs to another repository").into());
+        }
+        Ok(Self { record, signed })
+    }
+}
+
+/// `sequences`, in ascending order, as inclusive ranges.
+pub fn ranges(sequences: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for sequence in sequences {
+        match ranges.last_mut() {
+            Some(last) if last.1 + 1 == sequence => last.1 = sequence,
+            _ => ranges.push((sequence, sequence)),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_join_neighbours_only() {
+        assert_eq!(ranges([1, 2, 3, 7, 9, 10]), [(1, 3), (7, 7), (9, 10)]);
+        assert!(ranges([]).is_empty());
+    }
+}

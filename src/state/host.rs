@@ -1,0 +1,175 @@
+//! What makes this host the writer of a repository.
+//!
+//! ```text
+//! signer             OpenSSH private key, Ed25519
+//! fingerprint.key    32 random bytes
+//! host.json          the epoch that is sealed to: its number and public half
+//! parent.record      the bytes of this host's newest committed record
+//! unsent.record      a record on its way: written before the put, removed after it
+//! last.json          what the last full look at the sources found (a cache)
+//! catalog            see `catalog`
+//! keys/              every wrapped data identity that this host made (ciphertext)
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::StateError;
+use crate::crypto::{DataRecipient, FingerprintKey, Signer};
+use crate::fsx;
+
+/// The epoch that this host seals to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedTo {
+    pub epoch: u32,
+    pub recipient: DataRecipient,
+}
+
+/// What the last full look at the sources found, so that an unchanged set is recognised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// When the sources were last read in full.
+    pub read: Timestamp,
+    /// Keyed hash of the plain manifest that the parent record names.
+    pub manifest_print: String,
+    /// One opaque text a source that proves it unchanged when equal; `None`: never proved.
+    pub source_prints: Vec<Option<String>>,
+}
+
+/// The folder of one repository in the state directory.
+pub struct HostState {
+    dir: PathBuf,
+    pub signer: Signer,
+    pub fingerprint_key: FingerprintKey,
+    pub sealed_to: SealedTo,
+}
+
+impl HostState {
+    /// The state in `dir`; `None` where this host never was the writer.
+    pub fn load(dir: &Path) -> Result<Option<Self>, StateError> {
+        let path = dir.join("host.json");
+        let Some(sealed_to) = read_json(&path)? else { return Ok(None) };
+        let Some(signer) = load_signer(dir)? else {
+            return Err(StateError::damaged(&dir.join("signer"), "it is missing"));
+        };
+        let path = dir.join("fingerprint.key");
+        let secret = read(&path)?.ok_or_else(|| StateError::damaged(&path, "it is missing"))?;
+        let secret = secret.try_into().map_err(|_| StateError::damaged(&path, "it is not 32 bytes"))?;
+        let fingerprint_key = FingerprintKey::from_bytes(secret);
+        Ok(Some(Self { dir: dir.to_owned(), signer, fingerprint_key, sealed_to }))
+    }
+
+    /// Makes a host of this machine. `host.json` comes last: while it is missing, nothing counts as made.
+    pub fn create(dir: &Path, signer: Signer, sealed_to: SealedTo) -> Result<Self, StateError> {
+        let fingerprint_key = FingerprintKey::generate();
+        save_signer(dir, &signer)?;
+        write(&dir.join("fingerprint.key"), fingerprint_key.as_bytes())?;
+        write_json(&dir.join("host.json"), &sealed_to)?;
+        Ok(Self { dir: dir.to_owned(), signer, fingerprint_key, sealed_to })
+    }
+
+    /// Seals to another epoch from now on.
+    pub fn seal_to(&mut self, sealed_to: SealedTo) -> Result<(), StateError> {
+        write_json(&self.dir.join("host.json"), &sealed_to)?;
+        self.sealed_to = sealed_to;
+        Ok(())
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The bytes of this host's newest committed record.
+    pub fn parent(&self) -> Result<Option<Vec<u8>>, StateError> {
+        read(&self.dir.join("parent.record"))
+    }
+
+    pub fn set_parent(&self, record: &[u8]) -> Result<(), StateError> {
+        write(&self.dir.join("parent.record"), record)
+    }
+
+    /// The bytes of a record that was made and perhaps not stored.
+    pub fn unsent(&self) -> Result<Option<Vec<u8>>, StateError> {
+        read(&self.dir.join("unsent.record"))
+    }
+
+    pub fn set_unsent(&self, record: &[u8]) -> Result<(), StateError> {
+        write(&self.dir.join("unsent.record"), record)
+    }
+
+    pub fn drop_unsent(&self) -> Result<(), StateError> {
+        remove(&self.dir.join("unsent.record"))
+    }
+
+    /// A cache: what cannot be read is as good as absent.
+    pub fn last(&self) -> Option<Last> {
+        read_json(&self.dir.join("last.json")).ok().flatten()
+    }
+
+    pub fn set_last(&self, last: &Last) -> Result<(), StateError> {
+        write_json(&self.dir.join("last.json"), last)
+    }
+
+    pub fn drop_last(&self) -> Result<(), StateError> {
+        remove(&self.dir.join("last.json"))
+    }
+
+    /// Keeps a copy of a wrapped data identity, which is ciphertext.
+    pub fn keep_key(dir: &Path, epoch: u32, generation: u32, sealed: &[u8]) -> Result<(), StateError> {
+        let folder = dir.join("keys");
+        fsx::create_private_dir(&folder).map_err(StateError::io(&folder))?;
+        write(&folder.join(format!("{epoch}-{generation}.age")), sealed)
+    }
+}
+
+/// The signer in `dir`, if there is one: what an interrupted `init` left is used again.
+pub fn load_signer(dir: &Path) -> Result<Option<Signer>, StateError> {
+    let path = dir.join("signer");
+    let Some(bytes) = read(&path)? else { return Ok(None) };
+    let text = zeroize::Zeroizing::new(
+        String::from_utf8(bytes).map_err(|_| StateError::damaged(&path, "it is not an OpenSSH private key"))?,
+    );
+    Signer::from_openssh(&text).map(Some).map_err(|error| StateError::damaged(&path, error.to_string()))
+}
+
+pub fn save_signer(dir: &Path, signer: &Signer) -> Result<(), StateError> {
+    fsx::create_private_dir(dir).map_err(StateError::io(dir))?;
+    let path = dir.join("signer");
+    let text = signer.to_openssh().map_err(|error| StateError::damaged(&path, error.to_string()))?;
+    write(&path, text.as_bytes())
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StateError::Io { path: path.to_owned(), error }),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| StateError::damaged(path, error.to_string()))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    fsx::write_atomic(path, bytes).map_err(StateError::io(path))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
+    let json = serde_json::to_vec(value).map_err(|error| StateError::damaged(path, error.to_string()))?;
+    write(path, &json)
+}
+
+fn remove(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StateError::Io { path: path.to_owned(), error })
+        }
+        _ => fsx::sync_dir(fsx::parent(path)).map_err(StateError::io(path)),
+    }
+}

@@ -1,0 +1,39 @@
+//! What the host keeps between runs: signer, fingerprint key, catalog, parent, unsent record, pins, the writer's lock.
+//!
+//! Nothing here opens a backup, and nothing here is needed to restore one. The catalog is a cache: losing it costs
+//! one full upload. All files are 0600 and replaced atomically.
+
+mod catalog;
+mod host;
+mod lock;
+mod pins;
+
+pub use catalog::{Catalog, CatalogPack, Location};
+pub use host::{HostState, Last, SealedTo, load_signer, save_signer};
+pub use lock::WriterLock;
+pub use pins::Pins;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The state directory cannot be used, or what lies in it is not what was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{path}: {why}")]
+    Damaged { path: PathBuf, why: String },
+    /// Another sealift is writing, with this process id where it is known.
+    #[error("another sealift is already running on this repository{}", pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    Locked { pid: Option<u32> },
+}
+
+impl StateError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |error| Self::Io { path: path.to_owned(), error }
+    }
+
+    fn damaged(path: &Path, why: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), why: why.into() }
+    }
+}
