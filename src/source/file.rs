@@ -1,0 +1,162 @@
+//! Ordinary files: small ones whole, large ones in blocks.
+//!
+//! A symbolic link is followed to a regular file: what is stored is that file's bytes, under the configured name. Anything
+//! that is not a regular file is refused, and a FIFO is never waited for.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+use super::claim::Claim;
+use super::print::{FileMeta, Print, Stamp};
+use super::{SourceError, place};
+
+/// Up to this many bytes a file is small: it is read whole and travels inside the manifest.
+pub const INLINE_MAX: u64 = 1 << 20;
+/// A large file is cut into blocks of this many bytes, the last one filled with zeros.
+pub const BLOCK_BYTES: usize = 4096;
+
+const TRIES: u32 = 5;
+/// File times move in steps of up to 10 ms on kernels with a coarse clock. A file as young as that may be written to once
+/// more without any of its times showing it.
+const CLOCK_STEP: Duration = Duration::from_millis(20);
+
+/// A small file, read whole. Its bytes may be secrets, and are wiped when dropped.
+#[derive(Debug)]
+pub struct SmallFile {
+    pub bytes: Zeroizing<Vec<u8>>,
+    pub meta: FileMeta,
+    pub print: Print,
+}
+
+/// Reads a file of at most [`INLINE_MAX`] bytes at one instant, trying a few times while it changes.
+/// A larger one gives `Ok(None)`: open it as a [`LargeFile`].
+pub fn read_small(path: &Path) -> Result<Option<SmallFile>, SourceError> {
+    for _ in 0..TRIES {
+        let mut file = LargeFile::open(path)?;
+        let view = file.view()?;
+        if view.bytes() > INLINE_MAX {
+            return Ok(None);
+        }
+        let bytes = view.whole()?;
+        let meta = view.meta();
+        match view.finish() {
+            Ok(print) => return Ok(Some(SmallFile { bytes, meta, print })),
+            Err(SourceError::Changing { .. }) => continue,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(SourceError::Changing { path: path.to_owned() })
+}
+
+/// An open ordinary file. It is closed before the claim is given back: fields are dropped in this order.
+#[derive(Debug)]
+pub struct LargeFile {
+    file: File,
+    path: PathBuf,
+    _claim: Claim,
+}
+
+impl LargeFile {
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let claim = Claim::file(path, &Stamp::of(&place::regular(path)?))?;
+        // Should a FIFO or a terminal have taken its place since: do not wait for it, do not be taken over by it.
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = file.map_err(|error| SourceError::io(path, error))?;
+        Ok(Self { file, path: path.to_owned(), _claim: claim })
+    }
+
+    /// Looks at the file as it is now.
+    pub fn view(&mut self) -> Result<FileView<'_>, SourceError> {
+        let mut metadata = self.same_file()?;
+        let age = age(&Stamp::of(&metadata));
+        if age < CLOCK_STEP {
+            std::thread::sleep(CLOCK_STEP - age);
+            metadata = self.same_file()?;
+        }
+        let blocks = u32::try_from(metadata.len().div_ceil(BLOCK_BYTES as u64))
+            .map_err(|_| SourceError::TooLarge { path: self.path.clone() })?;
+        let (stamp, meta) = (Stamp::of(&metadata), FileMeta::of(&metadata));
+        Ok(FileView { file: self, stamp, meta, blocks, since: Instant::now() })
+    }
+
+    /// The open file's `stat`, as long as the path still leads to it.
+    fn same_file(&self) -> Result<Metadata, SourceError> {
+        let open = self.file.metadata().map_err(|error| SourceError::io(&self.path, error))?;
+        if Stamp::of(&open) == Stamp::of(&place::regular(&self.path)?) { Ok(open) } else { Err(self.changing()) }
+    }
+
+    fn changing(&self) -> SourceError {
+        SourceError::Changing { path: self.path.clone() }
+    }
+}
+
+/// How long ago the file changed last; zero if that is in the future, as a server's clock may have it.
+fn age(stamp: &Stamp) -> Duration {
+    let changed = UNIX_EPOCH + Duration::from_nanos(u64::try_from(stamp.ctime_ns).unwrap_or(0));
+    SystemTime::now().duration_since(changed).unwrap_or_default()
+}
+
+/// One look at an ordinary file; [`FileView::finish`] says whether it was one instant.
+#[derive(Debug)]
+pub struct FileView<'a> {
+    file: &'a LargeFile,
+    stamp: Stamp,
+    meta: FileMeta,
+    blocks: u32,
+    since: Instant,
+}
+
+impl FileView<'_> {
+    pub fn block_count(&self) -> u32 {
+        self.blocks
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.stamp.bytes
+    }
+
+    pub fn meta(&self) -> FileMeta {
+        self.meta
+    }
+
+    pub fn held_for(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Fills `out`, a multiple of [`BLOCK_BYTES`], with the blocks from number `first` on, counted from 1.
+    pub fn read(&self, first: u32, out: &mut [u8]) -> Result<(), SourceError> {
+        debug_assert_eq!(out.len() % BLOCK_BYTES, 0);
+        let start = u64::from(first.saturating_sub(1)) * BLOCK_BYTES as u64;
+        let there = usize::try_from(self.bytes().saturating_sub(start)).unwrap_or(usize::MAX).min(out.len());
+        let (content, beyond) = out.split_at_mut(there);
+        beyond.fill(0);
+        self.file.file.read_exact_at(content, start).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.file.changing(),
+            _ => SourceError::io(&self.file.path, error),
+        })
+    }
+
+    /// All of it, in one buffer that never grows: a growing one would leave copies of secrets behind.
+    fn whole(&self) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+        let room = usize::try_from(self.bytes()).unwrap_or(usize::MAX);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
+        let read = (&self.file.file).take(self.bytes()).read_to_end(&mut bytes);
+        read.map_err(|error| SourceError::io(&self.file.path, error))?;
+        Ok(bytes)
+    }
+
+    /// Confirms that the file did not change, and that the path still leads to it.
+    pub fn finish(self) -> Result<Print, SourceError> {
+        if Stamp::of(&self.file.same_file()?) != self.stamp {
+            return Err(self.file.changing());
+        }
+        Ok(Print { journal: None, change_counter: 0, blocks: self.blocks, stamp: self.stamp })
+    }
+}
