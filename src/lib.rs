@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod crypto;
 pub mod fsx;
+pub mod operations;
 pub mod repository;
 pub mod source;
 pub mod state;

@@ -1,8 +1,9 @@
 //! Putting finished packs into the store, a fixed number at a time, and noting each in the catalog once it is there.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -23,10 +24,23 @@ pub(super) struct Uploader {
     /// Where the catalog's log is.
     pub dir: PathBuf,
     pub monitor: Arc<dyn Monitor>,
+    /// Bytes stored by this run.
     pub bytes: AtomicU64,
+    /// Names stored by this run.
+    pub names: Mutex<HashSet<String>>,
 }
 
 impl Uploader {
+    /// Bytes that this run has stored.
+    pub fn uploaded(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether this run stored the object of this name.
+    pub fn put_now(&self, object: &str) -> bool {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).contains(object)
+    }
+
     /// Uploads what comes out of `packs` until it ends. After the first failure the rest is dropped, which stops the
     /// lanes; packs already stored stay noted, and the next run goes on from them.
     pub async fn run(
@@ -52,7 +66,9 @@ impl Uploader {
     async fn upload(self: Arc<Self>, pack: FinishedPack) -> Result<(), OperationError> {
         let (name, bytes) = (pack.sealed.digest(), pack.sealed.len());
         // Named by its own hash: whatever lies there already has the same bytes.
-        self.store.create(&layout::pack(&name), Stored::from(pack.sealed.clone())).await?;
+        let key = layout::pack(&name);
+        self.store.create(&key, Stored::from(pack.sealed.clone())).await?;
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_string());
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.monitor.advance(Phase::Uploading, bytes);
         tracing::debug!(pack = %name, bytes, "pack stored");

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::StateError;
 use crate::crypto::{DataRecipient, FingerprintKey, Signer};
 use crate::fsx;
+use crate::source::Print;
 
 /// The epoch that this host seals to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +37,15 @@ pub struct Last {
     pub read: Timestamp,
     /// Keyed hash of the plain manifest that the parent record names.
     pub manifest_print: String,
-    /// One opaque text a source that proves it unchanged when equal; `None`: never proved.
-    pub source_prints: Vec<Option<String>>,
+    pub sources: Vec<SourcePrint>,
+}
+
+/// What a source looked like from outside when it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePrint {
+    pub name: String,
+    pub path: PathBuf,
+    pub print: Print,
 }
 
 /// The folder of one repository in the state directory.

@@ -1,0 +1,347 @@
+//! One snapshot: look at what is there, read the sources, store what is new, commit.
+//!
+//! Order: packs, then manifest, then record. Until the record is stored, nothing of this run is listed; a crash
+//! anywhere leaves packs that the next run uses.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::assemble::assemble;
+use super::commit::{commit, settle};
+use super::known::{missing_of, usable_catalog, warn_of_missing};
+use super::packing::{PackSettings, Packer};
+use super::remote::{Listing, Remote, Seen};
+use super::scan::Scanner;
+use super::sources::{Gentleness, SourceSet, SourceSpec, read_all};
+use super::standing::{self, Standing};
+use super::upload::Uploader;
+use super::{Monitor, OperationError, Phase, Warning};
+use crate::crypto::Digest;
+use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout, ranges};
+use crate::source;
+use crate::state::{Catalog, HostState, Last, SealedTo, SourcePrint, WriterLock};
+use crate::store::Stored;
+
+/// A full look at the sources is taken at least this often, whatever `stat` says.
+const FULL_SCAN: SignedDuration = SignedDuration::from_hours(24);
+/// From here on the time that a writer could have been held up is worth a warning.
+const LONG_HOLD: Duration = Duration::from_secs(2);
+
+/// What to back up and how.
+#[derive(Clone, Debug)]
+pub struct BackupRequest {
+    pub sources: Vec<SourceSpec>,
+    /// The host's label in the record.
+    pub host: String,
+    pub tags: Vec<String>,
+    /// zstd level, 1 to 19.
+    pub compression: i32,
+    /// Lanes that compress, and threads that hash.
+    pub threads: usize,
+    pub gentleness: Gentleness,
+    pub retention: Retention,
+    /// How long to wait for another run of this host.
+    pub wait: Duration,
+    /// This machine was restored to an older state: go on from the newest record of its own signer.
+    pub adopt: bool,
+}
+
+/// What a backup did.
+#[derive(Clone, Debug)]
+pub struct BackupReport {
+    pub sequence: u64,
+    pub time: Timestamp,
+    pub manifest: Digest,
+    /// No source differs from the parent snapshot.
+    pub unchanged: bool,
+    /// Bytes that this run put into the store.
+    pub stored_bytes: u64,
+    /// What a restore of the snapshot would download.
+    pub restore_bytes: u64,
+    pub writer_hold: Duration,
+    pub health: Vec<Health>,
+    pub warnings: Vec<Warning>,
+}
+
+/// Takes one snapshot into `remote`, with the state in `dir`.
+pub async fn backup(
+    remote: &Remote,
+    dir: &Path,
+    request: BackupRequest,
+    monitor: Arc<dyn Monitor>,
+) -> Result<BackupReport, OperationError> {
+    source::assert_sqlite()?;
+    let _lock = WriterLock::take(dir, request.wait)?;
+    let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote))?;
+    let listing = remote.list().await?;
+    let mut standing = standing::find(remote, &listing, &host, request.adopt).await?;
+    if request.adopt {
+        adopt(&mut host, &standing)?;
+    }
+    send_unsent(remote, &host, &listing, &mut standing).await?;
+    Run { remote, host, listing, standing, request, monitor }.run().await
+}
+
+fn not_the_writer(remote: &Remote) -> OperationError {
+    OperationError::OtherWriter(format!(
+        "this machine is not the writer of the repository at {} (signer {})",
+        remote.url, remote.descriptor.signer
+    ))
+}
+
+/// Goes on from the newest record that this host's own signer verifies: its epoch, its number, and nothing of what
+/// the state directory believed.
+fn adopt(host: &mut HostState, standing: &Standing) -> Result<(), OperationError> {
+    Catalog::drop_log(host.dir())?;
+    host.drop_unsent()?;
+    host.drop_last()?;
+    let Some((parent, _)) = &standing.parent else { return Ok(()) };
+    host.set_parent(parent.signed.bytes())?;
+    let newest = parent.record.epochs.iter().find(|epoch| epoch.epoch == parent.record.manifest.epoch);
+    if let Some(epoch) = newest {
+        host.seal_to(SealedTo { epoch: epoch.epoch, recipient: epoch.recipient.clone() })?;
+    }
+    Ok(())
+}
+
+/// A record that a crash left unsent goes out now if all that it needs is still there; otherwise it is dropped.
+async fn send_unsent(
+    remote: &Remote,
+    host: &HostState,
+    listing: &Listing,
+    standing: &mut Standing,
+) -> Result<(), OperationError> {
+    let Some(bytes) = host.unsent()? else { return Ok(()) };
+    let Ok(unsent) = SignedRecord::read_own(bytes.into(), remote.id()) else { return Ok(host.drop_unsent()?) };
+    let stored = |parent: &(SignedRecord, Seen)| parent.0.signed.bytes() == unsent.signed.bytes();
+    if standing.parent.as_ref().is_some_and(stored) {
+        host.set_parent(unsent.signed.bytes())?;
+        return Ok(host.drop_unsent()?);
+    }
+    let previous = standing.parent.as_ref().map(|(parent, _)| parent.signed.digest());
+    let follows = unsent.record.sequence == standing.next && unsent.record.previous == previous;
+    if !follows || !missing_of(&unsent.record, listing).is_empty() {
+        tracing::info!(sequence = unsent.record.sequence, "an unsent record is dropped: what it needs is gone");
+        return Ok(host.drop_unsent()?);
+    }
+    let committed = commit(remote, host, unsent.record, listing, |_| false).await?;
+    host.set_parent(committed.record.signed.bytes())?;
+    host.drop_unsent()?;
+    standing.next = committed.record.record.sequence + 1;
+    let seen = remote.store.head(&layout::record(standing.next - 1)).await?;
+    let modified = seen.map_or(Timestamp::UNIX_EPOCH, |seen| seen.modified);
+    let bytes = committed.record.signed.bytes().len() as u64;
+    standing.parent = Some((committed.record, Seen { bytes, modified }));
+    Ok(())
+}
+
+/// One run, once it is clear that this host may write.
+struct Run<'a> {
+    remote: &'a Remote,
+    host: HostState,
+    listing: Listing,
+    standing: Standing,
+    request: BackupRequest,
+    monitor: Arc<dyn Monitor>,
+}
+
+impl Run<'_> {
+    async fn run(mut self) -> Result<BackupReport, OperationError> {
+        let mut warnings = std::mem::take(&mut self.standing.warnings);
+        let missing = match &self.standing.parent {
+            Some((parent, _)) => missing_of(&parent.record, &self.listing),
+            None => Vec::new(),
+        };
+        if !missing.is_empty() {
+            warn_of_missing(self.remote, &self.listing, &missing, &mut warnings).await?;
+        }
+        if missing.is_empty()
+            && let Some(last) = self.proven_unchanged()
+        {
+            return self.repeat_parent(last, warnings).await;
+        }
+        self.full(missing.is_empty(), warnings).await
+    }
+
+    /// Whether `stat` and the change counter prove that no source differs from the parent snapshot.
+    fn proven_unchanged(&self) -> Option<Last> {
+        let last = self.host.last()?;
+        let age = crate::clock::now().duration_since(last.read);
+        let fresh = age >= SignedDuration::ZERO && age < FULL_SCAN;
+        let specs = &self.request.sources;
+        let same = |(spec, earlier): (&SourceSpec, &SourcePrint)| {
+            spec.name == earlier.name
+                && spec.path == earlier.path
+                && spec
+                    .print(self.request.gentleness)
+                    .is_ok_and(|now| now.proves_unchanged(&earlier.print))
+        };
+        (fresh && specs.len() == last.sources.len() && specs.iter().zip(&last.sources).all(same)).then_some(last)
+    }
+
+    /// A snapshot that shows what its parent shows: one small record.
+    async fn repeat_parent(self, last: Last, warnings: Vec<Warning>) -> Result<BackupReport, OperationError> {
+        let Some((parent, _)) = &self.standing.parent else { return Err(OperationError::Stopped) };
+        let record = Record {
+            time: crate::clock::now(),
+            health: parent.record.health.clone(),
+            writer_hold_ms: 0,
+            manifest: parent.record.manifest.clone(),
+            epochs: parent.record.epochs.clone(),
+            ..self.blank_record()
+        };
+        let catalog = Catalog::of(Catalog::load(self.host.dir())?.unwrap_or_default());
+        let done = commit(self.remote, &self.host, record, &self.listing, |_| false).await?;
+        settle(&self.host, &done.record, &catalog, Some(&last))?;
+        Ok(report(&done.record, true, 0, warnings))
+    }
+
+    /// What every record of this run says, whatever was read.
+    fn blank_record(&self) -> Record {
+        let parent = self.standing.parent.as_ref().map(|(parent, _)| parent);
+        let parent_sequence = parent.map_or(0, |parent| parent.record.sequence);
+        let earlier = self.listing.records.keys().copied().filter(|sequence| *sequence < parent_sequence);
+        let sealed_to = &self.host.sealed_to;
+        Record {
+            format: Record::FORMAT,
+            repository: self.remote.id().clone(),
+            sequence: self.standing.next,
+            previous: parent.map(|parent| parent.signed.digest()),
+            earlier: ranges(earlier.chain(parent.map(|_| parent_sequence))),
+            time: crate::clock::now(),
+            host: self.request.host.clone(),
+            tags: self.request.tags.clone(),
+            health: Vec::new(),
+            writer_hold_ms: 0,
+            manifest: ManifestRef { name: Digest::from_bytes([0; 32]), bytes: 0, epoch: sealed_to.epoch },
+            epochs: vec![Epoch {
+                epoch: sealed_to.epoch,
+                recipient: sealed_to.recipient.clone(),
+                packs: Vec::new(),
+            }],
+            retention: self.request.retention.clone(),
+        }
+    }
+
+    async fn full(self, parent_whole: bool, mut warnings: Vec<Warning>) -> Result<BackupReport, OperationError> {
+        let catalog = usable_catalog(&self.host, &self.listing, self.standing.parent.as_ref(), &mut warnings)?;
+        let catalog = Arc::new(RwLock::new(catalog));
+        let uploader = self.uploader(&catalog);
+        let mut set = self.read_and_store(&catalog, &uploader).await?;
+        warnings.append(&mut set.warnings);
+        let (manifest, packs) = assemble(&set.contents, &read(&catalog))?;
+        let plain = manifest.to_plain().map_err(|error| OperationError::Usage(error.to_string()))?;
+        let manifest_print = self.host.fingerprint_key.print(&plain);
+        let (reference, manifest_bytes) = self.store_manifest(&plain, &manifest_print, parent_whole).await?;
+        let name = layout::manifest(&reference.name).to_string();
+        let mut record = self.blank_record();
+        record.time = set.time.unwrap_or(record.time);
+        record.health = set.health.clone();
+        record.writer_hold_ms = set.hold.as_millis() as u64;
+        record.manifest = reference;
+        record.epochs[0].packs = packs;
+        let put_now = |object: &str| object == name || uploader.put_now(object);
+        let done = commit(self.remote, &self.host, record, &self.listing, put_now).await?;
+        settle(&self.host, &done.record, &read(&catalog), self.last(set, manifest_print).as_ref())?;
+        Ok(report(&done.record, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, warnings))
+    }
+
+    fn uploader(&self, catalog: &Arc<RwLock<Catalog>>) -> Arc<Uploader> {
+        Arc::new(Uploader {
+            store: Arc::clone(&self.remote.store),
+            catalog: Arc::clone(catalog),
+            epoch: self.host.sealed_to.epoch,
+            dir: self.host.dir().to_owned(),
+            monitor: Arc::clone(&self.monitor),
+            bytes: Default::default(),
+            names: Default::default(),
+        })
+    }
+
+    /// Reads all sources on a blocking thread while finished packs are uploaded here.
+    async fn read_and_store(
+        &self,
+        catalog: &Arc<RwLock<Catalog>>,
+        uploader: &Arc<Uploader>,
+    ) -> Result<SourceSet, OperationError> {
+        let settings = PackSettings {
+            recipient: self.host.sealed_to.recipient.clone(),
+            level: self.request.compression,
+            threads: self.request.threads,
+        };
+        let (mut packer, finished) = Packer::start(&settings, Arc::clone(catalog));
+        let reading = {
+            let (request, monitor) = (self.request.clone(), Arc::clone(&self.monitor));
+            let (key, catalog) = (self.host.fingerprint_key.clone(), Arc::clone(catalog));
+            tokio::task::spawn_blocking(move || {
+                let scanner = || Scanner { key: &key, catalog: &catalog, threads: request.threads };
+                let set = read_all(&request.sources, request.gentleness, scanner, &mut packer, monitor.as_ref())?;
+                packer.finish()?;
+                Ok(set)
+            })
+        };
+        self.monitor.begin(Phase::Uploading, None);
+        let uploaded = Arc::clone(uploader).run(finished).await;
+        let set = reading.await.map_err(|_| OperationError::Stopped)?;
+        self.monitor.end(Phase::Uploading);
+        // A failed upload stops the reading, so its error is the cause and goes first.
+        uploaded?;
+        set
+    }
+
+    /// Stores the manifest unless the parent's is the same; its reference, and the bytes that were put.
+    async fn store_manifest(
+        &self,
+        plain: &[u8],
+        print: &str,
+        parent_whole: bool,
+    ) -> Result<(ManifestRef, u64), OperationError> {
+        let same = parent_whole && self.host.last().is_some_and(|last| last.manifest_print == print);
+        if let Some((parent, _)) = self.standing.parent.as_ref().filter(|_| same) {
+            return Ok((parent.record.manifest.clone(), 0));
+        }
+        let sealed_to = &self.host.sealed_to;
+        let sealed = Manifest::seal(plain, &sealed_to.recipient).map_err(OperationError::Packing)?;
+        let (name, bytes) = (sealed.digest(), sealed.len());
+        self.remote.store.create(&layout::manifest(&name), Stored::from(sealed)).await?;
+        Ok((ManifestRef { name, bytes, epoch: sealed_to.epoch }, bytes))
+    }
+
+    /// What the next run compares with. A source that is missing proves nothing.
+    fn last(&self, set: SourceSet, manifest_print: String) -> Option<Last> {
+        let sources = self.request.sources.iter().zip(set.prints);
+        let sources = sources
+            .map(|(spec, print)| Some(SourcePrint { name: spec.name.clone(), path: spec.path.clone(), print: print? }))
+            .collect::<Option<Vec<_>>>()
+            .unwrap_or_default();
+        Some(Last { read: crate::clock::now(), manifest_print, sources })
+    }
+}
+
+fn read(catalog: &RwLock<Catalog>) -> std::sync::RwLockReadGuard<'_, Catalog> {
+    catalog.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn report(record: &SignedRecord, unchanged: bool, uploaded: u64, mut warnings: Vec<Warning>) -> BackupReport {
+    let signed_bytes = record.signed.bytes().len() as u64;
+    let record = &record.record;
+    let hold = Duration::from_millis(record.writer_hold_ms);
+    if hold >= LONG_HOLD {
+        let text = format!("a writer could have been held up for {:.1} s", hold.as_secs_f64());
+        warnings.push(Warning::standing("long-hold", text));
+    }
+    BackupReport {
+        sequence: record.sequence,
+        time: record.time,
+        manifest: record.manifest.name,
+        unchanged,
+        stored_bytes: uploaded + signed_bytes,
+        restore_bytes: record.stored_bytes(),
+        writer_hold: hold,
+        health: record.health.clone(),
+        warnings,
+    }
+}

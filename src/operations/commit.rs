@@ -1,0 +1,104 @@
+//! The commit: a record goes out, once, and only when all that it needs was seen in the store.
+//!
+//! Its bytes are on this host's disk before they are sent, so that a crash in between leaves no doubt whose record it
+//! is: found there later, it is ours; not found, it is sent again or dropped.
+
+use std::time::Duration;
+
+use super::OperationError;
+use super::known::missing_of;
+use super::remote::{Listing, Remote};
+use crate::repository::{Record, SignedRecord, layout};
+use crate::state::{Catalog, HostState, Last};
+use crate::store::{Creation, Stored};
+
+/// A listing older than this is read again before anything is sent.
+const LISTING_VALID: Duration = Duration::from_secs(3600);
+/// How many taken numbers are passed over.
+const NUMBERS: usize = 100;
+
+/// What was committed.
+pub(super) struct Committed {
+    pub record: SignedRecord,
+}
+
+/// Signs and sends `record`. `seen` says what is known to be in the store; `fresh` names what this very run put there.
+pub(super) async fn commit(
+    remote: &Remote,
+    host: &HostState,
+    mut record: Record,
+    seen: &Listing,
+    put_now: impl Fn(&str) -> bool,
+) -> Result<Committed, OperationError> {
+    let relisted = if seen.read.elapsed() < LISTING_VALID { None } else { Some(remote.list().await?) };
+    let listing = relisted.as_ref().unwrap_or(seen);
+    let missing: Vec<String> = missing_of(&record, listing).into_iter().filter(|name| !put_now(name)).collect();
+    if !missing.is_empty() {
+        return Err(OperationError::OtherWriter(format!(
+            "{} disappeared from the repository while the backup ran",
+            missing.join(", ")
+        )));
+    }
+    check_keys(&record, listing)?;
+    for _ in 0..NUMBERS {
+        let signed = record.sign(&host.signer).map_err(|error| OperationError::Usage(error.to_string()))?;
+        host.set_unsent(signed.bytes())?;
+        let own = SignedRecord { record: record.clone(), signed };
+        if send(remote, host, &own).await? {
+            return Ok(Committed { record: own });
+        }
+        record.sequence += 1;
+    }
+    Err(OperationError::OtherWriter("somebody fills the snapshot numbers above the newest snapshot".to_owned()))
+}
+
+/// `false`: the number is taken by something that carries no valid signature.
+async fn send(remote: &Remote, host: &HostState, own: &SignedRecord) -> Result<bool, OperationError> {
+    let sequence = own.record.sequence;
+    match remote.store.create(&layout::record(sequence), Stored::from(own.signed.clone())).await? {
+        Creation::Created => return Ok(true),
+        Creation::AlreadyThere => {}
+    }
+    match remote.record(sequence).await? {
+        Ok(found) if found.signed.bytes() == own.signed.bytes() => Ok(true),
+        Ok(found) if *found.signed.signer() == host.signer.public() => Err(OperationError::OtherWriter(format!(
+            "snapshot {sequence} was just written with this host's own key by another machine: one of them is a copy"
+        ))),
+        Ok(found) => Err(OperationError::OtherWriter(format!(
+            "snapshot {sequence} was just written by another host ({})",
+            found.record.host
+        ))),
+        Err(OperationError::Verification { .. }) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// Whoever is to open this snapshot needs a wrapped key of its epoch.
+fn check_keys(record: &Record, listing: &Listing) -> Result<(), OperationError> {
+    for epoch in &record.epochs {
+        if !listing.keys.iter().any(|(number, _)| *number == epoch.epoch) {
+            return Err(OperationError::Verification {
+                object: format!("{}{}/", layout::KEYS, epoch.epoch),
+                why: "no wrapped key of this epoch is left, so nobody could open the snapshot".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes a committed record this host's parent, and the catalog that of its packs.
+pub(super) fn settle(
+    host: &HostState,
+    committed: &SignedRecord,
+    catalog: &Catalog,
+    last: Option<&Last>,
+) -> Result<(), OperationError> {
+    host.set_parent(committed.signed.bytes())?;
+    let needed: std::collections::HashSet<_> = committed.record.packs().map(|pack| pack.0).collect();
+    catalog.save(host.dir(), |name| needed.contains(name))?;
+    match last {
+        Some(last) => host.set_last(last)?,
+        None => host.drop_last()?,
+    }
+    Ok(host.drop_unsent()?)
+}

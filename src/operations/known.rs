@@ -1,0 +1,77 @@
+//! Which stored blocks the next snapshot may refer to, and what is missing of what earlier ones need.
+//!
+//! Rule 1 of why no lock is needed: only packs that the parent record refers to, or that an interrupted run of this
+//! host left and that are no older than the parent record by the server's clock; and all of them seen in the listing
+//! with their sizes. What retention may delete is strictly older than the newest record, so it is none of these.
+
+use std::collections::HashSet;
+
+use super::remote::{Listing, Remote, Seen};
+use super::{OperationError, Warning};
+use crate::crypto::Digest;
+use crate::repository::{PackRef, Record, SignedRecord};
+use crate::state::{Catalog, CatalogPack, HostState};
+
+/// The catalog that this run may use.
+pub(super) fn usable_catalog(
+    host: &HostState,
+    listing: &Listing,
+    parent: Option<&(SignedRecord, Seen)>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Catalog, OperationError> {
+    let Some(packs) = Catalog::load(host.dir())? else {
+        if parent.is_some_and(|(parent, _)| parent.record.packs().next().is_some()) {
+            let text = "the catalog of stored blocks is missing or damaged: everything is uploaded again";
+            warnings.push(Warning::standing("catalog-lost", text));
+        }
+        // What cannot be read must not be appended to.
+        Catalog::drop_log(host.dir())?;
+        return Ok(Catalog::default());
+    };
+    let needed: HashSet<Digest> =
+        parent.iter().flat_map(|(parent, _)| parent.record.packs()).map(|pack| pack.0).collect();
+    let usable = |pack: &CatalogPack| {
+        let Some(seen) = listing.packs.get(&pack.name).filter(|seen| seen.bytes == pack.bytes) else { return false };
+        let fresh = parent.is_none_or(|(_, record)| seen.modified >= record.modified);
+        pack.epoch == host.sealed_to.epoch && (fresh || needed.contains(&pack.name))
+    };
+    Ok(Catalog::of(packs.into_iter().filter(usable)))
+}
+
+/// What the record needs and the listing lacks.
+pub(super) fn missing_of(record: &Record, listing: &Listing) -> Vec<String> {
+    let mut missing: Vec<String> = record
+        .packs()
+        .filter(|pack| !listing.has_pack(pack))
+        .map(|PackRef(name, _)| crate::repository::layout::pack(name).to_string())
+        .collect();
+    let manifest = &record.manifest;
+    if listing.manifests.get(&manifest.name).is_none_or(|seen| seen.bytes != manifest.bytes) {
+        missing.push(crate::repository::layout::manifest(&manifest.name).to_string());
+    }
+    missing
+}
+
+/// Warns of objects that somebody else deleted or cut, naming every listed snapshot that they hurt.
+pub(super) async fn warn_of_missing(
+    remote: &Remote,
+    listing: &Listing,
+    missing: &[String],
+    warnings: &mut Vec<Warning>,
+) -> Result<(), OperationError> {
+    let sequences: Vec<u64> = listing.records.keys().copied().collect();
+    let mut hurt = Vec::new();
+    for (sequence, record) in remote.records(&sequences).await? {
+        if record.is_ok_and(|record| !missing_of(&record.record, listing).is_empty()) {
+            hurt.push(sequence.to_string());
+        }
+    }
+    let objects = missing.join(", ");
+    let text = format!(
+        "{objects} missing from the repository, or of another size: snapshot {} cannot be restored in full. \
+         What still exists here is uploaded again, so that the new snapshot is whole",
+        hurt.join(", ")
+    );
+    warnings.push(Warning::doubt("objects-missing", text));
+    Ok(())
+}

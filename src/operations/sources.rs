@@ -1,0 +1,239 @@
+//! Reading all sources of a host as one state.
+//!
+//! Small files are read just before and just after the instants of the databases and must be equal, otherwise all is
+//! taken again. A missing source does not stop the others; one that cannot be read does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::assemble::Content;
+use super::capture::{Capture, PagedSource};
+use super::packing::Packer;
+use super::scan::Scanner;
+use super::{Monitor, OperationError, Warning};
+use crate::repository::Health;
+use crate::source::{self, Database, LargeFile, Print, ReadLimits, SmallFile, SourceError};
+
+/// How often the whole set is taken anew because a small file changed meanwhile.
+const TRIES: usize = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    Database,
+    File,
+    /// sealift's own configuration: a small file that alone is not worth a snapshot.
+    Configuration,
+}
+
+/// What to back up, and under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSpec {
+    pub name: String,
+    pub path: PathBuf,
+    pub kind: SourceKind,
+}
+
+impl SourceSpec {
+    /// What the source looks like from outside, read under its lock where it has one.
+    pub(super) fn print(&self, gentleness: Gentleness) -> Result<Print, OperationError> {
+        let look = || match self.kind {
+            SourceKind::Database => {
+                let limits = ReadLimits { busy: gentleness.busy };
+                Database::open(&self.path, &limits)?.begin()?.finish()
+            }
+            SourceKind::File | SourceKind::Configuration => LargeFile::open(&self.path)?.view()?.finish(),
+        };
+        Ok(source::as_owner_of(&self.path, look)??)
+    }
+}
+
+/// How gently to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Gentleness {
+    /// How long a writer in rollback mode may be held up at most.
+    pub writer_hold: Duration,
+    /// How long to wait for writers.
+    pub busy: Duration,
+}
+
+impl Default for Gentleness {
+    fn default() -> Self {
+        Self { writer_hold: Duration::from_secs(3), busy: ReadLimits::default().busy }
+    }
+}
+
+/// All sources at one state.
+pub(super) struct SourceSet {
+    /// Those that are there, in the order of the configuration.
+    pub contents: Vec<(String, Content)>,
+    /// One word for each configured source, those that are missing last.
+    pub health: Vec<Health>,
+    /// One print a configured source; `None` for a missing one.
+    pub prints: Vec<Option<Print>>,
+    pub hold: Duration,
+    /// The instant that the snapshot shows; `None` where only small files were read.
+    pub time: Option<Timestamp>,
+    pub warnings: Vec<Warning>,
+}
+
+/// A configured source on its way through both passes.
+enum Reading<'a> {
+    Paged(Capture<'a>),
+    Small(PathBuf),
+    Missing,
+}
+
+/// Reads everything; new blocks go to `packer`. Runs on a blocking thread.
+pub(super) fn read_all<'a>(
+    specs: &[SourceSpec],
+    gentleness: Gentleness,
+    scanner: impl Fn() -> Scanner<'a>,
+    packer: &mut Packer,
+    monitor: &'a dyn Monitor,
+) -> Result<SourceSet, OperationError> {
+    let mut warnings = Vec::new();
+    let mut readings = Vec::new();
+    for spec in specs {
+        let reading = begin(spec, gentleness, &scanner, packer, monitor);
+        readings.push(or_missing(reading, spec, &mut warnings)?.unwrap_or(Reading::Missing));
+    }
+    let worth_it = |(spec, reading): (&SourceSpec, &Reading<'_>)| {
+        spec.kind != SourceKind::Configuration && !matches!(reading, Reading::Missing)
+    };
+    if !specs.iter().zip(&readings).any(worth_it) {
+        return Err(OperationError::NothingToBackUp);
+    }
+    for _ in 0..TRIES {
+        let before = read_small_files(&readings)?;
+        let mut captured = Vec::new();
+        for reading in &mut readings {
+            captured.push(match reading {
+                Reading::Paged(capture) => Some(capture.take(packer)?),
+                Reading::Small(_) | Reading::Missing => None,
+            });
+        }
+        let after = read_small_files(&readings)?;
+        if same(&before, &after) {
+            return Ok(finish(specs, captured, after, gentleness, warnings));
+        }
+        tracing::info!("a small file changed while the databases were read: once more");
+    }
+    Err(OperationError::Source(SourceError::Changing { path: first_small(&readings) }))
+}
+
+fn or_missing<T>(
+    result: Result<T, OperationError>,
+    spec: &SourceSpec,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<T>, OperationError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(OperationError::Source(SourceError::Missing { path })) => {
+            let text = format!("{} does not exist, so this snapshot lacks {}", path.display(), spec.name);
+            warnings.push(Warning::doubt("source-missing", text));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn begin<'a>(
+    spec: &SourceSpec,
+    gentleness: Gentleness,
+    scanner: &impl Fn() -> Scanner<'a>,
+    packer: &mut Packer,
+    monitor: &'a dyn Monitor,
+) -> Result<Reading<'a>, OperationError> {
+    let database = spec.kind == SourceKind::Database;
+    if !database && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some() {
+        return Ok(Reading::Small(spec.path.clone()));
+    }
+    let paged = PagedSource {
+        name: spec.name.clone(),
+        path: spec.path.clone(),
+        database,
+        limits: ReadLimits { busy: gentleness.busy },
+        writer_hold: gentleness.writer_hold,
+    };
+    let mut capture = Capture::new(paged, scanner(), monitor);
+    capture.prepare(packer)?;
+    Ok(Reading::Paged(capture))
+}
+
+fn read_small_files(readings: &[Reading<'_>]) -> Result<Vec<Option<SmallFile>>, OperationError> {
+    let read = |reading: &Reading<'_>| match reading {
+        Reading::Small(path) => {
+            let file = source::as_owner_of(path, || source::read_small(path))??;
+            // It grew past the limit a moment ago: the next run takes it as a large one.
+            file.ok_or_else(|| SourceError::Changing { path: path.clone() }.into()).map(Some)
+        }
+        Reading::Paged(_) | Reading::Missing => Ok(None),
+    };
+    readings.iter().map(read).collect()
+}
+
+fn same(before: &[Option<SmallFile>], after: &[Option<SmallFile>]) -> bool {
+    let key = |file: &Option<SmallFile>| file.as_ref().map(|file| (file.bytes.clone(), file.meta));
+    before.iter().zip(after).all(|(before, after)| key(before) == key(after))
+}
+
+fn first_small(readings: &[Reading<'_>]) -> PathBuf {
+    let path = |reading: &Reading<'_>| match reading {
+        Reading::Small(path) => Some(path.clone()),
+        Reading::Paged(_) | Reading::Missing => None,
+    };
+    readings.iter().find_map(path).unwrap_or_default()
+}
+
+fn finish(
+    specs: &[SourceSpec],
+    captured: Vec<Option<super::capture::Captured>>,
+    small: Vec<Option<SmallFile>>,
+    gentleness: Gentleness,
+    warnings: Vec<Warning>,
+) -> SourceSet {
+    let mut set =
+        SourceSet { contents: vec![], health: vec![], prints: vec![], hold: Duration::ZERO, time: None, warnings };
+    for ((spec, captured), small) in specs.iter().zip(captured).zip(small) {
+        if let Some(captured) = captured {
+            set.hold = set.hold.max(captured.hold);
+            set.time = set.time.max(Some(captured.time));
+            set.prints.push(Some(captured.print));
+            set.health.push(check_health(spec, gentleness, &mut set.warnings));
+            set.contents.push((spec.name.clone(), Content::Paged(captured)));
+        } else if let Some(small) = small {
+            set.prints.push(Some(small.print));
+            set.health.push(Health::Ok);
+            set.contents.push((spec.name.clone(), Content::Small(small)));
+        } else {
+            set.prints.push(None);
+        }
+    }
+    set.health.resize(specs.len(), Health::Missing);
+    set
+}
+
+/// Outside the hold: what it says is of a moment later, which is near enough for a word.
+fn check_health(spec: &SourceSpec, gentleness: Gentleness, warnings: &mut Vec<Warning>) -> Health {
+    if spec.kind != SourceKind::Database {
+        return Health::Ok;
+    }
+    let checkup =
+        source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold)).ok();
+    let detail = checkup.as_ref().and_then(|checkup| checkup.detail.clone()).unwrap_or_default();
+    match checkup.map(|checkup| checkup.health) {
+        Some(source::Health::Ok) => Health::Ok,
+        Some(source::Health::Damaged) => {
+            let text = format!("{} is damaged; it was backed up as it is. SQLite says: {detail}", spec.path.display());
+            warnings.push(Warning::doubt("source-damaged", text));
+            Health::Damaged
+        }
+        Some(source::Health::Unchecked) | None => {
+            let text = format!("the health of {} could not be checked in time: {detail}", spec.path.display());
+            warnings.push(Warning::standing("health-unchecked", text));
+            Health::Unchecked
+        }
+    }
+}
