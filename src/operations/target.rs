@@ -1,0 +1,189 @@
+//! Where restored files go: first into a hidden folder in the target, then, once all of them are verified, to their
+//! names. What is in the way is refused, or moved aside; nothing is ever deleted or half-written.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::OperationError;
+use crate::fsx;
+use crate::repository::Entry;
+
+/// What SQLite keeps beside a database.
+const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// A target directory that may be restored into.
+pub(super) struct TargetDir {
+    path: PathBuf,
+    staging: PathBuf,
+    created: bool,
+}
+
+impl TargetDir {
+    /// Sees whether `path` may be restored into, and makes the hidden folder. Without `force` it must be empty or
+    /// missing.
+    pub fn prepare(path: &Path, names: &[&str], force: bool) -> Result<Self, OperationError> {
+        check(path, names, force)?;
+        let created = !path.exists();
+        let staging = path.join(format!(".sealift-restore-{}", std::process::id()));
+        fs::create_dir_all(path).map_err(OperationError::io(path))?;
+        fsx::create_private_dir(&staging).map_err(OperationError::io(&staging))?;
+        Ok(Self { path: path.to_owned(), staging, created })
+    }
+
+    /// A new file for `entry` under its temporary name, with its room on the disk set aside.
+    pub fn create(&self, entry: &Entry) -> Result<File, OperationError> {
+        let path = self.staged(&entry.name);
+        let make = || {
+            let file = fsx::create_private(&path)?;
+            reserve(&file, entry.bytes)?;
+            Ok(file)
+        };
+        make().map_err(OperationError::io(&path))
+    }
+
+    pub fn staged(&self, name: &str) -> PathBuf {
+        self.staging.join(name)
+    }
+
+    pub fn place(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Gives every file its name, durably, moving aside what is in the way. Returns what was moved, and where to.
+    pub fn publish(&self, entries: &[&Entry], now: Timestamp) -> Result<Vec<(PathBuf, PathBuf)>, OperationError> {
+        let mut moved = Vec::new();
+        for entry in entries {
+            let staged = self.staged(&entry.name);
+            settle(&staged, entry).map_err(OperationError::io(&staged))?;
+        }
+        for entry in entries {
+            for place in in_the_way(&self.path, entry) {
+                let aside = aside(&place, now);
+                fs::rename(&place, &aside).map_err(OperationError::io(&place))?;
+                moved.push((place, aside));
+            }
+        }
+        for entry in entries {
+            let place = self.place(&entry.name);
+            fs::rename(self.staged(&entry.name), &place).map_err(OperationError::io(&place))?;
+        }
+        fs::remove_dir(&self.staging).map_err(OperationError::io(&self.staging))?;
+        fsx::sync_dir(&self.path).map_err(OperationError::io(&self.path))?;
+        fsx::sync_dir(fsx::parent(&self.path)).map_err(OperationError::io(&self.path))?;
+        Ok(moved)
+    }
+}
+
+impl Drop for TargetDir {
+    /// A restore that did not come to its end leaves nothing behind.
+    fn drop(&mut self) {
+        if self.staging.exists() {
+            let _ = fs::remove_dir_all(&self.staging);
+            if self.created {
+                let _ = fs::remove_dir(&self.path);
+            }
+        }
+    }
+}
+
+/// Refuses what could lose something.
+pub(super) fn check(path: &Path, names: &[&str], force: bool) -> Result<(), OperationError> {
+    let mut present = match fs::read_dir(path) {
+        Ok(present) => present,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(OperationError::Io { path: path.to_owned(), error }),
+    };
+    if !force && present.next().is_some() {
+        return Err(OperationError::Refused {
+            what: format!("{} is not empty", path.display()),
+            way_out: "name an empty or new directory, or add --force, which moves what is in the way aside".to_owned(),
+        });
+    }
+    for name in names {
+        let place = path.join(name);
+        let companions = SIDECARS.iter().map(|suffix| with_suffix(&place, suffix));
+        for file in std::iter::once(place.clone()).chain(companions) {
+            if let Some(pid) = user_of(&file) {
+                return Err(OperationError::Refused {
+                    what: format!("{} is in use by process {pid}", file.display()),
+                    way_out: "stop the application first: what it still writes would be lost".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The file itself and, for a database, everything that SQLite would take for its journal.
+fn in_the_way(dir: &Path, entry: &Entry) -> Vec<PathBuf> {
+    let place = dir.join(&entry.name);
+    let mut places = vec![place.clone()];
+    if entry.is_database() {
+        places.extend(SIDECARS.iter().map(|suffix| with_suffix(&place, suffix)));
+    }
+    places.retain(|place| place.symlink_metadata().is_ok());
+    places
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn aside(place: &Path, now: Timestamp) -> PathBuf {
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ");
+    let mut aside = with_suffix(place, &format!(".before-restore-{stamp}"));
+    let mut count = 1;
+    while aside.symlink_metadata().is_ok() {
+        count += 1;
+        aside = with_suffix(place, &format!(".before-restore-{stamp}-{count}"));
+    }
+    aside
+}
+
+/// Some process that has `path` open, as far as this user may see.
+fn user_of(path: &Path) -> Option<u32> {
+    let metadata = fs::metadata(path).ok()?;
+    let is_it = |link: &Path| fs::metadata(link).is_ok_and(|m| (m.dev(), m.ino()) == (metadata.dev(), metadata.ino()));
+    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+        descriptors.is_ok_and(|mut descriptors| descriptors.any(|fd| fd.is_ok_and(|fd| is_it(&fd.path()))))
+    })
+}
+
+/// Sets room aside so that a full disk shows at once; where the file system cannot, the length alone is set.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    if bytes > 0 {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    file.set_len(bytes)
+}
+
+/// Mode, owner and time as they were; the owner only where this user may give files away.
+fn settle(path: &Path, entry: &Entry) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    match std::os::unix::fs::fchown(&file, Some(entry.uid), Some(entry.gid)) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    file.set_permissions(fs::Permissions::from_mode(entry.mode & 0o7777))?;
+    let since_1970 = std::time::Duration::from_nanos(entry.mtime_ns.unsigned_abs());
+    let modified = if entry.mtime_ns >= 0 {
+        std::time::SystemTime::UNIX_EPOCH + since_1970
+    } else {
+        std::time::SystemTime::UNIX_EPOCH - since_1970
+    };
+    file.set_modified(modified)?;
+    file.sync_all()
+}
