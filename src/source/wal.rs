@@ -25,8 +25,8 @@ use super::{SourceError, place};
 /// `known` is the mode that an earlier read of this very connection found.
 pub(super) fn guard(path: &Path, metadata: &Metadata, known: Option<Journal>) -> Result<(), SourceError> {
     let (log, index) = (exists(&beside(path, "-wal")), exists(&beside(path, "-shm")));
-    if metadata.len() == 0 && log {
-        // SQLite, even read-only, deletes the log of an empty database.
+    if metadata.len() <= 1 && log {
+        // SQLite, even read-only, deletes the log of an empty database; a file of one byte counts as empty.
         return Err(SourceError::EmptyWithLog { path: path.to_owned() });
     }
     if rustix::process::geteuid().as_raw() == metadata.uid() || (log && index) {
