@@ -148,6 +148,20 @@ fn page_count_and_size_are_read_anew_in_each_transaction() {
     assert!(all(&view) == fs::read(&path).unwrap());
 }
 
+#[test]
+fn names_are_taken_as_they_are() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    for name in [&b"file:a.db?mode=rwc"[..], b"a b%41#.db", b"\xff\xfe.db"] {
+        let path = folder.path().join(std::ffi::OsStr::from_bytes(name));
+        let plain = folder.path().join("plain.db");
+        drop(sample(&plain));
+        fs::rename(&plain, &path).unwrap();
+        assert!(copy(&path).unwrap() == fs::read(&path).unwrap());
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
 /// Such a database is over 1 GiB. The file is sparse: its unused pages take no room on the disk.
 #[test]
 fn the_lock_page_reads_as_zeros() {

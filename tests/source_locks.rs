@@ -27,17 +27,12 @@ fn copies_beside_a_hammering_writer_are_whole(journal_mode: &str) {
     let _writers = [Application::start("hammer", &path), Application::start("hammer", &path)];
     let mut instants = std::collections::BTreeSet::new();
     for _ in 0..20 {
-        let connection = restored(folder.path(), &copy(&path).unwrap());
-        let spread =
-            "select (select min(n) from a), (select max(n) from a), (select min(n) from b), (select max(n) from b)";
-        let [a, b, c, d]: [i64; 4] =
-            connection.query_row(spread, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?])).unwrap();
-        assert!(a == b && b == c && c == d, "torn: {a} {b} {c} {d}");
-        let sound: String = connection.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(sound, "ok");
-        instants.insert(a);
+        instants.insert(step(folder.path(), &copy(&path).unwrap()).unwrap());
     }
     assert!(instants.len() > 3, "the writers did write meanwhile");
+    // The hammer would tear a copy that is not made through SQLite: the test can fail.
+    let torn = (0..5000).find(|_| step(folder.path(), &fs::read(&path).unwrap()).is_err());
+    assert!(torn.is_some(), "no plain copy was ever torn");
 }
 
 #[test]
@@ -77,7 +72,7 @@ fn the_wait_for_a_writer_is_counted_and_not_part_of_the_hold() {
             application.finish();
         });
         let view = patient.begin().unwrap();
-        assert!(view.waited() >= Duration::from_millis(20), "{:?}", view.waited());
+        assert!(view.waited() >= Duration::from_millis(1), "{:?}", view.waited());
         assert!(view.held_for() < view.waited());
     });
 }
@@ -103,6 +98,7 @@ fn a_dropped_view_lets_writers_in() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let writer = sample(&path);
+    writer.busy_timeout(Duration::ZERO).unwrap();
     let mut database = open(&path);
     let view = database.begin().unwrap();
     assert!(writer.execute_batch("delete from t").is_err(), "a view keeps writers out");

@@ -148,7 +148,7 @@ fn what_may_not_be_read_is_said_plainly() {
     let error = as_user(STRANGER, || Database::open(&path, &limits(50)).unwrap_err());
     assert!(matches!(error, SourceError::NoPermission { .. }), "{error:?}");
 
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     let error = as_owner_of(&path, || ()).unwrap_err();
     assert!(matches!(error, SourceError::OwnerCannotRead { uid: APPLICATION, .. }), "{error:?}");
 
@@ -156,6 +156,29 @@ fn what_may_not_be_read_is_said_plainly() {
     give(folder.path(), 0, 0o700);
     let error = as_owner_of(&path, || ()).unwrap_err();
     assert!(matches!(error, SourceError::OwnerCannotRead { uid: APPLICATION, .. }), "{error:?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_said_plainly_and_nothing_is_made() {
+    if !is_root() {
+        return;
+    }
+    let folder = application_folder();
+    let path = folder.path().join("a.db");
+    Application::start_as(APPLICATION, "make wal", &path).finish();
+    give(folder.path(), APPLICATION, 0o500);
+    let error = as_owner_of(&path, || Database::open(&path, &limits(20)).unwrap().begin().unwrap_err()).unwrap();
+    assert!(matches!(error, SourceError::LogUnreachable { .. }), "{error:?}");
+    assert_eq!(names(folder.path()), ["a.db"]);
+
+    give(folder.path(), APPLICATION, 0o755);
+    let _application = Application::start_as(APPLICATION, "write", &path);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    for name in ["a.db-wal", "a.db-shm"] {
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let error = as_user(STRANGER, || Database::open(&path, &limits(20)).unwrap().begin().unwrap_err());
+    assert!(matches!(error, SourceError::LogUnreachable { .. }), "{error:?}");
 }
 
 #[test]

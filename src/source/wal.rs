@@ -7,8 +7,8 @@
 //! - the owner reads; root first becomes the owner ([`super::as_owner_of`]);
 //! - another user reads only what makes no file: a database in rollback mode, or one whose both sidecars are there.
 //!
-//! One race is left to that other user: an application that switches to WAL mode and closes its last connection between
-//! this look and SQLite's own. Read as the owner, and there is none.
+//! One race is left to that other user: an application that switches to WAL mode and closes its last connection after this
+//! connection's last read and before its next. Read as the owner, and there is none.
 
 use std::fs::{File, Metadata};
 use std::io::Read;

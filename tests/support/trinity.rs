@@ -119,7 +119,7 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn new(connection: &'a Connection, seed: u64) -> Self {
         // The words are the same whatever the seed: a day later the agents speak the same language.
-        let mut dictionary = Random(0x5ea1_1f7);
+        let mut dictionary = Random(0x05ea_11f7);
         let words = (0..3000).map(|_| word(&mut dictionary)).collect();
         Self { connection, random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), words, log: String::new() }
     }
