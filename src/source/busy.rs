@@ -37,7 +37,7 @@ impl Wait {
         let (bound, refusal) = match Obstacle::of(&error) {
             Obstacle::Writer => (self.bound, SourceError::Busy { path, waited }),
             Obstacle::HotJournal => (self.bound, SourceError::HotJournal { path }),
-            Obstacle::CannotOpen => (self.bound.min(CANNOT_OPEN), cannot_open(&self.path, error)),
+            Obstacle::CannotOpen => (self.bound.min(CANNOT_OPEN), cannot_open(&self.path)),
             Obstacle::Lasting => (Duration::ZERO, SourceError::sqlite(&self.path, error)),
         };
         if waited >= bound {
@@ -62,16 +62,16 @@ impl Obstacle {
             // SQLITE_PROTOCOL: a race for the log's index was lost over and over.
             (ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed, _) => Self::Writer,
             (_, ffi::SQLITE_READONLY_ROLLBACK | ffi::SQLITE_READONLY_RECOVERY) => Self::HotJournal,
-            (ErrorCode::CannotOpen, _) => Self::CannotOpen,
+            (ErrorCode::CannotOpen, _) | (_, ffi::SQLITE_READONLY_DIRECTORY) => Self::CannotOpen,
             _ => Self::Lasting,
         }
     }
 }
 
-/// SQLite says only that it could not open something; `stat` knows more.
-pub(super) fn cannot_open(path: &Path, error: rusqlite::Error) -> SourceError {
+/// SQLite says only that it could not open something; `stat` knows more. If it is not the database, it is the log.
+fn cannot_open(path: &Path) -> SourceError {
     match place::regular(path).and_then(|_| place::readable(path)) {
-        Ok(()) => SourceError::sqlite(path, error),
+        Ok(()) => SourceError::LogUnreachable { path: path.to_owned() },
         Err(reason) => reason,
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::busy::{self, Wait};
+use super::busy::Wait;
 use super::claim::Claim;
 use super::print::{FileMeta, Journal, Print, Stamp};
 use super::{SourceError, place, wal};
@@ -67,11 +67,13 @@ impl Database {
         wal::guard(&path, &metadata, None)?;
         let opened = Stamp::of(&metadata);
         let claim = Claim::database(&path, &opened)?;
-        let connection = connect(&path).map_err(|error| busy::cannot_open(&path, error))?;
+        let connection = connect(&path).map_err(|error| SourceError::sqlite(&path, error))?;
         Ok(Self { connection, path, opened, journal: None, limits: *limits, _claim: claim })
     }
 
     /// Begins one read transaction, waiting for writers up to the limit.
+    ///
+    /// [`SourceError::Replaced`] here means that another file has taken the path: open a fresh `Database`.
     pub fn begin(&mut self) -> Result<DatabaseView<'_>, SourceError> {
         let wait = Wait::new(&self.path, self.limits.busy);
         loop {

@@ -30,6 +30,10 @@ pub enum SourceError {
         "{path} is in WAL mode and belongs to another user: reading it now would leave files that its owner cannot open"
     )]
     WalNotOwner { path: PathBuf },
+    #[error(
+        "{path} is in WAL mode, and its log cannot be opened: the folder is read-only here, or the log may not be read"
+    )]
+    LogUnreachable { path: PathBuf },
     #[error("{path} kept changing while it was read")]
     Changing { path: PathBuf },
     #[error("{path} is open as a database and as an ordinary file at once")]
@@ -50,7 +54,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Whether the same read may well succeed a little later.
+    /// Whether the same read, through a freshly opened source, may well succeed a little later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::HotJournal { .. } | Self::Replaced { .. } | Self::Changing { .. })
     }

@@ -4,7 +4,7 @@
 //! that is not a regular file is refused, and a FIFO is never waited for.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -37,21 +37,26 @@ pub struct SmallFile {
 /// Reads a file of at most [`INLINE_MAX`] bytes at one instant, trying a few times while it changes.
 /// A larger one gives `Ok(None)`: open it as a [`LargeFile`].
 pub fn read_small(path: &Path) -> Result<Option<SmallFile>, SourceError> {
-    for _ in 0..TRIES {
-        let mut file = LargeFile::open(path)?;
-        let view = file.view()?;
-        if view.bytes() > INLINE_MAX {
-            return Ok(None);
-        }
-        let bytes = view.whole()?;
-        let meta = view.meta();
-        match view.finish() {
-            Ok(print) => return Ok(Some(SmallFile { bytes, meta, print })),
-            Err(SourceError::Changing { .. }) => continue,
-            Err(error) => return Err(error),
+    for _ in 1..TRIES {
+        match try_small(path) {
+            Err(SourceError::Changing { .. }) => {}
+            result => return result,
         }
     }
-    Err(SourceError::Changing { path: path.to_owned() })
+    try_small(path)
+}
+
+fn try_small(path: &Path) -> Result<Option<SmallFile>, SourceError> {
+    let mut file = LargeFile::open(path)?;
+    let view = file.view()?;
+    if view.bytes() > INLINE_MAX {
+        return Ok(None);
+    }
+    // One buffer that never grows: a growing one would leave copies of secrets behind.
+    let mut bytes = Zeroizing::new(vec![0; usize::try_from(view.bytes()).unwrap_or_default()]);
+    view.fill(0, &mut bytes)?;
+    let meta = view.meta();
+    view.finish().map(|print| Some(SmallFile { bytes, meta, print }))
 }
 
 /// An open ordinary file. It is closed before the claim is given back: fields are dropped in this order.
@@ -137,19 +142,14 @@ impl FileView<'_> {
         let there = usize::try_from(self.bytes().saturating_sub(start)).unwrap_or(usize::MAX).min(out.len());
         let (content, beyond) = out.split_at_mut(there);
         beyond.fill(0);
+        self.fill(start, content)
+    }
+
+    fn fill(&self, start: u64, content: &mut [u8]) -> Result<(), SourceError> {
         self.file.file.read_exact_at(content, start).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.file.changing(),
             _ => SourceError::io(&self.file.path, error),
         })
-    }
-
-    /// All of it, in one buffer that never grows: a growing one would leave copies of secrets behind.
-    fn whole(&self) -> Result<Zeroizing<Vec<u8>>, SourceError> {
-        let room = usize::try_from(self.bytes()).unwrap_or(usize::MAX);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
-        let read = (&self.file.file).take(self.bytes()).read_to_end(&mut bytes);
-        read.map_err(|error| SourceError::io(&self.file.path, error))?;
-        Ok(bytes)
     }
 
     /// Confirms that the file did not change, and that the path still leads to it.

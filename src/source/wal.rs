@@ -7,8 +7,8 @@
 //! - the owner reads; root first becomes the owner ([`super::as_owner_of`]);
 //! - another user reads only what makes no file: a database in rollback mode, or one whose both sidecars are there.
 //!
-//! One race is left to that other user: an application that switches to WAL mode and closes its last connection between
-//! this look and SQLite's own. Read as the owner, and there is none.
+//! One race is left to that other user: an application that switches to WAL mode and closes its last connection after this
+//! connection's last read and before its next. Read as the owner, and there is none.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -25,8 +25,8 @@ use super::{SourceError, place};
 /// `known` is the mode that an earlier read of this very connection found.
 pub(super) fn guard(path: &Path, metadata: &Metadata, known: Option<Journal>) -> Result<(), SourceError> {
     let (log, index) = (exists(&beside(path, "-wal")), exists(&beside(path, "-shm")));
-    if metadata.len() == 0 && log {
-        // SQLite, even read-only, deletes the log of an empty database.
+    if metadata.len() <= 1 && log {
+        // SQLite, even read-only, deletes the log of an empty database; a file of one byte counts as empty.
         return Err(SourceError::EmptyWithLog { path: path.to_owned() });
     }
     if rustix::process::geteuid().as_raw() == metadata.uid() || (log && index) {
