@@ -1,1 +1,95 @@
 //! Bytes in a bucket or a directory.
+//!
+//! Promises, for every store (`tests/contract` holds each of them to it):
+//! - An object appears whole or not at all, under its final name, and is durable when the call returns.
+//! - [`Store::create`] never changes an object that exists, whoever else is creating it at the same time.
+//! - A listing is complete, or an error.
+//! - Nothing is sent that is not [`Stored`], and no error or log line holds a credential.
+//!
+//! [`Meter`] counts and [`Limit`] slows; both wrap any store and change nothing else. Calls only `crypto` and `fsx`.
+
+mod credentials;
+mod error;
+mod key;
+mod limit;
+mod local;
+mod meter;
+mod open;
+mod s3;
+mod s3_client;
+mod s3_error;
+mod stored;
+mod url;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+pub use error::StoreError;
+pub use key::{Key, KeyError};
+pub use limit::Limit;
+pub use meter::{Meter, Requests, Usage};
+pub use open::open;
+pub use s3_client::{Credentials, S3Settings};
+pub use stored::Stored;
+pub use url::{RepositoryUrl, UrlError};
+
+/// A place that keeps objects under names. All calls may run at the same time.
+#[async_trait]
+pub trait Store: Send + Sync + Debug {
+    /// Creates an object unless one of that name exists; one that exists keeps its bytes.
+    ///
+    /// An object that already holds exactly these bytes counts as [`Creation::Created`]: a lost answer, then a
+    /// retry, looks like that. Errors: [`StoreError::NotSupported`] where create-once cannot be had.
+    async fn create(&self, key: &Key, body: Stored) -> Result<Creation, StoreError>;
+
+    /// Creates or replaces an object.
+    async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError>;
+
+    /// A whole object. Errors: [`StoreError::NotFound`]; [`StoreError::TooLarge`] over `max_bytes`, without
+    /// fetching or holding more than that.
+    async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError>;
+
+    /// Size and time of an object; `None` where there is none. A missing bucket also gives `None`: the answer to
+    /// this request has no body that could tell.
+    async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError>;
+
+    /// All objects whose names begin with `prefix` (not only at a `/`; empty: all), sorted by key. What is no
+    /// [`Key`] is not ours and is left out.
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
+
+    /// Removes an object; one that is gone already is fine.
+    async fn delete(&self, key: &Key) -> Result<(), StoreError>;
+}
+
+/// What came of [`Store::create`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// The object holds the given bytes.
+    Created,
+    /// An object of that name was there before, with other bytes or with bytes that we may not read.
+    AlreadyThere,
+}
+
+/// One object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    pub key: Key,
+    pub bytes: u64,
+    /// When it was last written, by the store's clock.
+    pub modified: Timestamp,
+}
+
+/// The objects under a prefix at about one moment.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Sorted by key.
+    pub objects: Vec<ObjectInfo>,
+    /// The store's clock at the last page: the `Date` header, whole seconds; `None` where a server sends none. A
+    /// directory's is this host's clock.
+    pub server_time: Option<Timestamp>,
+    /// How many requests it took; 1 for a directory.
+    pub pages: u64,
+}
