@@ -86,6 +86,9 @@ impl Store for LocalStore {
             let mut objects = Vec::new();
             // Only the folder that the prefix ends in need be read; a prefix that is no name matches nothing there.
             let folder = prefix.rsplit_once('/').and_then(|(folder, _)| Key::new(folder).ok());
+            if let Some(folder) = &folder {
+                refuse_links(&root, &root.join(folder.as_str()))?;
+            }
             walk(&root, folder.as_ref().map_or("", Key::as_str), &mut objects)?;
             objects.retain(|object| object.key.as_str().starts_with(&prefix));
             objects.sort_by(|a, b| a.key.cmp(&b.key));
@@ -189,13 +192,7 @@ impl ObjectFile {
     }
 
     fn refuse_links(&self) -> Result<(), StoreError> {
-        let below_root = self.path.ancestors().take_while(|path| *path != self.root);
-        for path in below_root {
-            if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
-                return Err(a_link(path));
-            }
-        }
-        Ok(())
+        refuse_links(&self.root, &self.path)
     }
 
     fn sync_folder(&self) -> Result<(), StoreError> {
@@ -233,6 +230,15 @@ fn name_once(temporary: &Path, path: &Path) -> io::Result<()> {
 
 fn exclusive_rename(temporary: &Path, path: &Path) -> io::Result<()> {
     Ok(renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE)?)
+}
+
+/// An error if a name between the root and `path`, or `path` itself, is a symbolic link.
+fn refuse_links(root: &Path, path: &Path) -> Result<(), StoreError> {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    match path.ancestors().take_while(|path| *path != root).find(|path| is_link(path)) {
+        Some(link) => Err(a_link(link)),
+        None => Ok(()),
+    }
 }
 
 /// How file systems say that they cannot do a thing at all. A link that they cannot make is EPERM.
@@ -354,5 +360,64 @@ mod tests {
         LocalStore::new(root.path()).sweep().await.expect("a sweep");
         assert!(!folder.join("old").exists());
         assert!(folder.join("new").exists());
+    }
+
+    fn text(text: &str) -> Stored {
+        Stored::public_text(text)
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_no_object() {
+        let root = tempfile::tempdir().expect("a scratch folder");
+        let store = LocalStore::new(root.path());
+        let (folder, inside) = (Key::new("packs").expect("a key"), Key::new("packs/a").expect("a key"));
+        store.create(&inside, text("a")).await.expect("a create");
+        assert_eq!(store.head(&folder).await.expect("an answer"), None);
+        assert!(matches!(store.get(&folder, 1).await, Err(StoreError::NotFound { .. })));
+        assert!(store.create(&folder, text("b")).await.is_err());
+        store.delete(&folder).await.expect_err("not to be deleted");
+        assert_eq!(store.get(&inside, 1).await.expect("still there"), "a");
+    }
+
+    #[tokio::test]
+    async fn files_are_private_and_nothing_outside_is_seen() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        fs::write(scratch.path().join("outside"), "secret").expect("a file");
+        let store = LocalStore::new(scratch.path().join("root"));
+        store.create(&Key::new("packs/a").expect("a key"), text("a")).await.expect("a create");
+        fs::write(scratch.path().join("root/.tmp/left"), "half").expect("a leftover");
+        for prefix in ["../", "..", "packs/../../", "/", ".tmp/", "."] {
+            assert!(store.list(prefix).await.expect("a listing").objects.is_empty(), "{prefix}");
+        }
+        assert_eq!(store.list("").await.expect("a listing").objects.len(), 1);
+        let mode = |name: &str| {
+            let metadata = fs::metadata(scratch.path().join(name)).expect(name);
+            std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777
+        };
+        assert_eq!((mode("root"), mode("root/packs"), mode("root/packs/a")), (0o700, 0o700, 0o600));
+    }
+
+    #[tokio::test]
+    async fn a_symbolic_link_is_refused_by_name() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let outside = scratch.path().join("outside");
+        fs::create_dir(&outside).and_then(|()| fs::write(outside.join("a"), "secret")).expect("a file");
+        fs::create_dir(scratch.path().join("root")).expect("a folder");
+        std::os::unix::fs::symlink(&outside, scratch.path().join("root/packs")).expect("a link");
+        let store = LocalStore::new(scratch.path().join("root"));
+        let key = Key::new("packs/a").expect("a key");
+        let errors = [
+            store.get(&key, 100).await.map(drop).expect_err("a link"),
+            store.head(&key).await.map(drop).expect_err("a link"),
+            store.list("").await.map(drop).expect_err("a link"),
+            store.list("packs/").await.map(drop).expect_err("a link"),
+            store.create(&key, text("x")).await.map(drop).expect_err("a link"),
+            store.put(&key, text("x")).await.expect_err("a link"),
+            store.delete(&key).await.expect_err("a link"),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains("root/packs: it is a symbolic link"), "{error}");
+        }
+        assert_eq!(fs::read(outside.join("a")).expect("untouched"), b"secret");
     }
 }
