@@ -5,6 +5,7 @@ mod environment;
 mod limit;
 mod meter;
 mod s3_errors;
+mod s3_protocol;
 mod suite;
 #[path = "../support/mod.rs"]
 mod support;
@@ -56,5 +57,6 @@ async fn minio_keeps_the_contract() {
     suite::every_store(&bucket).await;
     suite::create_races(&bucket).await;
     s3_errors::every_server(&bucket.0).await;
+    s3_errors::writes_to_a_missing_bucket(&bucket.0).await;
     s3_errors::another_region(&bucket.0).await;
 }

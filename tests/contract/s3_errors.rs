@@ -1,6 +1,8 @@
 //! Each thing that goes wrong with a bucket has its own error.
 
-use sealift::store::{RepositoryUrl, S3Settings, StoreError, open};
+use std::sync::Arc;
+
+use sealift::store::{RepositoryUrl, S3Settings, Store, StoreError, open};
 
 use crate::suite::{key, text};
 use crate::support::{Server, credentials, free_port};
@@ -13,18 +15,29 @@ pub async fn every_server(server: &dyn Server) {
 
 async fn a_missing_bucket(server: &dyn Server) {
     println!("a_missing_bucket");
+    let error = elsewhere(server).await.list("").await.expect_err("no bucket");
+    assert_no_bucket(server, &error);
+}
+
+/// Not on s3s-fs: it makes the bucket.
+pub async fn writes_to_a_missing_bucket(server: &dyn Server) {
+    println!("writes_to_a_missing_bucket");
+    let store = elsewhere(server).await;
+    assert_no_bucket(server, &store.create(&key("a"), text("a")).await.expect_err("no bucket"));
+    assert_no_bucket(server, &store.put(&key("a"), text("a")).await.expect_err("no bucket"));
+    assert_no_bucket(server, &store.get(&key("a"), 1).await.expect_err("no bucket"));
+    assert_no_bucket(server, &store.delete(&key("a")).await.expect_err("no bucket"));
+}
+
+async fn elsewhere(server: &dyn Server) -> Arc<dyn Store> {
     let url: RepositoryUrl = "s3://no-such-bucket/x".parse().expect("a URL");
-    let store = open(&url, &server.settings()).await.expect("a store");
-    let errors = [
-        store.list("").await.map(drop).expect_err("no bucket"),
-        store.create(&key("a"), text("a")).await.map(drop).expect_err("no bucket"),
-        store.put(&key("a"), text("a")).await.expect_err("no bucket"),
-    ];
-    for error in errors {
-        let right = matches!(&error, StoreError::NoSuchBucket { bucket, endpoint }
-            if bucket == "no-such-bucket" && endpoint == server.endpoint());
-        assert!(right, "{error:?}");
-    }
+    open(&url, &server.settings()).await.expect("a store")
+}
+
+fn assert_no_bucket(server: &dyn Server, error: &StoreError) {
+    let right = matches!(error, StoreError::NoSuchBucket { bucket, endpoint }
+        if bucket == "no-such-bucket" && endpoint == server.endpoint());
+    assert!(right, "{error:?}");
 }
 
 async fn wrong_credentials(server: &dyn Server) {

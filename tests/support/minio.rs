@@ -49,6 +49,7 @@ impl Minio {
             .arg(data.path())
             .env("MINIO_ROOT_USER", &user)
             .env("MINIO_ROOT_PASSWORD", &password)
+            .env("MINIO_SITE_REGION", "us-east-1") // Without one it takes signatures for any.
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off")
             .env("HOME", data.path())

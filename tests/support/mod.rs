@@ -1,6 +1,7 @@
 //! What several test files share: S3 servers to test against.
 #![allow(dead_code)] // Each test file uses a part of it.
 
+pub mod canned;
 pub mod minio;
 pub mod s3s;
 
