@@ -130,8 +130,8 @@ async fn probe_create_once(store: &dyn Store, url: &str) -> Result<(), Operation
     match second {
         Creation::AlreadyThere => Ok(()),
         Creation::Created => Err(StoreError::NotSupported {
-            place: url.to_owned(),
-            what: "creating an object only if there is none (If-None-Match: *)".to_owned(),
+            object: url.to_owned(),
+            cause: "the server ignores the condition that an object must be new (If-None-Match: *)".to_owned(),
         }
         .into()),
     }

@@ -1,34 +1,74 @@
-//! What can go wrong with a store. Each says which object or which place, and why; none holds a credential.
+//! What can go wrong between us and stored bytes, in plain sentences.
+//!
+//! Each error names the object, bucket or endpoint and the cause; none holds a credential. Advice is the cli's: it
+//! chooses by variant, and by the server's `code` where there is one.
 
 use std::io;
-use std::path::PathBuf;
 
+/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{object} does not exist")]
     NotFound { object: String },
-    #[error("{object}: access denied by the server: {reason}")]
-    AccessDenied { object: String, reason: String },
-    /// No, expired or wrong credentials.
-    #[error("{place}: {reason}")]
-    Credentials { place: String, reason: String },
-    #[error("the bucket {bucket} does not exist")]
-    NoSuchBucket { bucket: String },
-    #[error("the bucket {bucket} is in region {expected}, and {configured} is configured")]
-    WrongRegion { bucket: String, configured: String, expected: String },
-    #[error("{place} cannot be reached: {reason}")]
-    Unreachable { place: String, reason: String },
-    #[error("{place} did not answer in time")]
-    Timeout { place: String },
-    #[error("{object} is larger than {max_bytes} bytes")]
+
+    /// The server knows us and says no, or does not know us. `code` is the server's word, such as `AccessDenied`,
+    /// `InvalidAccessKeyId`, `SignatureDoesNotMatch`, `ExpiredToken` or `RequestTimeTooSkewed`; for a directory,
+    /// `PermissionDenied`.
+    #[error("access to {object} was denied: {code}{}", detail(.message))]
+    AccessDenied { object: String, code: String, message: String },
+
+    #[error("no usable S3 credentials: {cause}")]
+    NoCredentials { cause: String },
+
+    #[error("the bucket {bucket} does not exist at {endpoint}")]
+    NoSuchBucket { bucket: String, endpoint: String },
+
+    /// `expected` is the region that the server named, where it named one.
+    #[error("the bucket {bucket} is not in the region {used}{}", in_region(.expected.as_deref()))]
+    WrongRegion { bucket: String, used: String, expected: Option<String> },
+
+    #[error("{endpoint} cannot be reached: {cause}")]
+    Unreachable { endpoint: String, cause: String },
+
+    #[error("no answer about {object} in time: {cause}")]
+    Timeout { object: String, cause: String },
+
+    #[error("{object} is larger than the {max_bytes} bytes expected at most")]
     TooLarge { object: String, max_bytes: u64 },
-    /// The server lacks something that sealift needs.
-    #[error("{place} does not support {what}")]
-    NotSupported { place: String, what: String },
-    #[error("{path}: {error}")]
-    Io { path: PathBuf, error: io::Error },
-    #[error("{place}: {reason}")]
-    Settings { place: String, reason: String },
-    #[error("{object}: {reason}")]
-    Other { object: String, reason: String },
+
+    #[error("{path}: {source}")]
+    Io { path: String, source: io::Error },
+
+    /// The server, or the directory's file system, lacks what was asked of it.
+    #[error("{object}: not supported there: {cause}")]
+    NotSupported { object: String, cause: String },
+
+    /// A setting that cannot work, found before anything was sent.
+    #[error("{0}")]
+    Settings(String),
+
+    #[error("{object}: {cause}")]
+    Other { object: String, cause: String },
+}
+
+fn detail(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" ({message})") }
+}
+
+fn in_region(expected: Option<&str>) -> String {
+    expected.map(|region| format!(", it is in {region}")).unwrap_or_default()
+}
+
+/// An error and its causes in one line, without the repetitions that wrapped errors bring.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
 }

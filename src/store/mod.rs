@@ -1,14 +1,14 @@
-//! Bytes in a bucket or a directory, under names that are relative to the repository's prefix.
+//! Bytes in a bucket or a directory.
 //!
-//! A store promises:
-//! - **Create once.** Of any number of `create` calls with one name, from any number of machines, exactly one stores its
-//!   bytes; the others are told that something is there.
-//! - **Whole or not at all.** What is listed or read is all that was put, whatever crashed.
-//! - **Durable.** When a call that stores returns, the bytes survive a power cut (as far as the server keeps its word).
+//! Promises, for every store (`tests/contract` holds each of them to it):
+//! - An object appears whole or not at all, under its final name, and is durable when the call returns.
+//! - [`Store::create`] never changes an object that exists, whoever else is creating it at the same time.
+//! - A listing is complete, or an error.
+//! - Nothing is sent that is not [`Stored`], and no error or log line holds a credential.
 //!
-//! It takes only [`Stored`], which cannot be made of plain bytes by accident. Decorators ([`Meter`], [`Limit`]) each do
-//! one thing.
+//! [`Meter`] counts and [`Limit`] slows; both wrap any store and change nothing else. Calls only `crypto` and `fsx`.
 
+mod credentials;
 mod error;
 mod key;
 mod limit;
@@ -16,6 +16,7 @@ mod local;
 mod meter;
 mod open;
 mod s3;
+mod s3_client;
 mod s3_error;
 mod stored;
 mod url;
@@ -27,57 +28,68 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use error::StoreError;
-pub use key::{Key, NotAKey};
+pub use key::{Key, KeyError};
 pub use limit::Limit;
-pub use local::LocalStore;
-pub use meter::{Meter, Requests};
-pub use open::{S3Settings, open};
+pub use meter::{Meter, Requests, Usage};
+pub use open::open;
+pub use s3_client::{Credentials, S3Settings};
 pub use stored::Stored;
-pub use url::{NotARepositoryUrl, RepositoryUrl};
+pub use url::{RepositoryUrl, UrlError};
 
-/// Whether a `create` stored its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A place that keeps objects under names. All calls may run at the same time.
+#[async_trait]
+pub trait Store: Send + Sync + Debug {
+    /// Creates an object unless one of that name exists; one that exists keeps its bytes.
+    ///
+    /// An object that already holds exactly these bytes counts as [`Creation::Created`]: a lost answer, then a
+    /// retry, looks like that. Errors: [`StoreError::NotSupported`] where create-once cannot be had.
+    async fn create(&self, key: &Key, body: Stored) -> Result<Creation, StoreError>;
+
+    /// Creates or replaces an object.
+    async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError>;
+
+    /// A whole object. Errors: [`StoreError::NotFound`]; [`StoreError::TooLarge`] over `max_bytes`, without
+    /// fetching or holding more than that.
+    async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError>;
+
+    /// Size and time of an object; `None` where there is none. A missing bucket also gives `None`: the answer to
+    /// this request has no body that could tell.
+    async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError>;
+
+    /// All objects whose names begin with `prefix` (not only at a `/`; empty: all), sorted by key. What is no
+    /// [`Key`] is not ours and is left out.
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
+
+    /// Removes an object; one that is gone already is fine.
+    async fn delete(&self, key: &Key) -> Result<(), StoreError>;
+}
+
+/// What came of [`Store::create`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Creation {
-    /// The object has exactly these bytes, and this call (or a repetition of it whose answer was lost) put them there.
+    /// The object holds the given bytes.
     Created,
-    /// An object of this name was there before; it is untouched.
+    /// An object of that name was there before, with other bytes or with bytes that we may not read.
     AlreadyThere,
 }
 
-/// What a listing or a `head` says of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
     pub key: Key,
     pub bytes: u64,
-    /// By the server's clock.
+    /// When it was last written, by the store's clock.
     pub modified: Timestamp,
 }
 
-/// All objects under a prefix, in the order of their names.
-#[derive(Clone, Debug)]
+/// The objects under a prefix at about one moment.
+#[derive(Debug, Clone)]
 pub struct Listing {
+    /// Sorted by key.
     pub objects: Vec<ObjectInfo>,
-    /// What time the server says it is (the HTTP `Date` header); a directory's is this machine's.
+    /// The store's clock at the last page: the `Date` header, whole seconds; `None` where a server sends none. A
+    /// directory's is this host's clock.
     pub server_time: Option<Timestamp>,
-}
-
-#[async_trait]
-pub trait Store: Send + Sync + Debug {
-    /// Stores `body` under a name that must be free.
-    async fn create(&self, key: &Key, body: Stored) -> Result<Creation, StoreError>;
-
-    /// Stores `body`, replacing what lies there.
-    async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError>;
-
-    /// The whole object, at most `max_bytes` of it: a larger one is [`StoreError::TooLarge`].
-    async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError>;
-
-    /// Size and time of an object; `None` where there is none.
-    async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError>;
-
-    /// Everything whose name begins with `prefix`, however many pages that takes.
-    async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
-
-    /// Removes an object; one that is gone already is no error.
-    async fn delete(&self, key: &Key) -> Result<(), StoreError>;
+    /// How many requests it took; 1 for a directory.
+    pub pages: u64,
 }

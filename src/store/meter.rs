@@ -1,0 +1,122 @@
+//! Counts what passes through a store: for `--json`, and for tests that bound what an operation may cost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Creation, Key, Listing, ObjectInfo, Store, StoreError, Stored};
+
+/// A store that counts.
+///
+/// A request counts when it ends, failed or not; a listing counts once a page. What the S3 client repeats below
+/// this (retries, the reading back after a conflict) is not seen here.
+#[derive(Debug)]
+pub struct Meter {
+    inner: Arc<dyn Store>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    create: AtomicU64,
+    put: AtomicU64,
+    get: AtomicU64,
+    head: AtomicU64,
+    list: AtomicU64,
+    delete: AtomicU64,
+    uploaded_bytes: AtomicU64,
+    downloaded_bytes: AtomicU64,
+}
+
+/// Requests by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Requests {
+    pub create: u64,
+    pub put: u64,
+    pub get: u64,
+    pub head: u64,
+    /// Pages of listings; a failed listing counts as one.
+    pub list: u64,
+    pub delete: u64,
+}
+
+/// What a [`Meter`] has counted so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Usage {
+    pub requests: Requests,
+    /// Bytes of bodies given to `create` and `put`, failed or not.
+    pub uploaded_bytes: u64,
+    /// Bytes of bodies that `get` returned.
+    pub downloaded_bytes: u64,
+}
+
+impl Meter {
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, counts: Counts::default() }
+    }
+
+    /// The counts at about this moment.
+    pub fn usage(&self) -> Usage {
+        let counts = &self.counts;
+        Usage {
+            requests: Requests {
+                create: counts.create.load(Relaxed),
+                put: counts.put.load(Relaxed),
+                get: counts.get.load(Relaxed),
+                head: counts.head.load(Relaxed),
+                list: counts.list.load(Relaxed),
+                delete: counts.delete.load(Relaxed),
+            },
+            uploaded_bytes: counts.uploaded_bytes.load(Relaxed),
+            downloaded_bytes: counts.downloaded_bytes.load(Relaxed),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Meter {
+    async fn create(&self, key: &Key, body: Stored) -> Result<Creation, StoreError> {
+        let bytes = body.bytes().len() as u64;
+        let created = self.inner.create(key, body).await;
+        self.counts.create.fetch_add(1, Relaxed);
+        self.counts.uploaded_bytes.fetch_add(bytes, Relaxed);
+        created
+    }
+
+    async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
+        let bytes = body.bytes().len() as u64;
+        let put = self.inner.put(key, body).await;
+        self.counts.put.fetch_add(1, Relaxed);
+        self.counts.uploaded_bytes.fetch_add(bytes, Relaxed);
+        put
+    }
+
+    async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError> {
+        let got = self.inner.get(key, max_bytes).await;
+        self.counts.get.fetch_add(1, Relaxed);
+        let bytes = got.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        self.counts.downloaded_bytes.fetch_add(bytes, Relaxed);
+        got
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+        let info = self.inner.head(key).await;
+        self.counts.head.fetch_add(1, Relaxed);
+        info
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let listing = self.inner.list(prefix).await;
+        let pages = listing.as_ref().map_or(1, |listing| listing.pages);
+        self.counts.list.fetch_add(pages, Relaxed);
+        listing
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        let deleted = self.inner.delete(key).await;
+        self.counts.delete.fetch_add(1, Relaxed);
+        deleted
+    }
+}

@@ -1,0 +1,280 @@
+//! A prefix of an S3 bucket as a store.
+//!
+//! One request an object, its body in memory, never multipart; SHA-256 in a header, so that a server keeps only what
+//! we sent. Create-once is `If-None-Match: *`. A server that ignores that header is found by probing, not here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::{BoxError, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use aws_sdk_s3::operation::put_object::PutObjectError;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::Object;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+
+use super::error::chain;
+use super::s3_client::{Connection, connect, timeouts};
+use super::s3_error::{Subject, status};
+use super::{Creation, Key, Listing, ObjectInfo, S3Settings, Store, StoreError, Stored};
+use crate::crypto::sha256;
+
+/// How often a create is sent that meets another one of the same name in flight (409).
+const CREATE_TRIES: u32 = 6;
+const CREATE_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How often a download is begun: the SDK repeats a request, but not a body that breaks off.
+const GET_TRIES: u32 = 3;
+
+const PRECONDITION_FAILED: u16 = 412;
+const CONFLICT: u16 = 409;
+
+/// Objects below a prefix of a bucket.
+#[derive(Debug)]
+pub struct S3Store {
+    connection: Connection,
+    bucket: String,
+    /// Empty, or ends in `/`.
+    prefix: String,
+    settings: S3Settings,
+}
+
+type PutError = SdkError<PutObjectError, aws_sdk_s3::config::http::HttpResponse>;
+
+impl S3Store {
+    pub async fn connect(bucket: String, prefix: Option<Key>, settings: &S3Settings) -> Result<Self, StoreError> {
+        let connection = connect(settings).await?;
+        let prefix = prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default();
+        Ok(Self { connection, bucket, prefix, settings: settings.clone() })
+    }
+
+    fn name(&self, key: &Key) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("s3://{}/{name}", self.bucket)
+    }
+
+    fn subject<'a>(&'a self, url: &'a str) -> Subject<'a> {
+        let Connection { endpoint, region, .. } = &self.connection;
+        Subject { object: url, bucket: &self.bucket, endpoint, region }
+    }
+
+    async fn put_once(&self, name: &str, body: &Bytes, if_none_match: Option<&str>) -> Result<(), PutError> {
+        let limits = aws_sdk_s3::config::Builder::new().timeout_config(timeouts(body.len()));
+        self.connection
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(name)
+            .checksum_sha256(BASE64_STANDARD.encode(sha256(body).as_bytes()))
+            .set_if_none_match(if_none_match.map(str::to_owned))
+            .set_storage_class(self.settings.storage_class.as_deref().map(Into::into))
+            .set_server_side_encryption(self.settings.sse.as_deref().map(Into::into))
+            .body(ByteStream::from(body.clone()))
+            .customize()
+            .config_override(limits)
+            .send()
+            .await
+            .map(drop)
+    }
+
+    /// What a 412 means: `None` where the object is gone again.
+    async fn compare(&self, key: &Key, body: &Bytes) -> Result<Option<Creation>, StoreError> {
+        match self.get(key, body.len() as u64).await {
+            Ok(there) if there == body => Ok(Some(Creation::Created)),
+            Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::AccessDenied { .. }) => {
+                Ok(Some(Creation::AlreadyThere))
+            }
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn page(&self, prefix: &str, token: Option<String>) -> Result<(ListObjectsV2Output, Date), StoreError> {
+        let date = Date::default();
+        let request = self.connection.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let page = request.set_continuation_token(token).customize().interceptor(date.clone()).send().await;
+        let page = page.map_err(|error| self.subject(&self.url(prefix)).explain(error))?;
+        Ok((page, date))
+    }
+
+    /// `None` for names that are no keys: folder markers, and what others put there.
+    fn info(&self, object: &Object) -> Result<Option<ObjectInfo>, StoreError> {
+        let name = object.key().unwrap_or_default();
+        let Some(key) = name.strip_prefix(&self.prefix).and_then(|name| Key::new(name).ok()) else { return Ok(None) };
+        let bytes = object.size().and_then(|bytes| u64::try_from(bytes).ok());
+        let modified = object.last_modified().and_then(timestamp);
+        let (Some(bytes), Some(modified)) = (bytes, modified) else {
+            return Err(self.subject(&self.url(name)).other("the server lists it without its size or time"));
+        };
+        Ok(Some(ObjectInfo { key, bytes, modified }))
+    }
+}
+
+#[async_trait]
+impl Store for S3Store {
+    async fn create(&self, key: &Key, body: Stored) -> Result<Creation, StoreError> {
+        let name = self.name(key);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let Err(error) = self.put_once(&name, body.bytes(), Some("*")).await else { return Ok(Creation::Created) };
+            // A lost answer to a create that succeeded looks like a conflict when the SDK sends it again.
+            if status(&error) == Some(PRECONDITION_FAILED)
+                && let Some(creation) = self.compare(key, body.bytes()).await?
+            {
+                return Ok(creation);
+            }
+            let again = matches!(status(&error), Some(PRECONDITION_FAILED | CONFLICT));
+            if !again || tries == CREATE_TRIES {
+                return Err(self.subject(&self.url(&name)).explain(error));
+            }
+            tokio::time::sleep(CREATE_BACKOFF * 2u32.pow(tries - 1)).await;
+        }
+    }
+
+    async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
+        let name = self.name(key);
+        let put = self.put_once(&name, body.bytes(), None).await;
+        put.map_err(|error| self.subject(&self.url(&name)).explain(error))
+    }
+
+    async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError> {
+        let name = self.name(key);
+        let url = self.url(&name);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let answer = self.connection.client.get_object().bucket(&self.bucket).key(&name).send().await;
+            let answer = answer.map_err(|error| self.subject(&url).explain(error))?;
+            match read_body(answer, max_bytes).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(BodyError::TooLarge) => return Err(StoreError::TooLarge { object: url, max_bytes }),
+                Err(BodyError::Broken(cause)) if tries == GET_TRIES => {
+                    return Err(self.subject(&url).other(format!("the download broke off {tries} times: {cause}")));
+                }
+                Err(BodyError::Broken(cause)) => tracing::debug!(object = url, cause, "download broke off, again"),
+            }
+        }
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+        let name = self.name(key);
+        let head = match self.connection.client.head_object().bucket(&self.bucket).key(&name).send().await {
+            Ok(head) => head,
+            Err(error) if status(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(self.subject(&self.url(&name)).explain(error)),
+        };
+        let bytes = head.content_length().and_then(|bytes| u64::try_from(bytes).ok());
+        let modified = head.last_modified().and_then(timestamp);
+        match (bytes, modified) {
+            (Some(bytes), Some(modified)) => Ok(Some(ObjectInfo { key: key.clone(), bytes, modified })),
+            _ => Err(self.subject(&self.url(&name)).other("the server tells neither its size nor its time")),
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let full_prefix = format!("{}{prefix}", self.prefix);
+        let mut listing = Listing { objects: Vec::new(), server_time: None, pages: 0 };
+        let mut token = None;
+        loop {
+            let (page, date) = self.page(&full_prefix, token.clone()).await?;
+            listing.pages += 1;
+            listing.server_time = date.get();
+            for object in page.contents() {
+                listing.objects.extend(self.info(object)?);
+            }
+            if page.is_truncated() != Some(true) {
+                break;
+            }
+            // A server that says "more" and does not move on would hold us here for ever, or hide the rest.
+            if page.next_continuation_token().is_none() || page.next_continuation_token == token {
+                return Err(self.subject(&self.url(&full_prefix)).other("the server's listing does not go on"));
+            }
+            token = page.next_continuation_token;
+        }
+        listing.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(listing)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        let name = self.name(key);
+        match self.connection.client.delete_object().bucket(&self.bucket).key(&name).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match self.subject(&self.url(&name)).explain(error) {
+                // S3 itself says 204; others say that it is gone.
+                StoreError::NotFound { .. } => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+}
+
+enum BodyError {
+    TooLarge,
+    Broken(String),
+}
+
+async fn read_body(answer: GetObjectOutput, max_bytes: u64) -> Result<Bytes, BodyError> {
+    let announced = answer.content_length().and_then(|bytes| u64::try_from(bytes).ok());
+    if announced.is_some_and(|bytes| bytes > max_bytes) {
+        return Err(BodyError::TooLarge);
+    }
+    let capacity = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+    let mut bytes = BytesMut::with_capacity(capacity);
+    let mut body = answer.body;
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| BodyError::Broken(chain(&error)))?;
+        if (bytes.len() + chunk.len()) as u64 > max_bytes {
+            return Err(BodyError::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    match announced {
+        Some(announced) if announced != bytes.len() as u64 => {
+            Err(BodyError::Broken(format!("{} of {announced} bytes came", bytes.len())))
+        }
+        _ => Ok(bytes.freeze()),
+    }
+}
+
+/// Keeps the `Date` header of an answer, which the SDK's outputs leave out.
+#[derive(Debug, Clone, Default)]
+struct Date(Arc<Mutex<Option<Timestamp>>>);
+
+impl Date {
+    fn get(&self) -> Option<Timestamp> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intercept for Date {
+    fn name(&self) -> &'static str {
+        "Date"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date").and_then(|date| rfc2822::parse(date).ok());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.timestamp());
+        Ok(())
+    }
+}
+
+fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}

@@ -1,0 +1,124 @@
+//! A limit holds over time, alone and with many transfers at once. The clock is tokio's, paused: it moves only
+//! when everything waits.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+use sealift::store::{Creation, Key, Limit, Listing, ObjectInfo, Store, StoreError, Stored};
+use tokio::time::{Instant, sleep};
+
+use crate::suite::{key, text};
+
+const BODY_BYTES: usize = 1000;
+
+/// A store whose transfers of [`BODY_BYTES`] take a fixed time.
+#[derive(Debug)]
+struct Line(Duration);
+
+#[async_trait]
+impl Store for Line {
+    async fn create(&self, _: &Key, _: Stored) -> Result<Creation, StoreError> {
+        sleep(self.0).await;
+        Ok(Creation::Created)
+    }
+
+    async fn put(&self, _: &Key, _: Stored) -> Result<(), StoreError> {
+        sleep(self.0).await;
+        Ok(())
+    }
+
+    async fn get(&self, _: &Key, _: u64) -> Result<Bytes, StoreError> {
+        sleep(self.0).await;
+        Ok(Bytes::from(vec![0; BODY_BYTES]))
+    }
+
+    async fn head(&self, _: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+        Ok(None)
+    }
+
+    async fn list(&self, _: &str) -> Result<Listing, StoreError> {
+        Ok(Listing { objects: Vec::new(), server_time: None, pages: 1 })
+    }
+
+    async fn delete(&self, _: &Key) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// 1,000 bytes a second each way, over a line that takes `transfer` for each body.
+fn limited(transfer: Duration) -> Limit {
+    let rate = NonZeroU64::new(1000);
+    Limit::new(Arc::new(Line(transfer)), rate, rate)
+}
+
+fn assert_about(elapsed: Duration, expected_seconds: f64) {
+    let off = (elapsed.as_secs_f64() / expected_seconds - 1.0).abs();
+    assert!(off < 0.1, "{elapsed:?} instead of {expected_seconds} s");
+}
+
+const FAST: Duration = Duration::from_millis(300);
+const SLOW: Duration = Duration::from_secs(5);
+
+#[tokio::test(start_paused = true)]
+async fn uploads_one_after_the_other_take_their_time() {
+    let (store, began) = (limited(FAST), Instant::now());
+    for _ in 0..3 {
+        store.create(&key("a"), text(&"x".repeat(BODY_BYTES))).await.expect("a create");
+        store.put(&key("a"), text(&"x".repeat(BODY_BYTES))).await.expect("a put");
+    }
+    assert_about(began.elapsed(), 6.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn uploads_at_once_share_the_rate() {
+    let (store, began) = (limited(FAST), Instant::now());
+    join_all((0..6).map(|_| async {
+        store.put(&key("a"), text(&"x".repeat(BODY_BYTES))).await.expect("a put");
+    }))
+    .await;
+    assert_about(began.elapsed(), 6.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn downloads_one_after_the_other_take_their_time() {
+    let (store, began) = (limited(FAST), Instant::now());
+    for _ in 0..6 {
+        store.get(&key("a"), u64::MAX).await.expect("a get");
+    }
+    assert_about(began.elapsed(), 6.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn downloads_at_once_share_the_rate() {
+    let (store, began) = (limited(FAST), Instant::now());
+    join_all((0..6).map(|_| async {
+        store.get(&key("a"), u64::MAX).await.expect("a get");
+    }))
+    .await;
+    assert_about(began.elapsed(), 6.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_slower_than_the_limit_is_not_slowed() {
+    let (store, began) = (limited(SLOW), Instant::now());
+    for _ in 0..3 {
+        store.put(&key("a"), text(&"x".repeat(BODY_BYTES))).await.expect("a put");
+        store.get(&key("a"), u64::MAX).await.expect("a get");
+    }
+    assert_about(began.elapsed(), 30.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_nothing_waits() {
+    let (store, began) = (Limit::new(Arc::new(Line(Duration::ZERO)), None, None), Instant::now());
+    for _ in 0..100 {
+        store.put(&key("a"), text("x")).await.expect("a put");
+        store.get(&key("a"), u64::MAX).await.expect("a get");
+    }
+    // The test's own clock ticks in milliseconds, one for each sleep of the line.
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}

@@ -1,0 +1,62 @@
+//! What every store must do, checked on each of them.
+
+mod crash;
+mod environment;
+mod limit;
+mod meter;
+mod s3_errors;
+mod s3_protocol;
+mod suite;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+
+use sealift::store::{RepositoryUrl, S3Settings, Store, open};
+use suite::Backend;
+use support::Server;
+use support::minio::Minio;
+use support::s3s::S3s;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_keeps_the_contract() {
+    struct Directory(tempfile::TempDir);
+    #[async_trait::async_trait]
+    impl Backend for Directory {
+        async fn repository(&self, name: &str) -> Arc<dyn Store> {
+            let url = RepositoryUrl::Directory(self.0.path().join("missing").join(name));
+            open(&url, &S3Settings::default()).await.expect("a directory")
+        }
+    }
+    let directory = Directory(tempfile::tempdir().expect("a scratch folder"));
+    suite::every_store(&directory).await;
+    suite::create_races(&directory).await;
+}
+
+struct Bucket<S>(S);
+
+#[async_trait::async_trait]
+impl<S: Server> Backend for Bucket<S> {
+    async fn repository(&self, name: &str) -> Arc<dyn Store> {
+        open(&self.0.url(&format!("contract/{name}")), &self.0.settings()).await.expect("a bucket")
+    }
+}
+
+/// Without the races: this server looks whether an object is there and renames later, so two creates can both win.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3s_fs_keeps_the_contract() {
+    let bucket = Bucket(S3s::start().await);
+    suite::every_store(&bucket).await;
+    s3_errors::every_server(&bucket.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn minio_keeps_the_contract() {
+    let Some(server) = Minio::start().await else { return };
+    let bucket = Bucket(server);
+    suite::every_store(&bucket).await;
+    suite::create_races(&bucket).await;
+    s3_errors::every_server(&bucket.0).await;
+    s3_errors::writes_to_a_missing_bucket(&bucket.0).await;
+    s3_errors::another_region(&bucket.0).await;
+}

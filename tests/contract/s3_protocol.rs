@@ -1,0 +1,152 @@
+//! What servers do at the edges, told by a server that says what it is told to.
+
+use std::sync::Arc;
+
+use sealift::store::{Creation, S3Settings, Store, StoreError, open};
+
+use crate::suite::{key, text};
+use crate::support::Server;
+use crate::support::canned::{Answer, Canned, answer, error};
+
+const DATE: &str = "Fri, 13 Nov 2026 12:34:56 GMT";
+const ONE_OBJECT: &str = "<Contents><Key>x/a</Key><Size>3</Size><LastModified>2026-11-13T12:00:00.5Z</LastModified>\
+    </Contents>";
+
+async fn told(answers: impl IntoIterator<Item = Answer>) -> (Canned, Arc<dyn Store>) {
+    let server = Canned::start(answers).await;
+    let store = open(&server.url("x"), &server.settings()).await.expect("a store");
+    (server, store)
+}
+
+fn listing(rest: &str) -> Answer {
+    answer(200, format!("<ListBucketResult>{rest}</ListBucketResult>"))
+}
+
+#[tokio::test]
+async fn a_create_says_what_servers_need_to_hear() {
+    let (server, _) = told([answer(200, "")]).await;
+    let settings =
+        S3Settings { storage_class: Some("STANDARD_IA".into()), sse: Some("AES256".into()), ..server.settings() };
+    let store = open(&server.url("x"), &settings).await.expect("a store");
+    assert_eq!(store.create(&key("a"), text("abc")).await.expect("a create"), Creation::Created);
+    let asked = server.asked().remove(0);
+    assert!(asked.starts_with("put /bucket/x/a"), "{asked}");
+    for header in [
+        "if-none-match: *",
+        "content-length: 3",
+        // The SHA-256 of "abc", in lower case as all of it is here.
+        "x-amz-checksum-sha256: ungwv48bz+pbqudexa4ii7adyaowf3qctbd/yfiafa0=",
+        "x-amz-storage-class: standard_ia",
+        "x-amz-server-side-encryption: aes256",
+    ] {
+        assert!(asked.contains(header), "{header} is not in {asked}");
+    }
+    for breaks_servers in ["aws-chunked", "x-amz-trailer", "crc32", "crc64"] {
+        assert!(!asked.contains(breaks_servers), "{breaks_servers} is in {asked}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_create_is_no_conflict() {
+    let (_server, store) = told([error(412, "PreconditionFailed"), answer(200, "mine")]).await;
+    assert_eq!(store.create(&key("a"), text("mine")).await.expect("an answer"), Creation::Created);
+    let (_server, store) = told([error(412, "PreconditionFailed"), answer(200, "ours")]).await;
+    assert_eq!(store.create(&key("a"), text("mine")).await.expect("an answer"), Creation::AlreadyThere);
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_back_is_there() {
+    let (_server, store) = told([error(412, "PreconditionFailed"), error(403, "AccessDenied")]).await;
+    assert_eq!(store.create(&key("a"), text("mine")).await.expect("an answer"), Creation::AlreadyThere);
+}
+
+#[tokio::test]
+async fn a_create_that_meets_another_in_flight_is_sent_again() {
+    let conflict = || error(409, "ConditionalRequestConflict");
+    let gone_again = [error(412, "PreconditionFailed"), error(404, "NoSuchKey")];
+    let answers = [conflict(), conflict()].into_iter().chain(gone_again).chain([answer(200, "")]);
+    let (server, store) = told(answers).await;
+    assert_eq!(store.create(&key("a"), text("mine")).await.expect("an answer"), Creation::Created);
+    assert_eq!(server.asked().len(), 5);
+}
+
+#[tokio::test]
+async fn a_server_without_create_once_is_not_supported() {
+    let (server, store) = told([error(501, "NotImplemented")]).await;
+    let error = store.create(&key("a"), text("a")).await.expect_err("it cannot");
+    assert!(matches!(&error, StoreError::NotSupported { object, .. } if object == "s3://bucket/x/a"), "{error:?}");
+    assert_eq!(server.asked().len(), 1, "asking again does not help");
+}
+
+#[tokio::test]
+async fn a_wrong_region_is_named_by_header_or_body() {
+    let malformed = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-7</Region></Error>";
+    let answers = [
+        error(301, "PermanentRedirect").header("x-amz-bucket-region", "eu-west-7"),
+        error(307, "TemporaryRedirect").header("x-amz-bucket-region", "eu-west-7"),
+        answer(400, malformed),
+    ];
+    for answer in answers {
+        let (_server, store) = told([answer.clone()]).await;
+        let error = store.list("").await.expect_err("elsewhere");
+        let right = matches!(&error, StoreError::WrongRegion { expected: Some(region), .. } if region == "eu-west-7");
+        assert!(right, "{answer:?}: {error:?}");
+    }
+    let (_server, store) = told([answer(301, "")]).await;
+    let error = store.head(&key("a")).await.expect_err("elsewhere");
+    assert!(matches!(&error, StoreError::WrongRegion { expected: None, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn expired_credentials_are_denied_access() {
+    let (_server, store) = told([error(400, "ExpiredToken")]).await;
+    let error = store.list("").await.expect_err("expired");
+    assert!(matches!(&error, StoreError::AccessDenied { code, .. } if code == "ExpiredToken"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_begins_again() {
+    let (_server, store) = told([answer(200, "whole").broken_off_after(2), answer(200, "whole")]).await;
+    assert_eq!(store.get(&key("a"), 5).await.expect("the second try"), "whole");
+    let broken = || answer(200, "whole").broken_off_after(2);
+    let (server, store) = told([broken(), broken(), broken()]).await;
+    let error = store.get(&key("a"), 5).await.expect_err("three tries");
+    assert!(error.to_string().contains("broke off 3 times"), "{error}");
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_listing_tells_the_time_of_its_last_page() {
+    let more = "<IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken>";
+    let first = listing(more).header("Date", "Fri, 13 Nov 2026 12:34:50 GMT");
+    let (server, store) = told([first, listing(ONE_OBJECT).header("Date", DATE)]).await;
+    let listing = store.list("").await.expect("a listing");
+    assert_eq!(listing.server_time.expect("a time").to_string(), "2026-11-13T12:34:56Z");
+    assert_eq!((listing.pages, listing.objects.len()), (2, 1));
+    assert_eq!(listing.objects[0].modified.to_string(), "2026-11-13T12:00:00.5Z");
+    assert!(server.asked()[1].contains("continuation-token=next"));
+}
+
+#[tokio::test]
+async fn a_listing_without_a_date_has_no_time() {
+    let (_server, store) = told([listing(ONE_OBJECT)]).await;
+    assert_eq!(store.list("").await.expect("a listing").server_time, None);
+}
+
+#[tokio::test]
+async fn a_listing_that_does_not_go_on_is_an_error() {
+    let again = "<IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>";
+    for answers in [vec![listing(again), listing(again)], vec![listing("<IsTruncated>true</IsTruncated>")]] {
+        let (_server, store) = told(answers).await;
+        let error = store.list("").await.expect_err("not complete");
+        assert!(error.to_string().contains("does not go on"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_leaves_out_what_is_no_key() {
+    let foreign = "<Contents><Key>x/</Key><Size>0</Size></Contents><Contents><Key>x/a b</Key></Contents>";
+    let (_server, store) = told([listing(&format!("{foreign}{ONE_OBJECT}"))]).await;
+    let objects = store.list("").await.expect("a listing").objects;
+    assert_eq!(objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["a"]);
+}
