@@ -42,7 +42,6 @@ pub(super) struct Captured {
     pub shape: Shape,
     pub pieces: Vec<PieceMap>,
     pub print: Print,
-    pub journal: Option<Journal>,
     /// How long a writer could have been held up.
     pub hold: Duration,
     /// The end of the read.
@@ -189,7 +188,7 @@ impl<'a> Capture<'a> {
         tracing::info!(source = %self.source.name, bytes = shape.bytes, hold_ms = hold.as_millis() as u64, "instant fixed");
         let hold = if journal == Some(Journal::Rollback) { hold } else { Duration::ZERO };
         self.pieces = Vec::new();
-        Ok(Captured { meta, shape, pieces, print, journal, hold, time })
+        Ok(Captured { meta, shape, pieces, print, hold, time })
     }
 
     /// The whole source under the lock.
