@@ -85,7 +85,7 @@ pub async fn backup(
     Run { remote, host, listing, standing, request, monitor }.run().await
 }
 
-fn not_the_writer(remote: &Remote) -> OperationError {
+pub(super) fn not_the_writer(remote: &Remote) -> OperationError {
     OperationError::OtherWriter(format!(
         "this machine is not the writer of the repository at {} (signer {})",
         remote.url, remote.descriptor.signer

@@ -38,6 +38,23 @@ pub struct SourceSpec {
 }
 
 impl SourceSpec {
+    /// Both passes over this source, not begun.
+    pub(super) fn capture<'a>(
+        &self,
+        gentleness: Gentleness,
+        scanner: Scanner<'a>,
+        monitor: &'a dyn Monitor,
+    ) -> Capture<'a> {
+        let paged = PagedSource {
+            name: self.name.clone(),
+            path: self.path.clone(),
+            database: self.kind == SourceKind::Database,
+            limits: ReadLimits { busy: gentleness.busy },
+            writer_hold: gentleness.writer_hold,
+        };
+        Capture::new(paged, scanner, monitor)
+    }
+
     /// What an unchanged source is recognised by, read under its lock where it has one.
     pub(super) fn look(&self, gentleness: Gentleness, key: &FingerprintKey) -> Result<Look, OperationError> {
         if self.kind == SourceKind::Database {
@@ -154,18 +171,12 @@ fn begin<'a>(
     packer: &mut Packer,
     monitor: &'a dyn Monitor,
 ) -> Result<Reading<'a>, OperationError> {
-    let database = spec.kind == SourceKind::Database;
-    if !database && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some() {
+    if spec.kind != SourceKind::Database
+        && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some()
+    {
         return Ok(Reading::Small(spec.path.clone()));
     }
-    let paged = PagedSource {
-        name: spec.name.clone(),
-        path: spec.path.clone(),
-        database,
-        limits: ReadLimits { busy: gentleness.busy },
-        writer_hold: gentleness.writer_hold,
-    };
-    let mut capture = Capture::new(paged, scanner(), monitor);
+    let mut capture = spec.capture(gentleness, scanner(), monitor);
     capture.prepare(packer)?;
     Ok(Reading::Paged(capture))
 }
