@@ -1,0 +1,192 @@
+//! The benchmark: one command that makes a Trinity-shaped database, backs it up through its day, restores it, and
+//! prints what each step cost, beside the rivals that are installed.
+//!
+//! ```text
+//! cargo bench --bench trinity -- [--mb 500] [--wal] [--no-writer] [--level N] [--directory] [--rivals]
+//! ```
+//! With `SEALIFT_TEST_MINIO` naming a MinIO binary the repository is in a bucket on loopback; otherwise, and with
+//! `--directory`, in a directory.
+
+mod measure;
+mod writer;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/trinity.rs"]
+mod trinity;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use measure::{Cost, run};
+use rusqlite::Connection;
+use support::Server;
+use support::minio::Minio;
+use writer::{Application, Waits};
+
+struct Options {
+    megabytes: u32,
+    wal: bool,
+    writer: bool,
+    level: Option<String>,
+    directory: bool,
+}
+
+impl Options {
+    fn read() -> Self {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let has = |flag: &str| words.iter().any(|word| word == flag);
+        let value = |flag: &str| words.iter().position(|word| word == flag).and_then(|at| words.get(at + 1)).cloned();
+        Self {
+            megabytes: value("--mb").and_then(|mb| mb.parse().ok()).unwrap_or(500),
+            wal: has("--wal"),
+            writer: !has("--no-writer"),
+            level: value("--level"),
+            directory: has("--directory"),
+        }
+    }
+}
+
+/// Where everything lies, and how sealift is called.
+struct Bench {
+    options: Options,
+    folder: tempfile::TempDir,
+    database: PathBuf,
+    server: Option<Minio>,
+}
+
+impl Bench {
+    fn new(options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        let database = trinity::generate(&source, options.megabytes, 1).database;
+        if options.wal {
+            Connection::open(&database).unwrap().pragma_update(None, "journal_mode", "wal").unwrap();
+        }
+        let server = if options.directory {
+            None
+        } else {
+            tokio::runtime::Runtime::new().unwrap().block_on(Minio::start())
+        };
+        Self { options, folder, database, server }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn repository(&self) -> String {
+        match &self.server {
+            Some(server) => server.url("bench").to_string(),
+            None => self.path("repository").display().to_string(),
+        }
+    }
+
+    fn sealift(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sealift"));
+        command.args(words).arg("--json").arg("--no-progress").arg("--state-dir").arg(self.path("state"));
+        if let Some(server) = &self.server {
+            command
+                .args(["--s3-endpoint", server.endpoint()])
+                .env("AWS_ACCESS_KEY_ID", server.access_key_id())
+                .env("AWS_SECRET_ACCESS_KEY", server.secret_access_key());
+        }
+        command
+    }
+
+    fn init(&self) {
+        let (config, identity) = (self.path("sealift.toml"), self.path("identity.txt"));
+        let environment = self.path("source").join(".env");
+        let mut command = self.sealift(&["init", "--repository", &self.repository(), "--no-passphrase"]);
+        command.arg("--config").arg(config).arg("--new-identity").arg(identity);
+        command.arg("--database").arg(&self.database).arg("--file").arg(environment);
+        check("init", &run(&mut command));
+    }
+
+    fn backup(&self, step: &str, with_writer: bool) {
+        let config = self.path("sealift.toml");
+        let mut command = self.sealift(&["backup"]);
+        command.arg("--config").arg(config);
+        if let Some(level) = &self.options.level {
+            command.args(["--compression", level]);
+        }
+        let application =
+            (with_writer && self.options.writer).then(|| Application::start(&self.database, Duration::from_millis(10)));
+        let cost = run(&mut command);
+        print_row(step, &cost, application.map(Application::stop));
+    }
+
+    fn restore(&self) {
+        let (identity, target) = (self.path("identity.txt"), self.path("restored"));
+        let mut command = self.sealift(&["restore", "--repository", &self.repository()]);
+        command.arg("-i").arg(identity).arg("--to").arg(&target);
+        let cost = run(&mut command);
+        print_row("restore", &cost, None);
+        let pragma = if self.options.wal { "pragma wal_checkpoint(truncate)" } else { "pragma user_version" };
+        let _ = Connection::open(&self.database).unwrap().query_row(pragma, [], |_| Ok(()));
+        assert!(same(&self.database, &target.join("trinity.db")), "the restored database differs");
+    }
+
+    fn change(&self, change: impl FnOnce(&Connection)) {
+        change(&Connection::open(&self.database).unwrap());
+    }
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    Command::new("cmp").arg("-s").arg(a).arg(b).status().unwrap().success()
+}
+
+fn check(step: &str, cost: &Cost) {
+    let error = String::from_utf8_lossy(&cost.output.stdout);
+    assert!(cost.output.status.success(), "{step}: {error} {}", String::from_utf8_lossy(&cost.output.stderr));
+}
+
+fn print_row(step: &str, cost: &Cost, waits: Option<Waits>) {
+    check(step, cost);
+    let json: serde_json::Value = serde_json::from_slice(&cost.output.stdout).unwrap();
+    let bytes = json["stored_bytes"].as_u64().or_else(|| json["downloaded_bytes"].as_u64()).unwrap_or(0);
+    let waits = waits.map_or(String::new(), |waits| {
+        format!(
+            "{:>8.0} {:>8.0} {:>8}",
+            waits.commit.as_secs_f64() * 1e3,
+            waits.read.as_secs_f64() * 1e3,
+            waits.commits
+        )
+    });
+    println!(
+        "{step:<14} {:>8.2} {:>8.2} {:>9.1} {:>10.2} {:>6} {:>7.3} {waits}",
+        cost.wall.as_secs_f64(),
+        cost.cpu.as_secs_f64(),
+        cost.own_memory as f64 / 1048576.0,
+        bytes as f64 / 1e6,
+        json["requests"].as_object().map_or(0, |r| r.values().filter_map(serde_json::Value::as_u64).sum()),
+        json["writer_hold_seconds"].as_f64().unwrap_or(0.0),
+    );
+}
+
+fn main() {
+    // `cargo test --benches` only wants to know that it builds.
+    if std::env::args().any(|word| word == "--test") {
+        return;
+    }
+    let bench = Bench::new(Options::read());
+    let bytes = std::fs::metadata(&bench.database).unwrap().len();
+    let mode = if bench.options.wal { "WAL" } else { "DELETE" };
+    println!("database {:.1} MB, {mode} mode, repository {}", bytes as f64 / 1e6, bench.repository());
+    println!(
+        "{:<14} {:>8} {:>8} {:>9} {:>10} {:>6} {:>7} {:>8} {:>8} {:>8}",
+        "step", "wall s", "cpu s", "own MiB", "MB", "reqs", "hold s", "commit", "read ms", "commits"
+    );
+    bench.init();
+    bench.backup("first", true);
+    bench.backup("settle", false);
+    bench.backup("unchanged", false);
+    bench.change(|connection| trinity::a_days_use(connection, 7));
+    bench.backup("a day's use", false);
+    bench.change(|connection| connection.execute_batch("vacuum").unwrap());
+    bench.backup("after VACUUM", false);
+    bench.backup("busy again", true);
+    bench.backup("settle", false);
+    bench.restore();
+}
