@@ -257,3 +257,21 @@ fn each_dependency_has_a_reason() {
     assert!(seen > 20, "only {seen} dependencies: does this read the manifest?");
     assert_none(&broken, "dependencies without a comment that says what they are for");
 }
+
+#[test]
+fn what_is_pinned_twice_is_pinned_alike() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let after = |path: &str, mark: &str| {
+        let text = read(path);
+        let found = text.lines().find_map(|line| line.trim_start().strip_prefix(mark));
+        found.unwrap_or_else(|| panic!("{path}: no line begins with `{mark}`")).to_owned()
+    };
+    assert_eq!(
+        after("docker/minio.Dockerfile", "ARG MINIO_VERSION="),
+        after("tests/run", "MINIO_VERSION="),
+        "the MinIO of the tests and the one to try sealift out with"
+    );
+    let rust = after("docker/Dockerfile", "FROM rust:");
+    let oldest = after("Cargo.toml", "rust-version = ");
+    assert!(rust.starts_with(&format!("{}-", oldest.trim_matches('"'))), "Dockerfile: {rust}; Cargo.toml: {oldest}");
+}
