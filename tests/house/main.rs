@@ -30,8 +30,7 @@ const FLOORS: [&[&str]; 12] = [
 const TOP_LEVEL: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "tests", "docker", "README.md"];
 
 /// Permissive licences; what else a package offers beside them does not matter.
-const LICENCES: [&str; 8] =
-    ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Unicode-3.0", "Zlib", "MIT-0"];
+const LICENCES: [&str; 7] = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Unicode-3.0", "Zlib"];
 
 /// Packages that would bring a second way to do what one already does, and what to use.
 const BANNED: [(&str, &str); 2] = [("openssl-sys", "rustls"), ("native-tls", "rustls")];
