@@ -3,7 +3,9 @@
 //! Each room of this house calls only rooms below it (`tests/layers.rs` holds that):
 //! `cli` → `config` → `operations` → `repository` → `state` → `source` → `store` → `crypto` → `fsx`, `clock`.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod crypto;
 pub mod fsx;
 pub mod operations;

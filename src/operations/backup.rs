@@ -22,7 +22,7 @@ use super::{Monitor, OperationError, Phase, Warning};
 use crate::crypto::Digest;
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout, ranges};
 use crate::source;
-use crate::state::{Catalog, HostState, Last, SealedTo, SourcePrint, WriterLock};
+use crate::state::{Catalog, HostState, Last, SealedTo, SourceLook, WriterLock};
 use crate::store::Stored;
 
 /// A full look at the sources is taken at least this often, whatever `stat` says.
@@ -85,7 +85,7 @@ pub async fn backup(
     Run { remote, host, listing, standing, request, monitor }.run().await
 }
 
-fn not_the_writer(remote: &Remote) -> OperationError {
+pub(super) fn not_the_writer(remote: &Remote) -> OperationError {
     OperationError::OtherWriter(format!(
         "this machine is not the writer of the repository at {} (signer {})",
         remote.url, remote.descriptor.signer
@@ -172,12 +172,11 @@ impl Run<'_> {
         let age = crate::clock::now().duration_since(last.read);
         let fresh = age >= SignedDuration::ZERO && age < FULL_SCAN;
         let specs = &self.request.sources;
-        let same = |(spec, earlier): (&SourceSpec, &SourcePrint)| {
+        let key = &self.host.fingerprint_key;
+        let same = |(spec, earlier): (&SourceSpec, &SourceLook)| {
             spec.name == earlier.name
                 && spec.path == earlier.path
-                && spec
-                    .print(self.request.gentleness)
-                    .is_ok_and(|now| now.proves_unchanged(&earlier.print))
+                && spec.look(self.request.gentleness, key).is_ok_and(|now| now.proves_unchanged(&earlier.look))
         };
         (fresh && specs.len() == last.sources.len() && specs.iter().zip(&last.sources).all(same)).then_some(last)
     }
@@ -312,9 +311,9 @@ impl Run<'_> {
 
     /// What the next run compares with. A source that is missing proves nothing.
     fn last(&self, set: SourceSet, manifest_print: String) -> Option<Last> {
-        let sources = self.request.sources.iter().zip(set.prints);
+        let sources = self.request.sources.iter().zip(set.looks);
         let sources = sources
-            .map(|(spec, print)| Some(SourcePrint { name: spec.name.clone(), path: spec.path.clone(), print: print? }))
+            .map(|(spec, look)| Some(SourceLook { name: spec.name.clone(), path: spec.path.clone(), look: look? }))
             .collect::<Option<Vec<_>>>()
             .unwrap_or_default();
         Some(Last { read: crate::clock::now(), manifest_print, sources })

@@ -42,7 +42,6 @@ pub(super) struct Captured {
     pub shape: Shape,
     pub pieces: Vec<PieceMap>,
     pub print: Print,
-    pub journal: Option<Journal>,
     /// How long a writer could have been held up.
     pub hold: Duration,
     /// The end of the read.
@@ -117,12 +116,51 @@ impl<'a> Capture<'a> {
     }
 
     fn pass_one(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let mut earlier_shape = self.shape.take();
+        let mut kept = 0;
+        let shape = self.scan_in_short_holds(&mut pieces, &mut earlier_shape, |mut scanned, pieces| {
+            store_new(&mut scanned, packer)?;
+            let piece = scanned.piece;
+            kept = piece + 1;
+            if piece < pieces.len() {
+                pieces[piece] = scanned.map;
+            } else {
+                pieces.push(scanned.map);
+            }
+            Ok(())
+        })?;
+        pieces.truncate(kept);
+        (self.pieces, self.shape) = (pieces, Some(shape));
+        Ok(())
+    }
+
+    /// Pass 1 without storing anything: every piece goes to `count`.
+    pub fn count(&self, mut count: impl FnMut(&Scanned) + Send) -> Result<(), OperationError> {
+        let path = self.source.path.clone();
+        source::as_owner_of(&path, || {
+            self.scan_in_short_holds(&mut Vec::new(), &mut None, |scanned, _| {
+                count(&scanned);
+                Ok(())
+            })
+        })??;
+        Ok(())
+    }
+
+    /// Looks at the whole source in short read transactions, and hands on each piece in order. `pieces` is what an
+    /// earlier look found; it is forgotten when the block size changed meanwhile, and then all begins anew.
+    fn scan_in_short_holds(
+        &self,
+        pieces: &mut Vec<PieceMap>,
+        earlier_shape: &mut Option<Shape>,
+        mut found: impl FnMut(Scanned, &mut Vec<PieceMap>) -> Result<(), OperationError>,
+    ) -> Result<Shape, OperationError> {
         let mut source = self.open()?;
         let mut next = 0;
         loop {
             let (shape, batch) = self.read_batch(&mut source, next)?;
-            if self.shape.replace(shape).is_some_and(|earlier| !alike(earlier, shape)) {
-                self.pieces.clear();
+            if earlier_shape.replace(shape).is_some_and(|earlier| !alike(earlier, shape)) {
+                pieces.clear();
                 next = 0;
                 continue;
             }
@@ -130,12 +168,17 @@ impl<'a> Capture<'a> {
                 self.monitor.begin(Phase::Reading, Some(shape.bytes));
             }
             if batch.is_empty() {
-                self.pieces.truncate(next);
                 self.monitor.end(Phase::Reading);
-                return Ok(());
+                return Ok(shape);
             }
             next += batch.len();
-            self.store_batch(shape, batch, packer)?;
+            let bytes: usize = batch.iter().map(|raw| raw.bytes).sum();
+            let mut batch = batch.into_iter();
+            let scanned = self
+                .scanner
+                .scan_all(shape, pieces, &AtomicUsize::new(0), |_| Ok::<_, OperationError>(batch.next()))?;
+            scanned.into_iter().try_for_each(|scanned| found(scanned, pieces))?;
+            self.monitor.advance(Phase::Reading, bytes as u64);
         }
     }
 
@@ -151,25 +194,6 @@ impl<'a> Capture<'a> {
             }
         }
         Ok((shape, batch))
-    }
-
-    fn store_batch(&mut self, shape: Shape, batch: Vec<RawPiece>, packer: &mut Packer) -> Result<(), OperationError> {
-        let bytes: usize = batch.iter().map(|raw| raw.bytes).sum();
-        let mut batch = batch.into_iter();
-        let held = AtomicUsize::new(0);
-        let scanned =
-            self.scanner.scan_all(shape, &self.pieces, &held, |_| Ok::<_, OperationError>(batch.next()))?;
-        for mut scanned in scanned {
-            store_new(&mut scanned, packer)?;
-            let piece = scanned.piece;
-            if piece < self.pieces.len() {
-                self.pieces[piece] = scanned.map;
-            } else {
-                self.pieces.push(scanned.map);
-            }
-        }
-        self.monitor.advance(Phase::Reading, bytes as u64);
-        Ok(())
     }
 
     fn pass_two(&mut self, packer: &mut Packer) -> Result<Captured, LetGo> {
@@ -189,7 +213,7 @@ impl<'a> Capture<'a> {
         tracing::info!(source = %self.source.name, bytes = shape.bytes, hold_ms = hold.as_millis() as u64, "instant fixed");
         let hold = if journal == Some(Journal::Rollback) { hold } else { Duration::ZERO };
         self.pieces = Vec::new();
-        Ok(Captured { meta, shape, pieces, print, journal, hold, time })
+        Ok(Captured { meta, shape, pieces, print, hold, time })
     }
 
     /// The whole source under the lock.

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
-use super::OperationError;
 use crate::crypto::DataIdentity;
 use crate::repository::{Body, Entry, LinkTable, Manifest, PackReader, blocks_per_pack, put_links_back};
 

@@ -13,8 +13,10 @@ use super::capture::{Capture, PagedSource};
 use super::packing::Packer;
 use super::scan::Scanner;
 use super::{Monitor, OperationError, Warning};
+use crate::crypto::FingerprintKey;
 use crate::repository::Health;
-use crate::source::{self, Database, LargeFile, Print, ReadLimits, SmallFile, SourceError};
+use crate::source::{self, Database, LargeFile, ReadLimits, SmallFile, SourceError};
+use crate::state::Look;
 
 /// How often the whole set is taken anew because a small file changed meanwhile.
 const TRIES: usize = 5;
@@ -36,17 +38,40 @@ pub struct SourceSpec {
 }
 
 impl SourceSpec {
-    /// What the source looks like from outside, read under its lock where it has one.
-    pub(super) fn print(&self, gentleness: Gentleness) -> Result<Print, OperationError> {
-        let look = || match self.kind {
-            SourceKind::Database => {
-                let limits = ReadLimits { busy: gentleness.busy };
-                Database::open(&self.path, &limits)?.begin()?.finish()
-            }
-            SourceKind::File | SourceKind::Configuration => LargeFile::open(&self.path)?.view()?.finish(),
+    /// Both passes over this source, not begun.
+    pub(super) fn capture<'a>(
+        &self,
+        gentleness: Gentleness,
+        scanner: Scanner<'a>,
+        monitor: &'a dyn Monitor,
+    ) -> Capture<'a> {
+        let paged = PagedSource {
+            name: self.name.clone(),
+            path: self.path.clone(),
+            database: self.kind == SourceKind::Database,
+            limits: ReadLimits { busy: gentleness.busy },
+            writer_hold: gentleness.writer_hold,
+        };
+        Capture::new(paged, scanner, monitor)
+    }
+
+    /// What an unchanged source is recognised by, read under its lock where it has one.
+    pub(super) fn look(&self, gentleness: Gentleness, key: &FingerprintKey) -> Result<Look, OperationError> {
+        if self.kind == SourceKind::Database {
+            let limits = ReadLimits { busy: gentleness.busy };
+            let look = || Database::open(&self.path, &limits)?.begin()?.finish();
+            return Ok(Look::Print(source::as_owner_of(&self.path, look)??));
+        }
+        let look = || match source::read_small(&self.path)? {
+            Some(small) => Ok(look_of(&small, key)),
+            None => LargeFile::open(&self.path)?.view()?.finish().map(Look::Print),
         };
         Ok(source::as_owner_of(&self.path, look)??)
     }
+}
+
+fn look_of(small: &SmallFile, key: &FingerprintKey) -> Look {
+    Look::Small { meta: small.meta, content: key.print(&small.bytes) }
 }
 
 /// How gently to read.
@@ -70,8 +95,8 @@ pub(super) struct SourceSet {
     pub contents: Vec<(String, Content)>,
     /// One word for each configured source, those that are missing last.
     pub health: Vec<Health>,
-    /// One print a configured source; `None` for a missing one.
-    pub prints: Vec<Option<Print>>,
+    /// One a configured source; `None` for a missing one.
+    pub looks: Vec<Option<Look>>,
     pub hold: Duration,
     /// The instant that the snapshot shows; `None` where only small files were read.
     pub time: Option<Timestamp>,
@@ -116,7 +141,7 @@ pub(super) fn read_all<'a>(
         }
         let after = read_small_files(&readings)?;
         if same(&before, &after) {
-            return Ok(finish(specs, captured, after, gentleness, warnings));
+            return Ok(finish(specs, captured, after, gentleness, scanner().key, warnings));
         }
         tracing::info!("a small file changed while the databases were read: once more");
     }
@@ -146,18 +171,12 @@ fn begin<'a>(
     packer: &mut Packer,
     monitor: &'a dyn Monitor,
 ) -> Result<Reading<'a>, OperationError> {
-    let database = spec.kind == SourceKind::Database;
-    if !database && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some() {
+    if spec.kind != SourceKind::Database
+        && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some()
+    {
         return Ok(Reading::Small(spec.path.clone()));
     }
-    let paged = PagedSource {
-        name: spec.name.clone(),
-        path: spec.path.clone(),
-        database,
-        limits: ReadLimits { busy: gentleness.busy },
-        writer_hold: gentleness.writer_hold,
-    };
-    let mut capture = Capture::new(paged, scanner(), monitor);
+    let mut capture = spec.capture(gentleness, scanner(), monitor);
     capture.prepare(packer)?;
     Ok(Reading::Paged(capture))
 }
@@ -192,23 +211,24 @@ fn finish(
     captured: Vec<Option<super::capture::Captured>>,
     small: Vec<Option<SmallFile>>,
     gentleness: Gentleness,
+    key: &FingerprintKey,
     warnings: Vec<Warning>,
 ) -> SourceSet {
     let mut set =
-        SourceSet { contents: vec![], health: vec![], prints: vec![], hold: Duration::ZERO, time: None, warnings };
+        SourceSet { contents: vec![], health: vec![], looks: vec![], hold: Duration::ZERO, time: None, warnings };
     for ((spec, captured), small) in specs.iter().zip(captured).zip(small) {
         if let Some(captured) = captured {
             set.hold = set.hold.max(captured.hold);
             set.time = set.time.max(Some(captured.time));
-            set.prints.push(Some(captured.print));
+            set.looks.push(Some(Look::Print(captured.print)));
             set.health.push(check_health(spec, gentleness, &mut set.warnings));
             set.contents.push((spec.name.clone(), Content::Paged(captured)));
         } else if let Some(small) = small {
-            set.prints.push(Some(small.print));
+            set.looks.push(Some(look_of(&small, key)));
             set.health.push(Health::Ok);
             set.contents.push((spec.name.clone(), Content::Small(small)));
         } else {
-            set.prints.push(None);
+            set.looks.push(None);
         }
     }
     set.health.resize(specs.len(), Health::Missing);

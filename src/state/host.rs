@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::StateError;
 use crate::crypto::{DataRecipient, FingerprintKey, Signer};
 use crate::fsx;
-use crate::source::Print;
+use crate::source::{FileMeta, Print};
 
 /// The epoch that this host seals to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +37,35 @@ pub struct Last {
     pub read: Timestamp,
     /// Keyed hash of the plain manifest that the parent record names.
     pub manifest_print: String,
-    pub sources: Vec<SourcePrint>,
+    pub sources: Vec<SourceLook>,
 }
 
-/// What a source looked like from outside when it was read.
+/// What a source looked like when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourcePrint {
+pub struct SourceLook {
     pub name: String,
     pub path: PathBuf,
-    pub print: Print,
+    pub look: Look,
+}
+
+/// What an unchanged source is recognised by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Look {
+    /// From outside: `stat` and the change counter.
+    Print(Print),
+    /// A small file is read whole each time; the keyed hash of its bytes.
+    Small { meta: FileMeta, content: String },
+}
+
+impl Look {
+    pub fn proves_unchanged(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Print(now), Self::Print(earlier)) => now.proves_unchanged(earlier),
+            (Self::Small { .. }, Self::Small { .. }) => self == earlier,
+            _ => false,
+        }
+    }
 }
 
 /// The folder of one repository in the state directory.

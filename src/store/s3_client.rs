@@ -17,6 +17,9 @@ use aws_sdk_s3::config::{
     SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::tls;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::StoreError;
 use super::credentials::SecretFiles;
@@ -168,10 +171,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), StoreError> {
 fn trusting(ca_file: &Path) -> Result<SharedHttpClient, StoreError> {
     let unusable = |cause: String| StoreError::Settings(format!("the CA file {}: {cause}", ca_file.display()));
     let pem = std::fs::read(ca_file).map_err(|error| unusable(error.to_string()))?;
-    // The SDK panics at the first connection over a file without certificates.
-    if !pem.windows(BEGIN_CERTIFICATE.len()).any(|window| window == BEGIN_CERTIFICATE) {
-        return Err(unusable("it holds no certificate in PEM form".into()));
-    }
+    check_certificates(&pem).map_err(unusable)?;
     let trust = tls::TrustStore::default().with_pem_certificate(pem);
     let context = tls::TlsContext::builder().with_trust_store(trust).build();
     let context = context.map_err(|error| unusable(chain(&error)))?;
@@ -181,7 +181,15 @@ fn trusting(ca_file: &Path) -> Result<SharedHttpClient, StoreError> {
         .build_https())
 }
 
-const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+/// The SDK panics at the first connection over certificates that it cannot use.
+fn check_certificates(pem: &[u8]) -> Result<(), String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| format!("it is not in PEM form ({error})"))?;
+        roots.add(certificate).map_err(|error| format!("it holds a certificate that cannot be used ({error})"))?;
+    }
+    if roots.is_empty() { Err("it holds no certificate in PEM form".into()) } else { Ok(()) }
+}
 
 async fn check_credentials(provider: &SharedCredentialsProvider) -> Result<(), StoreError> {
     match tokio::time::timeout(CREDENTIALS_TIMEOUT, provider.provide_credentials()).await {
@@ -213,5 +221,18 @@ mod tests {
             assert!(check_endpoint(endpoint).is_err(), "{endpoint}");
         }
         check_endpoint("http://minio:9000").expect("an endpoint");
+    }
+
+    #[test]
+    fn a_ca_file_that_would_stop_the_sdk_is_an_error() {
+        let pem = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        for (text, why) in [
+            ("nothing".to_owned(), "no certificate"),
+            (pem("nonsense!!"), "not in PEM form"),
+            (pem("AAAA"), "cannot be used"),
+        ] {
+            let error = check_certificates(text.as_bytes()).expect_err(&text);
+            assert!(error.contains(why), "{error}");
+        }
     }
 }

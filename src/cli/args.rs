@@ -1,0 +1,194 @@
+//! The command line. Its help texts are the reference.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Encrypted, deduplicating off-site backups of live SQLite databases and the small files beside them.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but the snapshot lacks or doubts something;
+10 no repository there; 11 another writer, or this one is already running; 12 no identity opens it;
+13 verification failed; 15 refused to protect data; 130 interrupted.";
+
+#[derive(clap::Args)]
+pub struct Global {
+    /// Configuration [default: ./sealift.toml, then /etc/sealift/sealift.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the repository is: a directory, or s3://bucket/prefix
+    #[arg(long, global = true, value_name = "URL", env = "SEALIFT_REPOSITORY")]
+    pub repository: Option<String>,
+    /// What this host keeps between runs [default: /var/lib/sealift for root, else $XDG_STATE_HOME/sealift]
+    #[arg(long, global = true, value_name = "DIR", env = "SEALIFT_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Print one JSON document to standard output, errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say only what went wrong
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Log each step; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Draw no progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Colours
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub color: Color,
+    /// Exit with 3 on any warning
+    #[arg(long, global = true)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub s3: S3,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "S3")]
+pub struct S3 {
+    /// URL of an S3 server other than AWS; AWS_ENDPOINT_URL works, too
+    #[arg(long, global = true, value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+    #[arg(long, global = true, value_name = "NAME")]
+    pub s3_region: Option<String>,
+    /// Bucket in the path instead of in the host name [default: true with an own endpoint]
+    #[arg(long, global = true, value_name = "BOOL")]
+    pub s3_path_style: Option<bool>,
+    /// Profile in the AWS configuration and credentials files
+    #[arg(long, global = true, value_name = "NAME")]
+    pub s3_profile: Option<String>,
+    #[arg(long, global = true, value_name = "CLASS")]
+    pub s3_storage_class: Option<String>,
+    /// Server-side encryption: AES256 or aws:kms
+    #[arg(long, global = true, value_name = "KIND")]
+    pub s3_sse: Option<String>,
+    /// Certificate authorities to trust besides the system's, as PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub s3_ca_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Show the main job in a scratch directory: no network, no configuration
+    Demo(Demo),
+    /// Make a repository, this host's signing key and sealift.toml
+    Init(Init),
+    /// Take one snapshot
+    Backup(Backup),
+    /// List the snapshots, or what one of them holds
+    Snapshots(Snapshots),
+    /// Bring a snapshot back; needs an identity and the repository's URL, nothing else
+    Restore(Restore),
+    /// Print a completion script
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual as man(7) source
+    Man,
+}
+
+#[derive(clap::Args)]
+pub struct Demo {
+    /// Where to work; must be new or empty, and is kept [default: a temporary directory that is removed]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct Init {
+    /// SQLite database to back up
+    #[arg(long, value_name = "FILE")]
+    pub database: Vec<PathBuf>,
+    /// Other file to back up
+    #[arg(long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+    /// Whoever may read the backups: age1…, ssh-ed25519 …, ssh-rsa …
+    #[arg(short, long, value_name = "KEY")]
+    pub recipient: Vec<String>,
+    /// File with one recipient a line
+    #[arg(short = 'R', long, value_name = "FILE")]
+    pub recipients_file: Vec<PathBuf>,
+    /// Make an identity for an operator who has none: write it here, take it away from this host
+    #[arg(long, value_name = "FILE")]
+    pub new_identity: Option<PathBuf>,
+    /// Do not protect the new identity with a passphrase
+    #[arg(long, requires = "new_identity")]
+    pub no_passphrase: bool,
+    /// The host's label in the list of snapshots [default: the machine's name]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub struct Backup {
+    /// A word to find the snapshot by
+    #[arg(long, value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// Say what would be uploaded, and upload nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for another run of this host, such as 10m
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    pub wait: jiff::SignedDuration,
+    /// This machine was restored to an older state: go on from the newest snapshot of its own key, with a full upload
+    #[arg(long)]
+    pub adopt: bool,
+    /// zstd level, 1 to 19 [default: 3]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub compression: Option<i32>,
+}
+
+#[derive(clap::Args)]
+pub struct Snapshots {
+    /// Show what this one holds: latest, a number, or a time; needs an identity
+    pub snapshot: Option<String>,
+    #[command(flatten)]
+    pub reader: Reader,
+}
+
+#[derive(clap::Args)]
+pub struct Restore {
+    /// latest, a number, or a time: the last snapshot at or before it
+    #[arg(default_value = "latest")]
+    pub snapshot: String,
+    /// Directory to restore into: new or empty. With --only NAME, `-` writes to standard output
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    pub to: Option<PathBuf>,
+    /// Restore only this source; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    #[command(flatten)]
+    pub reader: Reader,
+    /// Say what would be restored and downloaded, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Move what is in the way aside; nothing is deleted
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What a reader brings along.
+#[derive(clap::Args)]
+pub struct Reader {
+    /// Private key: an age identity file, a passphrase-protected one, or an SSH key; `-` reads standard input.
+    /// The key itself may also stand in SEALIFT_IDENTITY
+    #[arg(short, long, value_name = "FILE", env = "SEALIFT_IDENTITY_FILE", value_delimiter = None)]
+    pub identity: Vec<PathBuf>,
+    /// Whose signature counts: ssh-ed25519 AAAA…, as init printed it
+    #[arg(long, value_name = "KEY")]
+    pub signer: Option<String>,
+}

@@ -1,0 +1,95 @@
+//! `sealift backup`
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args::Backup;
+use super::context::Context;
+use super::failure::Failure;
+use super::output::{human_bytes, print_json, print_lines, print_warnings};
+use crate::operations::{self, BackupRequest, Gentleness, Survey, Warning};
+
+pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
+    let request = request(&command, &context)?;
+    let (remote, meter) = context.remote().await?;
+    let dir = context.state_root()?.join(remote.id().as_str());
+    if command.dry_run {
+        let survey = operations::survey(&remote, &dir, request, context.monitor()).await?;
+        return show_survey(&context, &survey);
+    }
+    let mut report = operations::backup(&remote, &dir, request, context.monitor()).await?;
+    if context.config.recipients.len() == 1 {
+        let text = "there is one recipient: if that key is lost, every backup is lost";
+        report.warnings.push(Warning::standing("single-recipient", text));
+    }
+    let usage = meter.usage();
+    if context.global.json {
+        print_json(&json!({
+            "sequence": report.sequence, "time": report.time, "manifest": report.manifest,
+            "unchanged": report.unchanged, "stored_bytes": report.stored_bytes,
+            "restore_bytes": report.restore_bytes, "requests": usage.requests,
+            "health": report.health, "writer_hold_seconds": report.writer_hold.as_secs_f64(),
+            "warnings": report.warnings,
+        }))?;
+    } else {
+        print_warnings(&context.global, &report.warnings);
+        let what = if report.unchanged { "nothing had changed; stored" } else { "stored" };
+        print_lines([format!(
+            "snapshot {} of {}: {what} {}, a writer could wait {:.3} s, a restore downloads {}",
+            report.sequence,
+            report.time,
+            human_bytes(report.stored_bytes),
+            report.writer_hold.as_secs_f64(),
+            human_bytes(report.restore_bytes),
+        )])?;
+    }
+    Ok(context.exit_code(&report.warnings))
+}
+
+fn request(command: &Backup, context: &Context) -> Result<BackupRequest, Failure> {
+    let sources = context.config.sources(context.config_path.as_deref())?;
+    if context.config_path.is_none() {
+        return Err(Failure::usage(
+            "there is no sealift.toml here or in /etc/sealift",
+            "`sealift init` writes one; --config FILE names another",
+        ));
+    }
+    // Read here, so that a typing error shows before the next rotation needs them.
+    context.config.recipients()?;
+    let gentle = Gentleness::default();
+    let wait = Duration::try_from(command.wait)
+        .map_err(|_| Failure::usage("--wait is a time, such as 10m", "it cannot be negative"))?;
+    Ok(BackupRequest {
+        sources,
+        host: context.host(),
+        tags: command.tag.clone(),
+        compression: command.compression.or(context.config.compression).unwrap_or(3),
+        threads: context.threads(),
+        gentleness: Gentleness {
+            writer_hold: context.config.limits.writer_hold().unwrap_or(gentle.writer_hold),
+            ..gentle
+        },
+        retention: Default::default(),
+        wait,
+        adopt: command.adopt,
+    })
+}
+
+fn show_survey(context: &Context, survey: &Survey) -> Result<u8, Failure> {
+    if context.global.json {
+        print_json(&json!({
+            "dry_run": true, "source_bytes": survey.source_bytes, "new_blocks": survey.new_blocks,
+            "new_bytes": survey.new_bytes, "warnings": survey.warnings,
+        }))?;
+    } else {
+        print_warnings(&context.global, &survey.warnings);
+        print_lines([format!(
+            "would upload {} in {} blocks, before compression, of {} in all; nothing was uploaded",
+            human_bytes(survey.new_bytes),
+            survey.new_blocks,
+            human_bytes(survey.source_bytes),
+        )])?;
+    }
+    Ok(context.exit_code(&survey.warnings))
+}

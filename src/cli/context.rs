@@ -1,0 +1,133 @@
+//! What every command needs: configuration, flags and environment turned into plain values; the open store.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::Global;
+use super::failure::Failure;
+use super::progress::Progress;
+use crate::config::{Config, FILE_NAME};
+use crate::operations::{Monitor, Remote, Unwatched, Warning};
+use crate::store::{self, Limit, Meter, RepositoryUrl, S3Settings, Store};
+
+const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
+const SYSTEM_STATE: &str = "/var/lib/sealift";
+
+pub struct Context {
+    pub global: Global,
+    pub config: Config,
+    /// Where the configuration was read from.
+    pub config_path: Option<PathBuf>,
+}
+
+impl Context {
+    /// With the configuration file, if there is one: restoring needs none.
+    pub fn load(global: Global) -> Result<Self, Failure> {
+        let config_path = match &global.config {
+            Some(path) => Some(path.clone()),
+            None => [Path::new(FILE_NAME), Path::new(SYSTEM_CONFIG)].into_iter().find(|path| path.exists()).map(Path::to_owned),
+        };
+        let config = match &config_path {
+            Some(path) => Config::load(path)?,
+            None => Config::default(),
+        };
+        Ok(Self { global, config, config_path })
+    }
+
+    /// Without it: for `init`, which writes one.
+    pub fn unconfigured(global: Global) -> Result<Self, Failure> {
+        Ok(Self { global, config: Config::default(), config_path: None })
+    }
+
+    /// Where `init` writes the configuration.
+    pub fn new_config_path(&self) -> PathBuf {
+        let default = || if is_root() { SYSTEM_CONFIG.into() } else { FILE_NAME.into() };
+        self.global.config.clone().unwrap_or_else(default)
+    }
+
+    pub fn url(&self) -> Result<RepositoryUrl, Failure> {
+        let text = self.global.repository.as_ref().or(self.config.repository.as_ref());
+        let text = text.ok_or_else(|| {
+            Failure::usage("no repository is named", "name it with --repository, SEALIFT_REPOSITORY or in sealift.toml")
+        })?;
+        Ok(text.parse()?)
+    }
+
+    pub fn state_root(&self) -> Result<PathBuf, Failure> {
+        if let Some(dir) = self.global.state_dir.as_ref().or(self.config.state_dir.as_ref()) {
+            return Ok(dir.clone());
+        }
+        if is_root() {
+            return Ok(SYSTEM_STATE.into());
+        }
+        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+        state.map(|state| state.join("sealift")).ok_or_else(|| {
+            Failure::usage("there is no place to keep state: neither XDG_STATE_HOME nor HOME is set", "name one with --state-dir")
+        })
+    }
+
+    pub fn s3_settings(&self) -> S3Settings {
+        let (flags, file) = (&self.global.s3, &self.config.s3);
+        S3Settings {
+            endpoint: flags.s3_endpoint.clone().or_else(|| file.endpoint.clone()),
+            region: flags.s3_region.clone().or_else(|| file.region.clone()),
+            path_style: flags.s3_path_style.or(file.path_style),
+            profile: flags.s3_profile.clone().or_else(|| file.profile.clone()),
+            storage_class: flags.s3_storage_class.clone().or_else(|| file.storage_class.clone()),
+            sse: flags.s3_sse.clone().or_else(|| file.sse.clone()),
+            ca_file: flags.s3_ca_file.clone().or_else(|| file.ca_file.clone()),
+            credentials: None,
+        }
+    }
+
+    /// The store, limited and counted.
+    pub async fn store(&self) -> Result<(Arc<dyn Store>, Arc<Meter>), Failure> {
+        let store = store::open(&self.url()?, &self.s3_settings()).await?;
+        let limits = &self.config.limits;
+        let store: Arc<dyn Store> = if limits.upload.is_some() || limits.download.is_some() {
+            Arc::new(Limit::new(store, limits.upload, limits.download))
+        } else {
+            store
+        };
+        let meter = Arc::new(Meter::new(store));
+        Ok((Arc::clone(&meter) as Arc<dyn Store>, meter))
+    }
+
+    pub async fn remote(&self) -> Result<(Remote, Arc<Meter>), Failure> {
+        let (store, meter) = self.store().await?;
+        Ok((Remote::open(store, &self.url()?.to_string()).await?, meter))
+    }
+
+    /// Cores to use.
+    pub fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.config.limits.threads.unwrap_or_else(all).get()
+    }
+
+    pub fn host(&self) -> String {
+        self.config.host.clone().unwrap_or_else(machine_name)
+    }
+
+    pub fn monitor(&self) -> Arc<dyn Monitor> {
+        if self.global.quiet || self.global.no_progress {
+            return Arc::new(Unwatched);
+        }
+        Progress::start(self.global.json)
+    }
+
+    /// 0, or 3 where a warning asks for it.
+    pub fn exit_code(&self, warnings: &[Warning]) -> u8 {
+        let doubtful = warnings.iter().any(|warning| warning.doubt || self.global.strict);
+        if doubtful { super::failure::DOUBT } else { 0 }
+    }
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+pub fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,190 @@
+//! From errors to sentences, hints and exit codes. The only place that knows exit codes.
+
+use crate::config::ConfigError;
+use crate::crypto::CryptoError;
+use crate::operations::OperationError;
+use crate::source::SourceError;
+use crate::state::StateError;
+use crate::store::{StoreError, UrlError};
+
+pub const FAILED: u8 = 1;
+pub const USAGE: u8 = 2;
+pub const DOUBT: u8 = 3;
+const NO_REPOSITORY: u8 = 10;
+const OTHER_WRITER: u8 = 11;
+const NO_IDENTITY: u8 = 12;
+const VERIFICATION: u8 = 13;
+const REFUSED: u8 = 15;
+const INTERRUPTED: u8 = 130;
+
+/// What ends a command: what happened to which thing and why, what to do next, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(USAGE, message).hint(hint)
+    }
+
+    pub fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(REFUSED, message).hint(hint)
+    }
+
+    pub fn interrupted() -> Self {
+        Self::new(INTERRUPTED, "interrupted").hint("run it again: a backup goes on where it was")
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        use OperationError as E;
+        let message = error.to_string();
+        match error {
+            E::Store(error) => error.into(),
+            E::Source(error) => error.into(),
+            E::State(error) => error.into(),
+            E::Crypto(error) => error.into(),
+            E::NoRepository { .. } => Self::new(NO_REPOSITORY, message)
+                .hint("check --repository; `sealift init` makes a new repository there"),
+            E::AlreadyThere { .. } => Self::refused(message, "`sealift backup` takes a snapshot into it"),
+            E::NoSnapshot(None) => Self::new(FAILED, message).hint("`sealift backup` takes the first one"),
+            E::NoSnapshot(Some(_)) => Self::new(FAILED, message).hint("`sealift snapshots` lists what is there"),
+            E::OtherWriter(_) => Self::new(OTHER_WRITER, message).hint(
+                "one host writes a repository. If this machine was restored to an older state, \
+                 `sealift backup --adopt` goes on from the newest snapshot; otherwise give this host a repository of its own",
+            ),
+            E::NoIdentityOpens { .. } => {
+                Self::new(NO_IDENTITY, message).hint("give the private key of one of the recipients with -i")
+            }
+            E::Verification { .. } => Self::new(VERIFICATION, message)
+                .hint("nothing was written; another snapshot may be whole: `sealift snapshots` lists them"),
+            E::NewerFormat { .. } => Self::new(VERIFICATION, message).hint("a newer sealift reads it"),
+            E::Refused { way_out, .. } => Self::refused(message, way_out),
+            E::NoInstant { .. } => Self::new(FAILED, message).hint(
+                "switch the database to WAL mode, choose a quieter hour, or raise [limits] writer_hold",
+            ),
+            E::NothingToBackUp => {
+                Self::new(FAILED, message).hint("check the paths in sealift.toml: [[database]] and [[file]]")
+            }
+            E::Usage(_) => Self::new(USAGE, message),
+            E::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
+                Self::new(FAILED, message).hint("make room on that disk, then run it again")
+            }
+            E::TooManyPacks | E::Packing(_) | E::Io { .. } | E::Stopped => Self::new(FAILED, message),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        use StoreError as E;
+        let hint = match &error {
+            E::AccessDenied { code, .. } if code == "RequestTimeTooSkewed" => "set this machine's clock",
+            E::AccessDenied { code, .. } if code == "ExpiredToken" => "renew the session's credentials",
+            E::AccessDenied { code, .. } if code == "PermissionDenied" => "run it as a user who may write there",
+            E::AccessDenied { .. } => "check the access key and what its policy allows on this bucket",
+            E::NoCredentials { .. } => {
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --s3-profile"
+            }
+            E::NoSuchBucket { .. } => "make the bucket first: sealift does not create buckets",
+            E::WrongRegion { .. } => "set the region with --s3-region or [s3] region",
+            E::Unreachable { .. } | E::Timeout { .. } => {
+                "check the endpoint (--s3-endpoint, AWS_ENDPOINT_URL) and the network, then run it again"
+            }
+            E::NotSupported { .. } => "choose a server that supports conditional puts, such as AWS S3 or MinIO",
+            E::Settings(_) => return Self::new(USAGE, error.to_string()),
+            E::NotFound { .. } | E::TooLarge { .. } | E::Io { .. } | E::Other { .. } => {
+                return Self::new(FAILED, error.to_string());
+            }
+        };
+        Self::new(FAILED, error.to_string()).hint(hint)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        use SourceError as E;
+        let hint = match &error {
+            E::Missing { .. } => "check the path in sealift.toml",
+            E::NoPermission { .. } | E::OwnerCannotRead { .. } => "run sealift as root or as the file's owner",
+            E::NotRegular { .. } => "name a regular file, or a link to one",
+            E::MountPoint { .. } => "mount the directory that it lies in, not the file alone",
+            E::NotADatabase { .. } => "if it is an ordinary file, name it under [[file]] instead",
+            E::Busy { .. } | E::Changing { .. } | E::Replaced { .. } => "try again at a quieter hour",
+            E::HotJournal { .. } => "start the application once, so that it recovers its database",
+            E::WalNotOwner { .. } => "run sealift as root or as the database's owner, or start the application first",
+            _ => return Self::new(FAILED, error.to_string()),
+        };
+        Self::new(FAILED, chain(&error)).hint(hint)
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        let message = error.to_string();
+        match error {
+            StateError::Locked { .. } => Self::new(OTHER_WRITER, message).hint("wait for it with --wait 10m"),
+            StateError::Damaged { .. } => Self::new(FAILED, message)
+                .hint("if it cannot be put back, this host must take over its own repository anew"),
+            StateError::Io { .. } => {
+                Self::new(FAILED, message).hint("check --state-dir and that this user may write there")
+            }
+        }
+    }
+}
+
+impl From<CryptoError> for Failure {
+    fn from(error: CryptoError) -> Self {
+        use CryptoError as E;
+        let message = error.to_string();
+        match error {
+            E::NoIdentityOpens => Self::new(NO_IDENTITY, message),
+            E::WrongPassphrase(_) => Self::new(NO_IDENTITY, message).hint("try again"),
+            E::NoPassphrase(_) => Self::new(NO_IDENTITY, message).hint("run it at a terminal"),
+            E::Damaged(_) => Self::new(VERIFICATION, message),
+            E::NotAnIdentity(_) => {
+                Self::usage(message, "an identity file holds a line AGE-SECRET-KEY-1…, or is an SSH private key")
+            }
+            E::NotARecipient { .. } | E::Key(_) => Self::new(USAGE, message),
+            E::Plugin(_) => Self::new(USAGE, message).hint("install the plugin, so that it is on the PATH"),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let message = error.to_string();
+        match error {
+            ConfigError::Recipient(error) => error.into(),
+            ConfigError::Invalid { suggestion: Some(key), .. } => Self::usage(message, format!("did you mean `{key}`?")),
+            ConfigError::SameName(_) => Self::usage(message, "give one of them another name = \"…\""),
+            ConfigError::Io { .. } | ConfigError::Invalid { .. } | ConfigError::BadName(_) => Self::new(USAGE, message),
+        }
+    }
+}
+
+impl From<UrlError> for Failure {
+    fn from(error: UrlError) -> Self {
+        Self::usage(error.to_string(), "a repository is a directory, or s3://bucket/prefix")
+    }
+}

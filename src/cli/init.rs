@@ -1,0 +1,177 @@
+//! `sealift init`
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::args::Init;
+use super::context::{Context, machine_name};
+use super::failure::Failure;
+use super::identities::new_passphrase;
+use super::output::{print_json, print_lines, print_warnings};
+use crate::config::{Config, FILE_NAME, S3Section, SourceSection};
+use crate::crypto::{Recipient, parse_recipients};
+use crate::fsx;
+use crate::operations::{self, InitReport, InitRequest, NewIdentity, Warning};
+
+pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
+    let recipients = recipients(&command)?;
+    let config_path = context.new_config_path();
+    let mut config = configuration(&command, &context, &recipients)?;
+    config.sources(Some(&config_path))?;
+    check_config_path(&config_path, &config)?;
+    let new_identity = match &command.new_identity {
+        Some(path) if command.no_passphrase => Some(NewIdentity { path: path.clone(), passphrase: None }),
+        Some(path) => Some(NewIdentity { path: path.clone(), passphrase: Some(new_passphrase()?) }),
+        None => None,
+    };
+    if recipients.is_empty() && new_identity.is_none() {
+        return Err(Failure::usage(
+            "nobody could read the backups: no recipient is named",
+            "name one with -r age1…, or make an identity with --new-identity FILE",
+        ));
+    }
+    let (store, _) = context.store().await?;
+    let url = context.url()?.to_string();
+    let request = InitRequest { recipients, new_identity };
+    let report = operations::init(&store, &url, &context.state_root()?, request).await?;
+    config.recipients.clone_from(&report.recipients);
+    write_config(&config_path, &config)?;
+    let warnings = warnings(&report);
+    show(&command, &context, &report, &config_path, &warnings)?;
+    Ok(context.exit_code(&warnings))
+}
+
+fn recipients(command: &Init) -> Result<Vec<Recipient>, Failure> {
+    let mut recipients = Vec::new();
+    for text in &command.recipient {
+        recipients.push(Recipient::parse(text)?);
+    }
+    for path in &command.recipients_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "-R names a file with one recipient a line"))?;
+        recipients.extend(parse_recipients(&text)?);
+    }
+    Ok(recipients)
+}
+
+fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) -> Result<Config, Failure> {
+    if command.database.is_empty() && command.file.is_empty() {
+        return Err(Failure::usage(
+            "nothing to back up is named",
+            "name it with --database FILE and --file FILE, as often as needed",
+        ));
+    }
+    let s3 = context.s3_settings();
+    let section = |path: &PathBuf| -> Result<SourceSection, Failure> {
+        // Absolute, and as it was named: a link that is moved later leads on to the new file.
+        let path = std::path::absolute(path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "name an existing file"))?;
+        Ok(SourceSection { path, name: None })
+    };
+    Ok(Config {
+        repository: Some(absolute_repository(context)?),
+        host: Some(command.host.clone().unwrap_or_else(machine_name)),
+        recipients: recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
+        state_dir: context.global.state_dir.as_deref().and_then(|dir| std::path::absolute(dir).ok()),
+        compression: None,
+        s3: S3Section {
+            endpoint: s3.endpoint,
+            region: s3.region,
+            path_style: s3.path_style,
+            profile: s3.profile,
+            storage_class: s3.storage_class,
+            sse: s3.sse,
+            ca_file: s3.ca_file,
+        },
+        limits: Default::default(),
+        database: command.database.iter().map(section).collect::<Result<_, _>>()?,
+        file: command.file.iter().map(section).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A directory is written as an absolute path, so that the configuration holds from anywhere.
+fn absolute_repository(context: &Context) -> Result<String, Failure> {
+    let url = context.url()?;
+    Ok(match &url {
+        crate::store::RepositoryUrl::Directory(path) => {
+            std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+        }
+        crate::store::RepositoryUrl::S3 { .. } => url.to_string(),
+    })
+}
+
+/// A configuration of another repository is not overwritten.
+fn check_config_path(path: &Path, new: &Config) -> Result<(), Failure> {
+    if path.exists() && Config::load(path)?.repository != new.repository {
+        return Err(Failure::refused(
+            format!("{} is the configuration of another repository", path.display()),
+            "name another file with --config",
+        ));
+    }
+    Ok(())
+}
+
+fn write_config(path: &Path, config: &Config) -> Result<(), Failure> {
+    if path.exists() {
+        return Ok(());
+    }
+    let failed = |error: String| Failure::new(super::failure::FAILED, format!("{}: {error}", path.display()));
+    let text = config.to_toml().map_err(|error| failed(error.to_string()))?;
+    fsx::create_private_dir(fsx::parent(path)).map_err(|error| failed(error.to_string()))?;
+    fsx::write_atomic(path, text.as_bytes()).map_err(|error| failed(error.to_string()))
+}
+
+fn warnings(report: &InitReport) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if report.recipients.len() == 1 {
+        let text = "there is one recipient: if that key is lost, every backup is lost. Add a second, offline one with -r";
+        warnings.push(Warning::standing("single-recipient", text));
+    }
+    if report.recipients.iter().any(|recipient| recipient.starts_with("ssh-")) {
+        let text = "age writes a 4-byte tag of an SSH key beside what it seals: whoever knows the public key can tell \
+                    that it is a recipient";
+        warnings.push(Warning::standing("ssh-tag", text));
+    }
+    warnings
+}
+
+fn show(
+    command: &Init,
+    context: &Context,
+    report: &InitReport,
+    config_path: &Path,
+    warnings: &[Warning],
+) -> Result<(), Failure> {
+    let url = absolute_repository(context)?;
+    let identity = command.new_identity.as_ref().map_or("IDENTITY".to_owned(), |path| path.display().to_string());
+    let restore = format!("sealift restore --repository {url} -i {identity} --signer '{}' --to DIR", report.signer);
+    if context.global.json {
+        return print_json(&json!({
+            "repository": report.repository, "url": url, "signer": report.signer, "epoch": report.epoch,
+            "recipients": report.recipients, "config": config_path, "identity": command.new_identity,
+            "restore": restore, "resumed": report.resumed, "warnings": warnings,
+        }));
+    }
+    let mut lines = vec![
+        format!("repository  {url} ({})", report.repository),
+        format!("signer      {}", report.signer),
+        format!("recipients  {}", report.recipients.join("\n            ")),
+        format!("config      {}", config_path.display()),
+    ];
+    if let Some(path) = &command.new_identity {
+        lines.push(format!("identity    {}: take it away from this host, and keep it safe", path.display()));
+    }
+    lines.push(String::new());
+    lines.push("Keep this line. On the worst day it brings everything back:".to_owned());
+    lines.push(format!("  {restore}"));
+    let next = if config_path == Path::new(FILE_NAME) || config_path.starts_with("/etc/sealift") {
+        "sealift backup".to_owned()
+    } else {
+        format!("sealift backup --config {}", config_path.display())
+    };
+    lines.push(String::new());
+    lines.push(format!("Next: {next}"));
+    print_warnings(&context.global, warnings);
+    print_lines(lines)
+}

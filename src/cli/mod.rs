@@ -1,0 +1,111 @@
+//! What a person meets: commands, tables, progress bars, prompts, hints, exit codes.
+
+mod args;
+mod backup;
+mod context;
+mod demo;
+mod failure;
+mod identities;
+mod init;
+mod output;
+mod progress;
+mod restore;
+mod snapshots;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Args, Command};
+use context::Context;
+use failure::Failure;
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 });
+        }
+    };
+    output::start_logging(&args.global);
+    let json = args.global.json;
+    match run(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output::print_failure(&failure, json);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(args: Args) -> Result<u8, Failure> {
+    match &args.command {
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "sealift", &mut text);
+            return print_text(&text);
+        }
+        Command::Man => return print_text(&manual()?),
+        Command::Demo(demo) => return demo::run(demo, &args.global),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(failure::FAILED, format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = dispatch(args) => done,
+            _ = interrupted() => Err(Failure::interrupted()),
+        }
+    })
+}
+
+async fn dispatch(args: Args) -> Result<u8, Failure> {
+    match args.command {
+        Command::Init(command) => init::run(command, Context::unconfigured(args.global)?).await,
+        Command::Backup(command) => backup::run(command, Context::load(args.global)?).await,
+        Command::Snapshots(command) => snapshots::run(command, Context::load(args.global)?).await,
+        Command::Restore(command) => restore::run(command, Context::load(args.global)?).await,
+        Command::Demo(_) | Command::Completions { .. } | Command::Man => Ok(0),
+    }
+}
+
+/// SIGINT or SIGTERM: dropping what runs is safe everywhere, because nothing is listed before it is whole.
+async fn interrupted() {
+    let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    match terminated {
+        Ok(mut terminated) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated.recv() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+fn print_text(text: &[u8]) -> Result<u8, Failure> {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(failure::FAILED, format!("standard output: {error}")))
+        }
+        _ => Ok(0),
+    }
+}
+
+/// One page for sealift and one for each command, as man(7) source.
+fn manual() -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::new(failure::FAILED, error.to_string());
+    let command = Args::command();
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut text).map_err(failed)?;
+    for sub in command.get_subcommands() {
+        let name = format!("sealift-{}", sub.get_name());
+        clap_mangen::Man::new(sub.clone().name(name)).render(&mut text).map_err(failed)?;
+    }
+    Ok(text)
+}

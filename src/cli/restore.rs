@@ -1,0 +1,163 @@
+//! `sealift restore`
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::args::{Reader, Restore};
+use super::context::Context;
+use super::failure::{FAILED, Failure};
+use super::identities;
+use super::output::{human_bytes, print_json, print_lines, print_warnings, table};
+use crate::crypto::PublicSigner;
+use crate::operations::{self, RestoreReport, RestoreRequest, Selector};
+
+pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
+    let to_stdout = command.to.as_deref() == Some(Path::new("-"));
+    if to_stdout && (command.only.len() != 1 || context.global.json) {
+        return Err(Failure::usage(
+            "`--to -` writes the bytes of one source to standard output",
+            "name the source with --only NAME, and leave out --json",
+        ));
+    }
+    let snapshot = selector(&command.snapshot)?;
+    let signer = signer(&command.reader)?;
+    let identities = identities::load(&command.reader.identity)?;
+    let scratch = if to_stdout { Some(Scratch::new()?) } else { None };
+    let target = match &scratch {
+        Some(scratch) => scratch.0.clone(),
+        None => command.to.clone().unwrap_or_else(|| PathBuf::from(".")),
+    };
+    let (remote, meter) = context.remote().await?;
+    let request = RestoreRequest {
+        snapshot,
+        identities,
+        signer,
+        state_root: context.state_root()?,
+        target,
+        only: command.only.clone(),
+        // A dry run changes nothing, so nothing is in its way.
+        force: command.force || command.dry_run,
+        dry_run: command.dry_run,
+        threads: context.threads(),
+    };
+    let report = operations::restore(&remote, request, context.monitor()).await?;
+    print_warnings(&context.global, &report.warnings);
+    if to_stdout && !command.dry_run {
+        copy_to_stdout(&report)?;
+    } else {
+        let downloaded = if command.dry_run { report.downloaded_bytes } else { meter.usage().downloaded_bytes };
+        show(&context, &command, &report, downloaded)?;
+    }
+    Ok(context.exit_code(&report.warnings))
+}
+
+/// A directory of our own that goes when we go.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("sealift-{}", std::process::id()));
+        crate::fsx::create_private_dir(&path)
+            .map_err(|error| Failure::new(FAILED, format!("{}: {error}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn copy_to_stdout(report: &RestoreReport) -> Result<(), Failure> {
+    for file in &report.files {
+        let copied = File::open(&file.path).and_then(|mut from| std::io::copy(&mut from, &mut std::io::stdout().lock()));
+        match copied {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                return Err(Failure::new(FAILED, format!("standard output: {error}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn show(context: &Context, command: &Restore, report: &RestoreReport, downloaded: u64) -> Result<(), Failure> {
+    if context.global.json {
+        let files = report.files.iter().map(|file| {
+            json!({ "name": file.name, "path": file.path, "bytes": file.bytes, "digest": file.digest })
+        });
+        let moved = report.moved.iter().map(|(from, to)| json!({ "from": from, "to": to }));
+        return print_json(&json!({
+            "sequence": report.sequence, "time": report.time, "dry_run": command.dry_run,
+            "files": files.collect::<Vec<_>>(), "downloaded_bytes": downloaded,
+            "moved": moved.collect::<Vec<_>>(), "warnings": report.warnings,
+        }));
+    }
+    let verb = if command.dry_run { "would restore" } else { "restored and verified" };
+    let mut lines =
+        vec![format!("{verb} snapshot {} of {}, {} downloaded:", report.sequence, report.time, human_bytes(downloaded))];
+    let rows: Vec<Vec<String>> =
+        report.files.iter().map(|file| vec![format!("  {}", file.path.display()), human_bytes(file.bytes)]).collect();
+    lines.extend(table(&rows, &[1]));
+    lines.extend(report.moved.iter().map(|(from, to)| format!("  moved aside: {} to {}", from.display(), to.display())));
+    print_lines(lines)
+}
+
+pub fn signer(reader: &Reader) -> Result<Option<PublicSigner>, Failure> {
+    Ok(reader.signer.as_deref().map(str::parse).transpose()?)
+}
+
+/// `latest`, a sequence number, or a time; a bare date means its end, UTC.
+pub fn selector(text: &str) -> Result<Selector, Failure> {
+    if text == "latest" {
+        return Ok(Selector::Latest);
+    }
+    if let Ok(sequence) = text.parse() {
+        return Ok(Selector::Sequence(sequence));
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(Selector::At(time));
+    }
+    let end_of_day = |date: Date| date.at(23, 59, 59, 999_999_999).to_zoned(TimeZone::UTC);
+    let bare = text.parse::<Date>().ok().filter(|_| !text.contains(['T', ' ', ':']));
+    let zoned = match bare {
+        Some(date) => end_of_day(date).ok(),
+        None => text.parse::<DateTime>().ok().and_then(|time| time.to_zoned(TimeZone::UTC).ok()),
+    };
+    zoned.map(|zoned| Selector::At(zoned.timestamp())).ok_or_else(|| {
+        Failure::usage(
+            format!("{text:?} names no snapshot"),
+            "latest, a number, a date such as 2026-11-23, or a time such as 2026-11-23T03:00:00Z",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_named_by_a_word_a_number_or_a_time() {
+        let at = |text: &str| Selector::At(text.parse().expect("a time"));
+        let cases = [
+            ("latest", Selector::Latest),
+            ("17", Selector::Sequence(17)),
+            ("2026-11-23", at("2026-11-23T23:59:59.999999999Z")),
+            ("2026-11-23T03:00:00Z", at("2026-11-23T03:00:00Z")),
+            ("2026-11-23T03:00:00+02:00", at("2026-11-23T01:00:00Z")),
+            ("2026-11-23 03:00", at("2026-11-23T03:00:00Z")),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(selector(text).expect(text), expected);
+        }
+        for nonsense in ["", "yesterday", "-1", "2026-13-01"] {
+            assert_eq!(selector(nonsense).expect_err("refused").code, super::super::failure::USAGE);
+        }
+    }
+}

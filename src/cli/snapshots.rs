@@ -1,0 +1,167 @@
+//! `sealift snapshots`
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::args::Snapshots;
+use super::context::Context;
+use super::failure::Failure;
+use super::identities;
+use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
+use super::restore::{selector, signer};
+use crate::clock;
+use crate::operations::{History, OpenedSnapshot, open_with, pin};
+use crate::repository::{Body, Record};
+
+pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
+    match &command.snapshot {
+        None => list(&command, &context).await,
+        Some(snapshot) => contents(&command, &context, snapshot).await,
+    }
+}
+
+async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
+    let (remote, _) = context.remote().await?;
+    let state_dir = context.state_root()?.join(remote.id().as_str());
+    let given = match signer(&command.reader)? {
+        // The host itself knows its own key best.
+        None => crate::state::load_signer(&state_dir)?.map(|own| own.public()),
+        given => given,
+    };
+    let pin = pin(&remote, given, &state_dir, &[])?;
+    let history = History::load(&remote, &pin, &state_dir).await?;
+    print_warnings(&context.global, &history.warnings);
+    let rows = rows(&history);
+    if context.global.json {
+        print_json(&rows.iter().map(Row::json).collect::<Vec<_>>())?;
+    } else if rows.is_empty() {
+        print_lines(["no snapshot yet".to_owned()])?;
+    } else {
+        let now = clock::now();
+        let heading = ["SNAPSHOT", "TIME", "AGE", "HEALTH", "NEW", "STORED", "PACKS", "HOST", "TAGS"];
+        let mut cells = vec![heading.map(str::to_owned).to_vec()];
+        cells.extend(rows.iter().map(|row| row.cells(now)));
+        print_lines(table(&cells, &[0, 2, 4, 5, 6]))?;
+    }
+    Ok(context.exit_code(&history.warnings))
+}
+
+/// One listed record.
+struct Row<'a> {
+    sequence: u64,
+    record: Result<&'a Record, &'a str>,
+    /// Stored bytes that the snapshots listed before it do not need.
+    new_bytes: u64,
+}
+
+fn rows(history: &History) -> Vec<Row<'_>> {
+    let mut seen = HashSet::new();
+    let mut rows = Vec::new();
+    for listed in &history.listed {
+        let mut new_bytes = 0;
+        let record = match &listed.record {
+            Ok(signed) => {
+                let record = &signed.record;
+                let packs = record.packs().map(|pack| (pack.0, pack.1));
+                let objects = packs.chain([(record.manifest.name, record.manifest.bytes)]);
+                new_bytes = objects.filter(|(name, _)| seen.insert(*name)).map(|(_, bytes)| bytes).sum();
+                Ok(record)
+            }
+            Err(why) => Err(why.as_str()),
+        };
+        rows.push(Row { sequence: listed.sequence, record, new_bytes });
+    }
+    rows
+}
+
+impl Row<'_> {
+    fn json(&self) -> Value {
+        match self.record {
+            Ok(record) => json!({
+                "sequence": self.sequence, "time": record.time, "host": record.host,
+                "health": record.worst_health(), "stored_bytes": record.stored_bytes(),
+                "new_bytes": self.new_bytes, "packs": record.packs().count(), "tags": record.tags,
+                "manifest": record.manifest.name,
+                "writer_hold_seconds": record.writer_hold_ms as f64 / 1000.0,
+            }),
+            Err(why) => json!({ "sequence": self.sequence, "problem": why }),
+        }
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        match self.record {
+            Ok(record) => vec![
+                self.sequence.to_string(),
+                record.time.to_string(),
+                human_age(now.duration_since(record.time).as_secs()),
+                record.worst_health().as_str().to_owned(),
+                human_bytes(self.new_bytes),
+                human_bytes(record.stored_bytes()),
+                record.packs().count().to_string(),
+                record.host.clone(),
+                record.tags.join(","),
+            ],
+            Err(_) => {
+                let mut cells = vec![self.sequence.to_string(), "cannot be verified".to_owned()];
+                cells.resize(9, String::new());
+                cells
+            }
+        }
+    }
+}
+
+async fn contents(command: &Snapshots, context: &Context, snapshot: &str) -> Result<u8, Failure> {
+    let selector = selector(snapshot)?;
+    let identities = identities::load(&command.reader.identity)?;
+    let (remote, _) = context.remote().await?;
+    let state_dir = context.state_root()?.join(remote.id().as_str());
+    let opened = open_with(&remote, &selector, &identities, signer(&command.reader)?, &state_dir).await?;
+    print_warnings(&context.global, &opened.warnings);
+    if context.global.json {
+        print_json(&contents_json(&opened))?;
+    } else {
+        print_lines(contents_table(&opened))?;
+    }
+    Ok(context.exit_code(&opened.warnings))
+}
+
+fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::Inline(_) | Body::Blocks { .. } => "file",
+        Body::Database { .. } => "database",
+    }
+}
+
+fn modified(mtime_ns: i64) -> String {
+    Timestamp::from_nanosecond(mtime_ns.into()).map(|time| time.to_string()).unwrap_or_default()
+}
+
+fn contents_json(opened: &OpenedSnapshot) -> Value {
+    let files = opened.manifest.entries.iter().map(|entry| {
+        json!({
+            "name": entry.name, "kind": kind(&entry.body), "bytes": entry.bytes, "mode": format!("{:04o}", entry.mode),
+            "uid": entry.uid, "gid": entry.gid, "modified": modified(entry.mtime_ns), "digest": entry.digest,
+        })
+    });
+    json!({
+        "sequence": opened.record.sequence, "time": opened.record.time, "host": opened.record.host,
+        "files": files.collect::<Vec<_>>(), "warnings": opened.warnings,
+    })
+}
+
+fn contents_table(opened: &OpenedSnapshot) -> Vec<String> {
+    let mut cells = vec![["NAME", "KIND", "SIZE", "MODE", "OWNER", "MODIFIED"].map(str::to_owned).to_vec()];
+    cells.extend(opened.manifest.entries.iter().map(|entry| {
+        vec![
+            entry.name.clone(),
+            kind(&entry.body).to_owned(),
+            human_bytes(entry.bytes),
+            format!("{:04o}", entry.mode),
+            format!("{}:{}", entry.uid, entry.gid),
+            modified(entry.mtime_ns),
+        ]
+    }));
+    table(&cells, &[2])
+}

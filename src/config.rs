@@ -1,0 +1,214 @@
+//! `sealift.toml`, read strictly: an unknown key is an error with a suggestion, because a setting that is silently
+//! ignored is a backup that silently does less.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::{CryptoError, Recipient};
+use crate::operations::{SourceKind, SourceSpec};
+use crate::repository::is_safe_name;
+
+/// The name under which the configuration itself is backed up.
+pub const FILE_NAME: &str = "sealift.toml";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: std::io::Error },
+    /// `suggestion` is the known key that the unknown one resembles.
+    #[error("{path}: {why}")]
+    Invalid { path: PathBuf, why: String, suggestion: Option<String> },
+    #[error("two sources are called {0}")]
+    SameName(String),
+    #[error("{0:?} cannot be a source's name")]
+    BadName(String),
+    #[error(transparent)]
+    Recipient(#[from] CryptoError),
+}
+
+/// The whole file. Everything may also come from a flag or the environment, so everything is optional here.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The host's label in records; by default the machine's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+    /// zstd level, 1 to 19; 3 unless told otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<i32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub s3: S3Section,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub database: Vec<SourceSection>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file: Vec<SourceSection>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3Section {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload: Option<std::num::NonZeroU64>,
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download: Option<std::num::NonZeroU64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// How long a writer in rollback mode may be held up at most, such as `3s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer_hold: Option<jiff::SignedDuration>,
+}
+
+impl Limits {
+    pub fn writer_hold(&self) -> Option<Duration> {
+        self.writer_hold.and_then(|hold| Duration::try_from(hold).ok())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSection {
+    pub path: PathBuf,
+    /// By default the file's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl SourceSection {
+    fn spec(&self, kind: SourceKind) -> Result<SourceSpec, ConfigError> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        if !is_safe_name(&name) {
+            return Err(ConfigError::BadName(name));
+        }
+        Ok(SourceSpec { name, path: self.path.clone(), kind })
+    }
+}
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::Io { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Invalid {
+            path: path.to_owned(),
+            suggestion: suggestion(error.message()),
+            why: error.to_string().trim_end().to_owned(),
+        })?;
+        if config.compression.is_some_and(|level| !(1..=19).contains(&level)) {
+            let why = "compression is a zstd level from 1 to 19".to_owned();
+            return Err(ConfigError::Invalid { path: path.to_owned(), why, suggestion: None });
+        }
+        Ok(config)
+    }
+
+    /// Every source, in the order: databases, files, the configuration itself.
+    pub fn sources(&self, own_path: Option<&Path>) -> Result<Vec<SourceSpec>, ConfigError> {
+        let databases = self.database.iter().map(|section| section.spec(SourceKind::Database));
+        let files = self.file.iter().map(|section| section.spec(SourceKind::File));
+        let mut specs = databases.chain(files).collect::<Result<Vec<_>, _>>()?;
+        if let Some(path) = own_path {
+            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            specs.push(SourceSpec { name: FILE_NAME.to_owned(), path, kind: SourceKind::Configuration });
+        }
+        let mut names = HashSet::new();
+        match specs.iter().find(|spec| !names.insert(spec.name.as_str())) {
+            Some(twice) => Err(ConfigError::SameName(twice.name.clone())),
+            None => Ok(specs),
+        }
+    }
+
+    pub fn recipients(&self) -> Result<Vec<Recipient>, ConfigError> {
+        self.recipients.iter().map(|text| Ok(Recipient::parse(text)?)).collect()
+    }
+
+    /// The file's text, with a word for whoever opens it.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        let body = toml::to_string(self)?;
+        Ok(format!("# Written by `sealift init`. It holds no secret, and goes along in every snapshot.\n{body}"))
+    }
+}
+
+/// The known key most like the unknown one that `message` complains of.
+fn suggestion(message: &str) -> Option<String> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next().filter(|_| message.starts_with("unknown field"))?;
+    let near = |known: &&str| strsim::damerau_levenshtein(unknown, known) <= 3;
+    quoted.filter(near).min_by_key(|known| strsim::damerau_levenshtein(unknown, known)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("sealift.toml"))
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
+        let error = parse("recipient = [\"age1x\"]").expect_err("refused");
+        assert!(matches!(error, ConfigError::Invalid { suggestion: Some(key), .. } if key == "recipients"));
+        assert!(matches!(parse("[s3]\nendpiont = \"x\""), Err(ConfigError::Invalid { suggestion: Some(_), .. })));
+    }
+
+    #[test]
+    fn two_sources_with_one_name_are_refused() {
+        let config = parse("[[file]]\npath = \"/a/.env\"\n[[file]]\npath = \"/b/.env\"").expect("read");
+        assert!(matches!(config.sources(None), Err(ConfigError::SameName(name)) if name == ".env"));
+    }
+
+    #[test]
+    fn what_init_writes_reads_back() {
+        let config = parse("repository = \"/r\"\n[limits]\nwriter_hold = \"2s\"\n[[database]]\npath = \"/d/t.db\"").expect("read");
+        let again = parse(&config.to_toml().expect("written")).expect("read again");
+        assert_eq!(again.limits.writer_hold(), Some(Duration::from_secs(2)));
+        assert_eq!(again.database, config.database);
+    }
+
+    #[test]
+    fn a_level_that_zstd_does_not_have_is_refused() {
+        assert!(parse("compression = 0").is_err());
+        assert!(parse("compression = 20").is_err());
+    }
+}

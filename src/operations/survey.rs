@@ -1,0 +1,57 @@
+//! What a backup would upload, without uploading anything.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use super::backup::not_the_writer;
+use super::known::usable_catalog;
+use super::scan::Scanner;
+use super::sources::SourceKind;
+use super::{BackupRequest, Monitor, OperationError, Remote, Warning, standing};
+use crate::source;
+use crate::state::HostState;
+
+pub struct Survey {
+    pub source_bytes: u64,
+    pub new_blocks: u64,
+    /// Before compression.
+    pub new_bytes: u64,
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads all sources in short transactions and counts the blocks that the repository does not have.
+pub async fn survey(
+    remote: &Remote,
+    dir: &Path,
+    request: BackupRequest,
+    monitor: Arc<dyn Monitor>,
+) -> Result<Survey, OperationError> {
+    source::assert_sqlite()?;
+    let host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote))?;
+    let listing = remote.list().await?;
+    let standing = standing::find(remote, &listing, &host, request.adopt).await?;
+    let mut warnings = standing.warnings;
+    let catalog = RwLock::new(usable_catalog(&host, &listing, standing.parent.as_ref(), &mut warnings)?);
+    let counting = move || {
+        let mut survey = Survey { source_bytes: 0, new_blocks: 0, new_bytes: 0, warnings };
+        let mut seen = HashSet::new();
+        for spec in &request.sources {
+            let scanner = Scanner { key: &host.fingerprint_key, catalog: &catalog, threads: request.threads };
+            let small = spec.kind != SourceKind::Database
+                && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some();
+            if !small {
+                let capture = spec.capture(request.gentleness, scanner, monitor.as_ref());
+                capture.count(|scanned| {
+                    survey.source_bytes += scanned.map.bytes as u64;
+                    for block in scanned.new.iter().filter(|block| seen.insert(block.fingerprint)) {
+                        survey.new_blocks += 1;
+                        survey.new_bytes += block.bytes.len() as u64;
+                    }
+                })?;
+            }
+        }
+        Ok(survey)
+    };
+    tokio::task::spawn_blocking(counting).await.map_err(|_| OperationError::Stopped)?
+}
