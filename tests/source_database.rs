@@ -1,4 +1,5 @@
 //! Pages are what SQLite's own readers see, whatever the database looks like.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod source_support;
 

@@ -1,4 +1,5 @@
 //! Ordinary files are read at one instant, and nothing that is not a file is waited for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod source_support;
 

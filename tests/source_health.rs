@@ -1,4 +1,5 @@
 //! Damage is found, and what is no damage is not called so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod source_support;
 

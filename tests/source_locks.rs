@@ -1,4 +1,5 @@
 //! Beside other processes: one instant is one instant, nobody is harmed, and a file that is no longer the same is noticed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod source_support;
 

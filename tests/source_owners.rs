@@ -1,4 +1,5 @@
 //! Whoever reads, the application finds its folder as it left it: no file that it cannot open.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod source_support;
 

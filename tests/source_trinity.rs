@@ -1,4 +1,5 @@
 //! The Trinity-shaped database that measurements and scenarios use is what it says it is.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 #[path = "support/trinity.rs"]
 mod trinity;

@@ -1,4 +1,5 @@
 //! What every store must do, checked on each of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod crash;
 mod environment;
