@@ -124,8 +124,7 @@ impl SourceSection {
 
 impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| ConfigError::Io { path: path.to_owned(), error })?;
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Io { path: path.to_owned(), error })?;
         Self::parse(&text, path)
     }
 
@@ -200,7 +199,8 @@ mod tests {
 
     #[test]
     fn what_init_writes_reads_back() {
-        let config = parse("repository = \"/r\"\n[limits]\nwriter_hold = \"2s\"\n[[database]]\npath = \"/d/t.db\"").expect("read");
+        let config = parse("repository = \"/r\"\n[limits]\nwriter_hold = \"2s\"\n[[database]]\npath = \"/d/t.db\"")
+            .expect("read");
         let again = parse(&config.to_toml().expect("written")).expect("read again");
         assert_eq!(again.limits.writer_hold(), Some(Duration::from_secs(2)));
         assert_eq!(again.database, config.database);

@@ -26,7 +26,10 @@ impl Context {
     pub fn load(global: Global) -> Result<Self, Failure> {
         let config_path = match &global.config {
             Some(path) => Some(path.clone()),
-            None => [Path::new(FILE_NAME), Path::new(SYSTEM_CONFIG)].into_iter().find(|path| path.exists()).map(Path::to_owned),
+            None => [Path::new(FILE_NAME), Path::new(SYSTEM_CONFIG)]
+                .into_iter()
+                .find(|path| path.exists())
+                .map(Path::to_owned),
         };
         let config = match &config_path {
             Some(path) => Config::load(path)?,
@@ -64,7 +67,10 @@ impl Context {
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
         state.map(|state| state.join("sealift")).ok_or_else(|| {
-            Failure::usage("there is no place to keep state: neither XDG_STATE_HOME nor HOME is set", "name one with --state-dir")
+            Failure::usage(
+                "there is no place to keep state: neither XDG_STATE_HOME nor HOME is set",
+                "name one with --state-dir",
+            )
         })
     }
 

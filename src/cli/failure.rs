@@ -176,7 +176,9 @@ impl From<ConfigError> for Failure {
         let message = error.to_string();
         match error {
             ConfigError::Recipient(error) => error.into(),
-            ConfigError::Invalid { suggestion: Some(key), .. } => Self::usage(message, format!("did you mean `{key}`?")),
+            ConfigError::Invalid { suggestion: Some(key), .. } => {
+                Self::usage(message, format!("did you mean `{key}`?"))
+            }
             ConfigError::SameName(_) => Self::usage(message, "give one of them another name = \"…\""),
             ConfigError::Io { .. } | ConfigError::Invalid { .. } | ConfigError::BadName(_) => Self::new(USAGE, message),
         }

@@ -48,8 +48,9 @@ fn recipients(command: &Init) -> Result<Vec<Recipient>, Failure> {
         recipients.push(Recipient::parse(text)?);
     }
     for path in &command.recipients_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "-R names a file with one recipient a line"))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("{}: {error}", path.display()), "-R names a file with one recipient a line")
+        })?;
         recipients.extend(parse_recipients(&text)?);
     }
     Ok(recipients)
@@ -125,7 +126,8 @@ fn write_config(path: &Path, config: &Config) -> Result<(), Failure> {
 fn warnings(report: &InitReport) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if report.recipients.len() == 1 {
-        let text = "there is one recipient: if that key is lost, every backup is lost. Add a second, offline one with -r";
+        let text =
+            "there is one recipient: if that key is lost, every backup is lost. Add a second, offline one with -r";
         warnings.push(Warning::standing("single-recipient", text));
     }
     if report.recipients.iter().any(|recipient| recipient.starts_with("ssh-")) {

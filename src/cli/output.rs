@@ -50,13 +50,6 @@ pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failur
     Ok(())
 }
 
-/// A word to the person, unless it wants silence.
-pub fn say(global: &Global, text: &str) {
-    if !global.quiet && !global.json {
-        let _ = writeln!(anstream::stderr(), "{text}");
-    }
-}
-
 pub fn print_warnings(global: &Global, warnings: &[Warning]) {
     if global.json {
         return;

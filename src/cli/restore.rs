@@ -76,7 +76,8 @@ impl Drop for Scratch {
 
 fn copy_to_stdout(report: &RestoreReport) -> Result<(), Failure> {
     for file in &report.files {
-        let copied = File::open(&file.path).and_then(|mut from| std::io::copy(&mut from, &mut std::io::stdout().lock()));
+        let copied =
+            File::open(&file.path).and_then(|mut from| std::io::copy(&mut from, &mut std::io::stdout().lock()));
         match copied {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                 return Err(Failure::new(FAILED, format!("standard output: {error}")));
@@ -89,9 +90,10 @@ fn copy_to_stdout(report: &RestoreReport) -> Result<(), Failure> {
 
 fn show(context: &Context, command: &Restore, report: &RestoreReport, downloaded: u64) -> Result<(), Failure> {
     if context.global.json {
-        let files = report.files.iter().map(|file| {
-            json!({ "name": file.name, "path": file.path, "bytes": file.bytes, "digest": file.digest })
-        });
+        let files = report
+            .files
+            .iter()
+            .map(|file| json!({ "name": file.name, "path": file.path, "bytes": file.bytes, "digest": file.digest }));
         let moved = report.moved.iter().map(|(from, to)| json!({ "from": from, "to": to }));
         return print_json(&json!({
             "sequence": report.sequence, "time": report.time, "dry_run": command.dry_run,
@@ -100,12 +102,17 @@ fn show(context: &Context, command: &Restore, report: &RestoreReport, downloaded
         }));
     }
     let verb = if command.dry_run { "would restore" } else { "restored and verified" };
-    let mut lines =
-        vec![format!("{verb} snapshot {} of {}, {} downloaded:", report.sequence, report.time, human_bytes(downloaded))];
+    let mut lines = vec![format!(
+        "{verb} snapshot {} of {}, {} downloaded:",
+        report.sequence,
+        report.time,
+        human_bytes(downloaded)
+    )];
     let rows: Vec<Vec<String>> =
         report.files.iter().map(|file| vec![format!("  {}", file.path.display()), human_bytes(file.bytes)]).collect();
     lines.extend(table(&rows, &[1]));
-    lines.extend(report.moved.iter().map(|(from, to)| format!("  moved aside: {} to {}", from.display(), to.display())));
+    lines
+        .extend(report.moved.iter().map(|(from, to)| format!("  moved aside: {} to {}", from.display(), to.display())));
     print_lines(lines)
 }
 

@@ -103,10 +103,7 @@ pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Result<Sealed, CryptoErro
 pub type Opened = Zeroizing<Vec<u8>>;
 
 /// Opens `sealed` with whichever of `identities` fits. At most [`MAX_SEALED_BYTES`] come out.
-pub fn open<'a>(
-    sealed: &[u8],
-    identities: impl Iterator<Item = &'a dyn age::Identity>,
-) -> Result<Opened, CryptoError> {
+pub fn open<'a>(sealed: &[u8], identities: impl Iterator<Item = &'a dyn age::Identity>) -> Result<Opened, CryptoError> {
     let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
     decrypting(sealed, identities)?
         .take(MAX_SEALED_BYTES)

@@ -34,8 +34,11 @@ struct PackTable {
 
 impl PackTable {
     fn of(sources: &[(String, Content)], catalog: &Catalog) -> Result<Self, OperationError> {
-        let mut index: BTreeMap<usize, u32> =
-            sources.iter().flat_map(|(_, content)| locations(content)).map(|location| (location.ordinal(), 0)).collect();
+        let mut index: BTreeMap<usize, u32> = sources
+            .iter()
+            .flat_map(|(_, content)| locations(content))
+            .map(|location| (location.ordinal(), 0))
+            .collect();
         let mut packs = Vec::with_capacity(index.len());
         for (ordinal, number) in &mut index {
             // A pack without a name was never stored: its upload failed, and that error is the one to show.

@@ -216,11 +216,7 @@ impl Run<'_> {
             health: Vec::new(),
             writer_hold_ms: 0,
             manifest: ManifestRef { name: Digest::from_bytes([0; 32]), bytes: 0, epoch: sealed_to.epoch },
-            epochs: vec![Epoch {
-                epoch: sealed_to.epoch,
-                recipient: sealed_to.recipient.clone(),
-                packs: Vec::new(),
-            }],
+            epochs: vec![Epoch { epoch: sealed_to.epoch, recipient: sealed_to.recipient.clone(), packs: Vec::new() }],
             retention: self.request.retention.clone(),
         }
     }

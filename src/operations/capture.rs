@@ -202,7 +202,8 @@ impl<'a> Capture<'a> {
         let begun = Instant::now();
         let (journal, meta) = (view.journal(), view.meta());
         let shape = shape_of(&view, self.source.database);
-        let earlier: &[PieceMap] = if self.shape.is_some_and(|earlier| alike(earlier, shape)) { &self.pieces } else { &[] };
+        let earlier: &[PieceMap] =
+            if self.shape.is_some_and(|earlier| alike(earlier, shape)) { &self.pieces } else { &[] };
         self.monitor.begin(Phase::Fixing, Some(shape.bytes));
         let limit = if journal == Some(Journal::Rollback) { self.source.writer_hold } else { CALM_HOLD };
         let scanned = self.scan_held(&view, shape, earlier, begun, limit)?;

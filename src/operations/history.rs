@@ -170,7 +170,9 @@ fn judge(
 ) -> Result<Result<SignedRecord, String>, OperationError> {
     match record {
         Ok(record) if *record.signed.signer() == pin.signer => Ok(Ok(record)),
-        Ok(record) => Ok(Err(format!("it is signed by {}, and the pinned signer is {}", record.signed.signer(), pin.signer))),
+        Ok(record) => {
+            Ok(Err(format!("it is signed by {}, and the pinned signer is {}", record.signed.signer(), pin.signer)))
+        }
         Err(OperationError::Verification { why, .. } | OperationError::NewerFormat { why, .. }) => Ok(Err(why)),
         Err(OperationError::Store(error @ StoreError::TooLarge { .. })) => Ok(Err(error.to_string())),
         Err(other) => Err(other),

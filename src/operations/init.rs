@@ -101,7 +101,10 @@ async fn create_descriptor(
     let left = store.list(layout::RECORDS).await?;
     if let Some(object) = left.objects.first() {
         return Err(OperationError::Refused {
-            what: format!("{url} holds {} but no repository.json: a damaged repository, not an empty place", object.key),
+            what: format!(
+                "{url} holds {} but no repository.json: a damaged repository, not an empty place",
+                object.key
+            ),
             way_out: "choose an empty prefix, or put the missing repository.json back".to_owned(),
         });
     }
@@ -187,8 +190,7 @@ async fn wrap_data_identity(
     recipients: &[Recipient],
 ) -> Result<SealedTo, OperationError> {
     let identity = DataIdentity::generate();
-    let comments =
-        key_file_comments(&descriptor.repository, epoch, &descriptor.signer, recipients, clock::now());
+    let comments = key_file_comments(&descriptor.repository, epoch, &descriptor.signer, recipients, clock::now());
     let wrapped = identity.wrap(&comments, recipients)?;
     let recipient = identity.recipient();
     drop(identity);

@@ -118,8 +118,7 @@ impl Packer {
         self.open_for(block.len())?;
         let lane = &mut self.lanes[self.current];
         let Some(open) = &mut lane.open else { return Err(OperationError::Stopped) };
-        let location =
-            self.catalog.write().unwrap_or_else(PoisonError::into_inner).add(open.ordinal, fingerprint);
+        let location = self.catalog.write().unwrap_or_else(PoisonError::into_inner).add(open.ordinal, fingerprint);
         open.chunk.extend_from_slice(block);
         open.blocks += 1;
         if open.blocks == blocks_per_pack(block.len()) {

@@ -92,7 +92,10 @@ impl Remote {
     }
 
     /// Several records at once, in the order asked for.
-    pub async fn records(&self, sequences: &[u64]) -> Result<Vec<(u64, Result<SignedRecord, OperationError>)>, OperationError> {
+    pub async fn records(
+        &self,
+        sequences: &[u64],
+    ) -> Result<Vec<(u64, Result<SignedRecord, OperationError>)>, OperationError> {
         futures::stream::iter(sequences.iter().copied())
             .map(|sequence| async move { Ok((sequence, self.record(sequence).await?)) })
             .buffered(FETCHES)
@@ -102,8 +105,7 @@ impl Remote {
 
     /// A stored object whose name is the hash of its bytes, checked against that hash.
     pub async fn sealed(&self, key: &Key, name: &Digest) -> Result<bytes::Bytes, OperationError> {
-        let verification =
-            |why: String| OperationError::Verification { object: key.to_string(), why };
+        let verification = |why: String| OperationError::Verification { object: key.to_string(), why };
         let bytes = match self.store.get(key, MAX_SEALED_BYTES).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => return Err(verification("it is missing".to_owned())),

@@ -273,10 +273,8 @@ impl Fill<'_> {
         for target in databases {
             self.monitor.begin(Phase::Checking, None);
             if let Some(finding) = integrity_check(&dir.staged(&target.entry.name)) {
-                let text = format!(
-                    "{} was restored byte for byte, and SQLite finds it damaged: {finding}",
-                    target.entry.name
-                );
+                let text =
+                    format!("{} was restored byte for byte, and SQLite finds it damaged: {finding}", target.entry.name);
                 warnings.push(Warning::doubt("integrity-check", text));
             }
             self.monitor.end(Phase::Checking);

@@ -161,10 +161,7 @@ impl Scanner<'_> {
 
     fn look_up(&self, fingerprints: &[Fingerprint]) -> Box<[Location]> {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        fingerprints
-            .iter()
-            .map(|fingerprint| catalog.find(fingerprint).unwrap_or(Location::UNKNOWN))
-            .collect()
+        fingerprints.iter().map(|fingerprint| catalog.find(fingerprint).unwrap_or(Location::UNKNOWN)).collect()
     }
 }
 

@@ -240,8 +240,7 @@ fn check_health(spec: &SourceSpec, gentleness: Gentleness, warnings: &mut Vec<Wa
     if spec.kind != SourceKind::Database {
         return Health::Ok;
     }
-    let checkup =
-        source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold)).ok();
+    let checkup = source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold)).ok();
     let detail = checkup.as_ref().and_then(|checkup| checkup.detail.clone()).unwrap_or_default();
     match checkup.map(|checkup| checkup.health) {
         Some(source::Health::Ok) => Health::Ok,

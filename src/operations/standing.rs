@@ -55,11 +55,7 @@ pub(super) async fn find(
 }
 
 /// The record that this host wrote last, as it lies in the repository.
-async fn own_parent(
-    remote: &Remote,
-    listing: &Listing,
-    bytes: &[u8],
-) -> Result<(SignedRecord, Seen), OperationError> {
+async fn own_parent(remote: &Remote, listing: &Listing, bytes: &[u8]) -> Result<(SignedRecord, Seen), OperationError> {
     let own = SignedRecord::read_own(bytes.to_vec().into(), remote.id())
         .map_err(|error| OperationError::OtherWriter(format!("this host's own last record cannot be read: {error}")))?;
     let sequence = own.record.sequence;
@@ -77,12 +73,7 @@ async fn own_parent(
     }
 }
 
-fn judge(
-    found: &SignedRecord,
-    own: &PublicSigner,
-    adopt: bool,
-    unsent: Option<&[u8]>,
-) -> Result<(), OperationError> {
+fn judge(found: &SignedRecord, own: &PublicSigner, adopt: bool, unsent: Option<&[u8]>) -> Result<(), OperationError> {
     let sequence = found.record.sequence;
     if found.signed.signer() != own {
         return Err(OperationError::OtherWriter(format!(

@@ -34,9 +34,9 @@ pub(super) fn digest_of(file: &File, bytes: u64, threads: usize, read: impl Fn(u
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or_else(|_| Err(std::io::Error::other("a worker panicked")))
-        })
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(std::io::Error::other("a worker panicked"))))
     })?;
     Ok(file_digest(&*digests.lock().unwrap_or_else(PoisonError::into_inner)))
 }

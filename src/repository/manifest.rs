@@ -299,7 +299,10 @@ impl<'a> Tail<'a> {
     }
 
     /// `count` groups of `N` little-endian 32-bit numbers.
-    fn words<const N: usize>(&mut self, count: u32) -> Result<impl Iterator<Item = [u32; N]> + use<'a, N>, FormatError> {
+    fn words<const N: usize>(
+        &mut self,
+        count: u32,
+    ) -> Result<impl Iterator<Item = [u32; N]> + use<'a, N>, FormatError> {
         let bytes = self.take(u64::from(count) * 4 * N as u64)?;
         let (words, _) = bytes.as_chunks::<4>();
         let (groups, _) = words.as_chunks::<N>();
@@ -313,7 +316,16 @@ mod tests {
     use crate::crypto::sha256;
 
     fn entry(name: &str, bytes: u64, body: Body) -> Entry {
-        Entry { name: name.to_owned(), mode: 0o600, uid: 1000, gid: 1000, mtime_ns: 5, bytes, digest: sha256(b""), body }
+        Entry {
+            name: name.to_owned(),
+            mode: 0o600,
+            uid: 1000,
+            gid: 1000,
+            mtime_ns: 5,
+            bytes,
+            digest: sha256(b""),
+            body,
+        }
     }
 
     fn manifest() -> Manifest {

@@ -81,7 +81,6 @@ pub struct Record {
     pub retention: Retention,
 }
 
-
 impl Record {
     pub const FORMAT: u64 = 1;
 

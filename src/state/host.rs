@@ -195,9 +195,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
 
 fn remove(path: &Path) -> Result<(), StateError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StateError::Io { path: path.to_owned(), error })
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StateError::Io { path: path.to_owned(), error }),
         _ => fsx::sync_dir(fsx::parent(path)).map_err(StateError::io(path)),
     }
 }

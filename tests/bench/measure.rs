@@ -53,6 +53,7 @@ fn memory_of(pid: u32) -> Option<u64> {
 /// From the process's own account, which is in hundredths of a second on Linux.
 fn cpu_of(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4).filter_map(|t| t.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4).filter_map(|t| t.parse::<u64>().ok()).sum();
     Some(Duration::from_millis(ticks * 10))
 }

@@ -7,12 +7,14 @@
 //! With `SEALIFT_TEST_MINIO` naming a MinIO binary the repository is in a bucket on loopback; otherwise, and with
 //! `--directory`, in a directory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
 mod measure;
-mod writer;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/trinity.rs"]
 mod trinity;
+mod writer;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,11 +66,8 @@ impl Bench {
         if options.wal {
             Connection::open(&database).unwrap().pragma_update(None, "journal_mode", "wal").unwrap();
         }
-        let server = if options.directory {
-            None
-        } else {
-            tokio::runtime::Runtime::new().unwrap().block_on(Minio::start())
-        };
+        let server =
+            if options.directory { None } else { tokio::runtime::Runtime::new().unwrap().block_on(Minio::start()) };
         Self { options, folder, database, server }
     }
 
