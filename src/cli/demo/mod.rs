@@ -1,6 +1,8 @@
 //! `sealift demo`: the main job, done for real in a scratch directory by the commands that a person would type.
 
+mod backups;
 mod child;
+mod comeback;
 mod random;
 mod scratch;
 mod story;
@@ -8,7 +10,10 @@ mod telling;
 mod trinity;
 mod writer;
 
+use std::io;
+
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Demo, Global};
 use super::failure::{FAILED, Failure};
@@ -20,8 +25,9 @@ use telling::Telling;
 
 /// The story runs on a thread of its own, so that this one hears signals.
 pub fn run(demo: &Demo, global: &Global) -> Result<u8, Failure> {
-    let failed = |error: std::io::Error| Failure::new(FAILED, format!("cannot start: {error}"));
+    let failed = |error: io::Error| Failure::new(FAILED, format!("cannot start: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let mut signals = runtime.block_on(async { signals() }).map_err(failed)?;
     let mut scratch = Scratch::new(demo.dir.as_deref())?;
     let running = Running::default();
     let mut story = Story::new(scratch.path(), running.clone(), Telling::new(global));
@@ -35,7 +41,7 @@ pub fn run(demo: &Demo, global: &Global) -> Result<u8, Failure> {
     let interrupted = runtime.block_on(async {
         tokio::select! {
             biased;
-            () = super::interrupted() => true,
+            () = any(&mut signals) => true,
             _ = end => false,
         }
     });
@@ -51,6 +57,19 @@ pub fn run(demo: &Demo, global: &Global) -> Result<u8, Failure> {
         |failure| if failure.code == child::interrupted().code { failure } else { kept(&mut scratch, failure) },
     )?;
     conclude(global, &mut scratch, &telling)
+}
+
+/// Ctrl-C, a polite kill, and a terminal that goes away. From here on none of them ends the process by itself.
+fn signals() -> io::Result<[Signal; 3]> {
+    Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?])
+}
+
+async fn any([interrupt, terminate, hangup]: &mut [Signal; 3]) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
 }
 
 fn conclude(global: &Global, scratch: &mut Scratch, telling: &Telling) -> Result<u8, Failure> {

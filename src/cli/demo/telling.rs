@@ -72,7 +72,8 @@ impl Telling {
 
     /// A line with one figure, aligned with the others.
     pub fn fact(&self, label: &str, value: &str, note: &str) -> Result<(), Failure> {
-        self.lines([format!("      {label:<14}{value:>9}   {DIM}{note}{PLAIN}").trim_end().to_owned()])
+        let note = if note.is_empty() { String::new() } else { format!("   {DIM}{note}{PLAIN}") };
+        self.lines([format!("      {label:<14}{value:>9}{note}")])
     }
 
     pub fn figure(&mut self, name: &str, value: impl Into<Value>) {
