@@ -50,7 +50,7 @@ impl Story {
     }
 
     pub(super) fn first_backup(&mut self) -> Result<(), Failure> {
-        self.telling.step("The first backup, while the application commits every few milliseconds")?;
+        self.telling.step("The first backup, while the application goes on writing")?;
         let done = self.backup_while_writing(1)?;
         self.first = done.number("/stored_bytes")?.max(1);
         self.telling.figure("first_stored_bytes", self.first);
@@ -127,8 +127,7 @@ impl Story {
         std::thread::sleep(WARM_UP);
         let alone = writer.lap();
         let done = self.run(true, "backup")?;
-        let during = writer.lap();
-        writer.stop().map_err(failed)?;
+        let during = writer.stop().map_err(failed)?;
         self.cost(&done)?;
         let note =
             format!("the longest of {} commits; {} before", human_count(during.commits), human_time(alone.longest));

@@ -71,7 +71,7 @@ impl Story {
         self.telling.done(&self.fresh, &arguments, &done);
         self.telling.fact("refused", &format!("exit {}", done.code), done.error())?;
         self.telling.figure("wrong_identity_exit_code", done.code);
-        let written = self.fresh.dir.join("stolen").join("trinity.db").exists();
+        let written = fs::read_dir(self.fresh.dir.join("stolen")).is_ok_and(|mut entries| entries.next().is_some());
         let holds = done.code == NO_IDENTITY && !written;
         self.telling.proof("wrong_identity", holds, "a wrong identity is refused, and nothing is written");
         Ok(())

@@ -77,7 +77,8 @@ fn conclude(global: &Global, scratch: &mut Scratch, telling: &Telling) -> Result
     let refuted = refuted.map(|failure| kept(scratch, failure));
     if global.json {
         let mut document = telling.document();
-        document.insert("directory".to_owned(), scratch.is_kept().then(|| json!(scratch.path())).unwrap_or_default());
+        let directory = if scratch.is_kept() { json!(scratch.path()) } else { json!(null) };
+        document.insert("directory".to_owned(), directory);
         if let Some(failure) = &refuted {
             let error = json!({ "code": failure.code, "message": failure.message, "hint": failure.hint });
             document.insert("error".to_owned(), error);

@@ -119,6 +119,7 @@ pub fn seconds(time: Duration) -> f64 {
 /// `3.1 s`, or `28 ms`.
 pub fn human_time(time: Duration) -> String {
     match time.as_millis() {
+        0 => "under 1 ms".to_owned(),
         millis @ ..1000 => format!("{millis} ms"),
         _ => format!("{:.1} s", time.as_secs_f64()),
     }
@@ -185,6 +186,16 @@ mod tests {
             ["sealift restore \\", "--repository ../repository -i key.txt \\", "--to out"]
         );
         assert_eq!(fold(&arguments, usize::MAX).len(), 1);
+    }
+
+    #[test]
+    fn one_proof_that_does_not_hold_is_enough() {
+        let mut telling = Telling { silent: true, steps: Vec::new(), figures: Map::new(), proofs: Vec::new() };
+        telling.proof("first", true, "this is so");
+        assert_eq!((telling.refuted(), &telling.document()["ok"]), (None, &json!(true)));
+        telling.proof("second", false, "this is not");
+        telling.proof("third", true, "this is so");
+        assert_eq!((telling.refuted(), &telling.document()["ok"]), (Some("this is not"), &json!(false)));
     }
 
     #[test]

@@ -50,9 +50,10 @@ impl Writer {
         std::mem::take(&mut *self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends it; an error if one of its writes had failed.
-    pub fn stop(mut self) -> rusqlite::Result<()> {
-        self.end()
+    /// Ends it with the commit that is under way; an error if one of its writes had failed.
+    pub fn stop(mut self) -> rusqlite::Result<Tally> {
+        self.end()?;
+        Ok(self.lap())
     }
 
     fn end(&mut self) -> rusqlite::Result<()> {
