@@ -11,7 +11,7 @@ use crate::config::{Config, FILE_NAME};
 use crate::operations::{Monitor, Remote, Unwatched, Warning};
 use crate::store::{self, Limit, Meter, RepositoryUrl, S3Settings, Store};
 
-const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
+pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
 const SYSTEM_STATE: &str = "/var/lib/sealift";
 
 pub struct Context {
