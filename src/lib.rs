@@ -1,6 +1,6 @@
 //! sealift: encrypted, deduplicating off-site backups of live SQLite databases and the small files beside them.
 //!
-//! Each room of this house calls only rooms below it (`tests/layers.rs` holds that):
+//! Each room of this house calls only rooms below it (`tests/house` holds that):
 //! `cli` → `config` → `operations` → `repository` → `state` → `source` → `store` → `crypto` → `fsx`, `clock`.
 
 pub mod cli;

@@ -1,5 +1,7 @@
 //! `sealift demo`, as a person runs it: what it proves, what it says, and what it leaves behind.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

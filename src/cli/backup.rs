@@ -35,14 +35,14 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
     } else {
         print_warnings(&context.global, &report.warnings);
         let what = if report.unchanged { "nothing had changed; stored" } else { "stored" };
-        print_lines([format!(
-            "snapshot {} of {}: {what} {}, a writer could wait {:.3} s, a restore downloads {}",
-            report.sequence,
-            report.time,
-            human_bytes(report.stored_bytes),
-            report.writer_hold.as_secs_f64(),
-            human_bytes(report.restore_bytes),
-        )])?;
+        print_lines([
+            format!("snapshot {} of {}: {what} {}", report.sequence, report.time, human_bytes(report.stored_bytes)),
+            format!(
+                "  a writer could wait {:.3} s; a restore downloads {}",
+                report.writer_hold.as_secs_f64(),
+                human_bytes(report.restore_bytes)
+            ),
+        ])?;
     }
     Ok(context.exit_code(&report.warnings))
 }

@@ -26,15 +26,23 @@ impl Context {
     pub fn load(global: Global) -> Result<Self, Failure> {
         let config_path = match &global.config {
             Some(path) => Some(path.clone()),
-            None => [Path::new(FILE_NAME), Path::new(SYSTEM_CONFIG)]
-                .into_iter()
-                .find(|path| path.exists())
-                .map(Path::to_owned),
+            None => default_config(),
         };
         let config = match &config_path {
             Some(path) => Config::load(path)?,
             None => Config::default(),
         };
+        Ok(Self { global, config, config_path })
+    }
+
+    /// For `restore`, which must work on the worst day: where the repository is named, a configuration that lies about
+    /// and cannot be read is passed over.
+    pub fn load_if_sound(global: Global) -> Result<Self, Failure> {
+        if global.config.is_some() || global.repository.is_none() {
+            return Self::load(global);
+        }
+        let config_path = default_config();
+        let config = config_path.as_deref().and_then(|path| Config::load(path).ok()).unwrap_or_default();
         Ok(Self { global, config, config_path })
     }
 
@@ -128,6 +136,10 @@ impl Context {
         let doubtful = warnings.iter().any(|warning| warning.doubt || self.global.strict);
         if doubtful { super::failure::DOUBT } else { 0 }
     }
+}
+
+fn default_config() -> Option<PathBuf> {
+    [Path::new(FILE_NAME), Path::new(SYSTEM_CONFIG)].into_iter().find(|path| path.exists()).map(Path::to_owned)
 }
 
 pub fn is_root() -> bool {

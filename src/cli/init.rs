@@ -20,6 +20,12 @@ pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
     let mut config = configuration(&command, &context, &recipients)?;
     config.sources(Some(&config_path))?;
     check_config_path(&config_path, &config)?;
+    if let Some(folder) = command.new_identity.as_deref().map(fsx::parent).filter(|folder| !folder.is_dir()) {
+        return Err(Failure::usage(
+            format!("{} is not a directory, so the new identity cannot be written there", folder.display()),
+            "make the directory first, or name another place with --new-identity",
+        ));
+    }
     let new_identity = match &command.new_identity {
         Some(path) if command.no_passphrase => Some(NewIdentity { path: path.clone(), passphrase: None }),
         Some(path) => Some(NewIdentity { path: path.clone(), passphrase: Some(new_passphrase()?) }),
@@ -65,16 +71,13 @@ fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) ->
     }
     let s3 = context.s3_settings();
     let section = |path: &PathBuf| -> Result<SourceSection, Failure> {
-        // Absolute, and as it was named: a link that is moved later leads on to the new file.
-        let path = std::path::absolute(path)
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "name an existing file"))?;
-        Ok(SourceSection { path, name: None })
+        Ok(SourceSection { path: fsx::absolute(path).map_err(unusable(path))?, name: None })
     };
     Ok(Config {
         repository: Some(absolute_repository(context)?),
         host: Some(command.host.clone().unwrap_or_else(machine_name)),
         recipients: recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
-        state_dir: context.global.state_dir.as_deref().and_then(|dir| std::path::absolute(dir).ok()),
+        state_dir: context.global.state_dir.as_deref().and_then(|dir| fsx::absolute(dir).ok()),
         compression: None,
         s3: S3Section {
             endpoint: s3.endpoint,
@@ -91,12 +94,16 @@ fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) ->
     })
 }
 
+fn unusable(path: &Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
+    move |error| Failure::usage(format!("{}: {error}", path.display()), "name an existing place")
+}
+
 /// A directory is written as an absolute path, so that the configuration holds from anywhere.
 fn absolute_repository(context: &Context) -> Result<String, Failure> {
     let url = context.url()?;
     Ok(match &url {
         crate::store::RepositoryUrl::Directory(path) => {
-            std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            fsx::absolute(path).map_err(unusable(path))?.display().to_string()
         }
         crate::store::RepositoryUrl::S3 { .. } => url.to_string(),
     })
@@ -138,6 +145,16 @@ fn warnings(report: &InitReport) -> Vec<Warning> {
     warnings
 }
 
+/// All that a fresh host needs to know besides the credentials.
+fn restore_command(context: &Context, url: &str, identity: &str, report: &InitReport) -> String {
+    let endpoint = context.s3_settings().endpoint.map(|endpoint| format!(" --s3-endpoint {endpoint}"));
+    format!(
+        "sealift restore --repository {url}{} -i {identity} --signer '{}' --to DIR",
+        endpoint.unwrap_or_default(),
+        report.signer
+    )
+}
+
 fn show(
     command: &Init,
     context: &Context,
@@ -147,7 +164,7 @@ fn show(
 ) -> Result<(), Failure> {
     let url = absolute_repository(context)?;
     let identity = command.new_identity.as_ref().map_or("IDENTITY".to_owned(), |path| path.display().to_string());
-    let restore = format!("sealift restore --repository {url} -i {identity} --signer '{}' --to DIR", report.signer);
+    let restore = restore_command(context, &url, &identity, report);
     if context.global.json {
         return print_json(&json!({
             "repository": report.repository, "url": url, "signer": report.signer, "epoch": report.epoch,

@@ -49,14 +49,15 @@ impl Bars {
     }
 
     fn bar(phase: Phase, bytes: Option<u64>) -> ProgressBar {
-        let (bar, template) = match (phase, bytes) {
-            (Phase::Checking, _) => (ProgressBar::new_spinner(), "{msg:<18} {spinner} {elapsed}"),
-            (_, None) => (ProgressBar::no_length(), "{msg:<18} {decimal_bytes:>10} {decimal_bytes_per_sec:>12}"),
-            (_, Some(bytes)) => (
-                ProgressBar::new(bytes),
-                "{msg:<18} {bar:24} {decimal_bytes:>10} of {decimal_total_bytes} {decimal_bytes_per_sec:>12}, {eta} left",
-            ),
+        let template = match (phase, bytes) {
+            (Phase::Checking, _) => "{msg:<18} {spinner} {elapsed}",
+            (_, None) => "{msg:<18} {decimal_bytes:>10} {decimal_bytes_per_sec:>12}",
+            (_, Some(_)) => {
+                "{msg:<18} {bar:20} {decimal_bytes:>9} of {decimal_total_bytes} {decimal_bytes_per_sec:>11}, {eta} left"
+            }
         };
+        // Hidden until it has its place among the others: otherwise it draws itself once somewhere else.
+        let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::hidden());
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(word(phase));
         bar

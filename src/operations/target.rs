@@ -29,7 +29,8 @@ impl TargetDir {
         check(path, names, force)?;
         let created = !path.exists();
         let staging = path.join(format!(".sealift-restore-{}", std::process::id()));
-        fs::create_dir_all(path).map_err(OperationError::io(path))?;
+        // 0700: it will hold the application's secrets.
+        fsx::create_private_dir(path).map_err(OperationError::io(path))?;
         fsx::create_private_dir(&staging).map_err(OperationError::io(&staging))?;
         Ok(Self { path: path.to_owned(), staging, created })
     }
