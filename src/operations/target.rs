@@ -19,7 +19,8 @@ const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 pub(super) struct TargetDir {
     path: PathBuf,
     staging: PathBuf,
-    created: bool,
+    /// Folders that were made for this restore, the innermost first.
+    created: Vec<PathBuf>,
 }
 
 impl TargetDir {
@@ -27,11 +28,13 @@ impl TargetDir {
     /// missing.
     pub fn prepare(path: &Path, names: &[&str], force: bool) -> Result<Self, OperationError> {
         check(path, names, force)?;
-        let created = !path.exists();
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let created = path.ancestors().take_while(missing).map(Path::to_owned).collect();
         let staging = path.join(format!(".sealift-restore-{}", std::process::id()));
+        let dir = Self { path: path.to_owned(), staging, created };
         fs::create_dir_all(path).map_err(OperationError::io(path))?;
-        fsx::create_private_dir(&staging).map_err(OperationError::io(&staging))?;
-        Ok(Self { path: path.to_owned(), staging, created })
+        fsx::create_private_dir(&dir.staging).map_err(OperationError::io(&dir.staging))?;
+        Ok(dir)
     }
 
     /// A new file for `entry` under its temporary name, with its room on the disk set aside.
@@ -79,13 +82,11 @@ impl TargetDir {
 }
 
 impl Drop for TargetDir {
-    /// A restore that did not come to its end leaves nothing behind.
+    /// A restore that did not come to its end leaves nothing behind. After one that did, no folder is empty.
     fn drop(&mut self) {
-        if self.staging.exists() {
-            let _ = fs::remove_dir_all(&self.staging);
-            if self.created {
-                let _ = fs::remove_dir(&self.path);
-            }
+        let _ = fs::remove_dir_all(&self.staging);
+        for folder in &self.created {
+            let _ = fs::remove_dir(folder);
         }
     }
 }
