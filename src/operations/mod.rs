@@ -19,6 +19,7 @@ mod standing;
 mod survey;
 mod target;
 mod unlock;
+mod turn;
 mod upload;
 mod verify;
 mod warning;
