@@ -111,7 +111,7 @@ fn a_file_that_holds_no_identity_is_2() {
 
 /// Runs a command at a terminal, answering each prompt for a passphrase in turn.
 const TERMINAL: &str = r"
-import os, pty, sys
+import os, pty, sys, termios
 answers = sys.argv[1].split(',')
 pid, terminal = pty.fork()
 if pid == 0:
@@ -128,6 +128,9 @@ while True:
     said += chunk
     prompts = said.count(b'assphrase for') + said.count(b'ew passphrase:') + said.count(b'nce more:')
     while answered < prompts and answered < len(answers):
+        # The prompt comes before the echo goes; a person is slower than that.
+        while termios.tcgetattr(terminal)[3] & termios.ECHO:
+            os.sched_yield()
         os.write(terminal, answers[answered].encode() + b'\n')
         answered += 1
 sys.stdout.write(said.decode(errors='replace'))

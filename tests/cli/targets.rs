@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use crate::support::world::{Output, World, tree};
+use jiff::Timestamp;
+
+use crate::support::world::{Output, World, tree, wait_until};
 
 fn backed_up() -> World {
     let world = World::ready();
@@ -156,6 +158,8 @@ fn a_dry_run_writes_nothing_and_tells_the_size() {
 #[test]
 fn a_snapshot_is_found_by_word_number_date_and_time() {
     let world = backed_up();
+    let taken: Timestamp = world.record_json(1)["time"].as_str().unwrap().parse().unwrap();
+    wait_until("the clock shows another second", || Timestamp::now().as_second() > taken.as_second());
     world.add_rows(1);
     world.backup();
     let time = |sequence| world.record_json(sequence)["time"].as_str().unwrap().to_owned();
