@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Replaces `path` with `bytes`, durably, mode 0600.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -25,7 +25,7 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -
 }
 
 /// A name for a temporary file in the folder of `path`, hidden, and of this process alone.
-pub fn temporary_beside(path: &Path) -> std::path::PathBuf {
+pub fn temporary_beside(path: &Path) -> PathBuf {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -41,6 +41,21 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 /// A folder with mode 0700, with its missing parents.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// A folder in `parent` that was not there before, mode 0700: `name-PID`, or with a number behind it.
+pub fn new_private_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
+    let pid = std::process::id();
+    let mut path = parent.join(format!("{name}-{pid}"));
+    for count in 2..=1000 {
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                path = parent.join(format!("{name}-{pid}-{count}"));
+            }
+            made => return made.map(|()| path),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Makes the names in a folder durable.

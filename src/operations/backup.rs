@@ -23,7 +23,7 @@ use super::{Monitor, OperationError, Phase, Warning};
 use crate::crypto::Digest;
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout, ranges};
 use crate::source;
-use crate::state::{Catalog, HostState, Last, SealedTo, SourceLook};
+use crate::state::{Catalog, HostState, Last, SealedTo, SourceLook, load_signer};
 use crate::store::Stored;
 
 /// A full look at the sources is taken at least this often, whatever `stat` says.
@@ -76,10 +76,10 @@ pub async fn backup(
 ) -> Result<BackupReport, OperationError> {
     source::assert_sqlite()?;
     if HostState::load(dir)?.is_none() {
-        return Err(not_the_writer(remote));
+        return Err(not_the_writer(remote, dir));
     }
     let _lock = take_turn(dir, request.wait).await?;
-    let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote))?;
+    let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
     let listing = remote.list().await?;
     let mut standing = standing::find(remote, &listing, &host, request.adopt).await?;
     if request.adopt {
@@ -89,7 +89,12 @@ pub async fn backup(
     Run { remote, host, listing, standing, request, monitor }.run().await
 }
 
-pub(super) fn not_the_writer(remote: &Remote) -> OperationError {
+/// Why a machine without a host's state may not write.
+pub(super) fn not_the_writer(remote: &Remote, dir: &Path) -> OperationError {
+    if load_signer(dir).is_ok_and(|signer| signer.is_some_and(|own| own.public() == remote.descriptor.signer)) {
+        let text = format!("the init of {} was cut short on this machine: run `sealift init` again", remote.url);
+        return OperationError::OtherWriter(text);
+    }
     OperationError::OtherWriter(format!(
         "this machine is not the writer of the repository at {} (signer {})",
         remote.url, remote.descriptor.signer

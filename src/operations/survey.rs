@@ -28,7 +28,7 @@ pub async fn survey(
     monitor: Arc<dyn Monitor>,
 ) -> Result<Survey, OperationError> {
     source::assert_sqlite()?;
-    let host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote))?;
+    let host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
     let listing = remote.list().await?;
     let standing = standing::find(remote, &listing, &host, request.adopt).await?;
     let mut warnings = standing.warnings;

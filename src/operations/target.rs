@@ -30,11 +30,10 @@ impl TargetDir {
         check(path, names, force)?;
         let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let created = path.ancestors().take_while(missing).map(Path::to_owned).collect();
-        let staging = path.join(format!(".sealift-restore-{}", std::process::id()));
-        let dir = Self { path: path.to_owned(), staging, created };
         fs::create_dir_all(path).map_err(OperationError::io(path))?;
-        fsx::create_private_dir(&dir.staging).map_err(OperationError::io(&dir.staging))?;
-        Ok(dir)
+        // In a container the number of the process is the same each time, so what a killed one left may have the name.
+        let staging = fsx::new_private_dir(path, ".sealift-restore").map_err(OperationError::io(path))?;
+        Ok(Self { path: path.to_owned(), staging, created })
     }
 
     /// A new file for `entry` under its temporary name, with its room on the disk set aside.
