@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::support::s3s::{S3s, Side};
-use crate::support::world::{Running, World, wait_until};
+use crate::support::world::{Output, Running, World, wait_until};
 
 /// What "soon" means, on the slowest machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -40,6 +40,24 @@ async fn a_killed_restore_leaves_no_file_under_its_name_and_the_next_one_does_it
     let output = reader.sealift(&["restore", "-i", &world.text("operator.key"), "--to", &world.text("target"), "--force"]);
     output.exits(0);
     assert!(fs::read(world.path("target/trinity.db")).unwrap() == world.sources().database);
+}
+
+/// In a container the number of the process is the same each time.
+#[test]
+fn what_a_killed_restore_with_the_same_pid_left_is_not_in_the_way() {
+    let world = World::ready();
+    world.backup();
+    fs::create_dir(world.path("target")).unwrap();
+    let restore = world.other_host("reader");
+    let restore = restore.command(&["restore", "-i", &world.text("operator.key"), "--to", &world.text("target"), "--force"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    let leave = "mkdir \"$0/.sealift-restore-$$\" && echo left > \"$0/.sealift-restore-$$/.env\" && exec \"$@\"";
+    command.args(["-c", leave]).arg(world.path("target")).arg(restore.get_program()).args(restore.get_args());
+    command.env_clear().envs(restore.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Output::of(command.current_dir(world.path("empty"))).exits(0);
+    assert!(fs::read(world.path("target/trinity.db")).unwrap() == world.sources().database);
+    let left = names(&world, "target").into_iter().find(|name| name.starts_with(".sealift-restore-")).expect("left alone");
+    assert_eq!(fs::read_to_string(world.path("target").join(left).join(".env")).unwrap(), "left\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod interruptions;
 mod losses;
 mod secrets;
 mod sources;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use rusqlite::Connection;
 use sealift::crypto::{Signed, Signer};
 
 use crate::support::s3s::{S3s, Side};
@@ -185,13 +184,33 @@ fn nothing_changed_puts_one_object_and_says_so() {
     assert_eq!(new, [&world.record(2)]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_machines_with_one_key_that_commit_at_once_one_is_stopped() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    world.backup();
+    let clone = world.other_host("clone");
+    copy_tree(&world.state(), &clone.state());
+    fs::write(clone.config(), fs::read_to_string(world.config()).unwrap().replace("host-state", "clone-state")).unwrap();
+    let held = server.hold("PUT", "/snapshots/", Side::Before);
+    let slow = world.start(&["backup", "--json"]);
+    held.reached();
+    world.add_rows(5);
+    let now = world.sources();
+    assert_eq!(clone.backup(), 2);
+    held.release();
+    slow.wait().exits(11).says("copy");
+    world.assert_restores(2, &now);
+    world.sealift(&["backup"]).exits(11);
+}
+
 #[test]
-fn a_writer_that_does_not_let_go_does_not_leave_a_snapshot_without_its_changes() {
+fn init_does_not_hand_a_repository_to_a_host_whose_state_is_of_another() {
     let world = World::ready();
     world.backup();
-    let connection = Connection::open(world.database()).unwrap();
-    connection.execute_batch("insert into t (body) values (x'01')").unwrap();
-    let now = world.sources();
-    assert_eq!(world.backup(), 2);
-    world.assert_restores(2, &now);
+    let other = world.other_host("other");
+    copy_tree(&world.state(), &other.state());
+    let before = tree(&other.state());
+    other.init().exits(15);
+    assert!(tree(&other.state()) == before);
 }

@@ -331,8 +331,9 @@ pub fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
         let Ok(entries) = fs::read_dir(&next) else { continue };
         for entry in entries {
             let path = entry.expect("an entry").path();
-            let metadata = path.symlink_metadata().expect("its metadata");
-            let bytes = if metadata.is_file() { fs::read(&path).expect("its bytes") } else { Vec::new() };
+            // A program that runs may have taken it away meanwhile.
+            let Ok(metadata) = path.symlink_metadata() else { continue };
+            let bytes = if metadata.is_file() { fs::read(&path).unwrap_or_default() } else { Vec::new() };
             if metadata.is_dir() {
                 folders.push(path.clone());
             }
