@@ -1,9 +1,9 @@
 //! The one place that asks what time it is. Everything above takes a time as an argument.
 
-use jiff::{Timestamp, Unit};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
-/// Now, in whole seconds: what records and receipts are stamped with.
+/// The second that runs now, never one to come: what records and receipts are stamped with.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
-    now.round(Unit::Second).unwrap_or(now)
+    now.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(now)
 }

@@ -132,7 +132,7 @@ impl Config {
         let config: Self = toml::from_str(text).map_err(|error| ConfigError::Invalid {
             path: path.to_owned(),
             suggestion: suggestion(error.message()),
-            why: error.to_string().trim_end().to_owned(),
+            why: explanation(text, &error),
         })?;
         if config.compression.is_some_and(|level| !(1..=19).contains(&level)) {
             let why = "compression is a zstd level from 1 to 19".to_owned();
@@ -165,6 +165,24 @@ impl Config {
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         let body = toml::to_string(self)?;
         Ok(format!("# Written by `sealift init`. It holds no secret, and goes along in every snapshot.\n{body}"))
+    }
+}
+
+/// Where and why a text is wrong, without its words: somebody may have put a secret there.
+fn explanation(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    // serde quotes a value of the wrong type.
+    let quoted = message.split_once(" string \"").zip(message.rsplit_once("\", expected "));
+    let message = match quoted {
+        Some(((before, _), (_, expected))) => format!("{before} string, expected {expected}"),
+        None if message.to_ascii_uppercase().contains("AGE-SECRET-KEY-") => {
+            "a private key does not belong here".to_owned()
+        }
+        None => message.to_owned(),
+    };
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
     }
 }
 

@@ -43,6 +43,21 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// A folder in `parent` that was not there before, mode 0700: `name-PID`, or with a number behind it.
+pub fn new_private_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
+    let pid = std::process::id();
+    let mut path = parent.join(format!("{name}-{pid}"));
+    for count in 2..=1000 {
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                path = parent.join(format!("{name}-{pid}-{count}"));
+            }
+            made => return made.map(|()| path),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
 /// Makes the names in a folder durable.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

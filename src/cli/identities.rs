@@ -47,6 +47,10 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<IdentityFile>, Failure> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if path.to_string_lossy().to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+        let hint = format!("-i names the file that holds it; the key itself may stand in {VARIABLE}");
+        return Err(Failure::usage("a private key was given in the place of a file's name", hint));
+    }
     let failed = |error: std::io::Error| {
         Failure::usage(format!("{}: {error}", path.display()), "-i names the file with the private key")
     };

@@ -14,6 +14,7 @@ mod snapshots;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -21,10 +22,19 @@ use args::{Args, Command};
 use context::Context;
 use failure::Failure;
 
+/// How long a write to a disk that is under way may still take after an interruption.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            output::print_failure(&Failure::new(failure::USAGE, text), true);
+            return ExitCode::from(failure::USAGE);
+        }
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 });
@@ -56,12 +66,15 @@ fn run(args: Args) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(failure::FAILED, format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         tokio::select! {
             done = dispatch(args) => done,
             _ = interrupted() => Err(Failure::interrupted()),
         }
-    })
+    });
+    // A thread that waits for a busy database is not waited for.
+    runtime.shutdown_timeout(LAST_WRITES);
+    done
 }
 
 async fn dispatch(args: Args) -> Result<u8, Failure> {

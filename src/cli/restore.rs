@@ -61,10 +61,10 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("sealift-{}", std::process::id()));
-        crate::fsx::create_private_dir(&path)
-            .map_err(|error| Failure::new(FAILED, format!("{}: {error}", path.display())))?;
-        Ok(Self(path))
+        let parent = std::env::temp_dir();
+        // Made by us: in a folder that others may write to, one that is there already is not to be trusted.
+        let made = crate::fsx::new_private_dir(&parent, "sealift");
+        made.map(Self).map_err(|error| Failure::new(FAILED, format!("{}: {error}", parent.display())))
     }
 }
 

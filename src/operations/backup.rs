@@ -15,14 +15,15 @@ use super::known::{missing_of, usable_catalog, warn_of_missing};
 use super::packing::{PackSettings, Packer};
 use super::remote::{Listing, Remote, Seen};
 use super::scan::Scanner;
-use super::sources::{Gentleness, SourceSet, SourceSpec, read_all};
+use super::sources::{Gentleness, SourceSet, SourceSpec, health_warning, read_all};
 use super::standing::{self, Standing};
+use super::turn::take_turn;
 use super::upload::Uploader;
 use super::{Monitor, OperationError, Phase, Warning};
 use crate::crypto::Digest;
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout, ranges};
 use crate::source;
-use crate::state::{Catalog, HostState, Last, SealedTo, SourceLook, WriterLock};
+use crate::state::{Catalog, HostState, Last, SealedTo, SourceLook, load_signer};
 use crate::store::Stored;
 
 /// A full look at the sources is taken at least this often, whatever `stat` says.
@@ -74,8 +75,11 @@ pub async fn backup(
     monitor: Arc<dyn Monitor>,
 ) -> Result<BackupReport, OperationError> {
     source::assert_sqlite()?;
-    let _lock = WriterLock::take(dir, request.wait)?;
-    let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote))?;
+    if HostState::load(dir)?.is_none() {
+        return Err(not_the_writer(remote, dir));
+    }
+    let _lock = take_turn(dir, request.wait).await?;
+    let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
     let listing = remote.list().await?;
     let mut standing = standing::find(remote, &listing, &host, request.adopt).await?;
     if request.adopt {
@@ -85,7 +89,12 @@ pub async fn backup(
     Run { remote, host, listing, standing, request, monitor }.run().await
 }
 
-pub(super) fn not_the_writer(remote: &Remote) -> OperationError {
+/// Why a machine without a host's state may not write.
+pub(super) fn not_the_writer(remote: &Remote, dir: &Path) -> OperationError {
+    if load_signer(dir).is_ok_and(|signer| signer.is_some_and(|own| own.public() == remote.descriptor.signer)) {
+        let text = format!("the init of {} was cut short on this machine: run `sealift init` again", remote.url);
+        return OperationError::OtherWriter(text);
+    }
     OperationError::OtherWriter(format!(
         "this machine is not the writer of the repository at {} (signer {})",
         remote.url, remote.descriptor.signer
@@ -118,8 +127,7 @@ async fn send_unsent(
     let Ok(unsent) = SignedRecord::read_own(bytes.into(), remote.id()) else { return Ok(host.drop_unsent()?) };
     let stored = |parent: &(SignedRecord, Seen)| parent.0.signed.bytes() == unsent.signed.bytes();
     if standing.parent.as_ref().is_some_and(stored) {
-        host.set_parent(unsent.signed.bytes())?;
-        return Ok(host.drop_unsent()?);
+        return become_parent(host, &unsent);
     }
     let previous = standing.parent.as_ref().map(|(parent, _)| parent.signed.digest());
     let follows = unsent.record.sequence == standing.next && unsent.record.previous == previous;
@@ -128,14 +136,20 @@ async fn send_unsent(
         return Ok(host.drop_unsent()?);
     }
     let committed = commit(remote, host, unsent.record, listing, |_| false).await?;
-    host.set_parent(committed.record.signed.bytes())?;
-    host.drop_unsent()?;
+    become_parent(host, &committed.record)?;
     standing.next = committed.record.record.sequence + 1;
     let seen = remote.store.head(&layout::record(standing.next - 1)).await?;
     let modified = seen.map_or(Timestamp::UNIX_EPOCH, |seen| seen.modified);
     let bytes = committed.record.signed.bytes().len() as u64;
     standing.parent = Some((committed.record, Seen { bytes, modified }));
     Ok(())
+}
+
+/// What this host remembers of its sources is from before that record, so it proves nothing about them any more.
+fn become_parent(host: &HostState, record: &SignedRecord) -> Result<(), OperationError> {
+    host.drop_last()?;
+    host.set_parent(record.signed.bytes())?;
+    Ok(host.drop_unsent()?)
 }
 
 /// One run, once it is clear that this host may write.
@@ -182,8 +196,12 @@ impl Run<'_> {
     }
 
     /// A snapshot that shows what its parent shows: one small record.
-    async fn repeat_parent(self, last: Last, warnings: Vec<Warning>) -> Result<BackupReport, OperationError> {
+    async fn repeat_parent(self, last: Last, mut warnings: Vec<Warning>) -> Result<BackupReport, OperationError> {
         let Some((parent, _)) = &self.standing.parent else { return Err(OperationError::Stopped) };
+        // No source is missing here, so health and sources are in step.
+        for (spec, health) in self.request.sources.iter().zip(&parent.record.health) {
+            warnings.extend(health_warning(&spec.path, *health, "as the last full look found it"));
+        }
         let record = Record {
             time: crate::clock::now(),
             health: parent.record.health.clone(),

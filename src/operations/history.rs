@@ -89,19 +89,26 @@ impl History {
     /// The snapshot that is meant. Naming one that cannot be verified is an error; passing one over is a warning.
     pub fn find(&self, selector: &Selector) -> Result<&Arc<SignedRecord>, OperationError> {
         match selector {
-            Selector::Latest => self.verified().next_back().ok_or(OperationError::NoSnapshot(None)),
+            Selector::Latest => self.verified().next_back().ok_or_else(|| self.nothing_found(None)),
             Selector::At(time) => {
                 let found = self.verified().rfind(|record| record.record.time <= *time);
-                found.ok_or_else(|| OperationError::NoSnapshot(Some(format!("at or before {time}"))))
+                found.ok_or_else(|| self.nothing_found(Some(format!("at or before {time}"))))
             }
             Selector::Sequence(sequence) => {
                 let listed = self.listed.iter().find(|listed| listed.sequence == *sequence);
                 let listed = listed.ok_or_else(|| OperationError::NoSnapshot(Some(sequence.to_string())))?;
-                listed.record.as_ref().map_err(|why| OperationError::Verification {
-                    object: crate::repository::layout::record(*sequence).to_string(),
-                    why: why.clone(),
-                })
+                listed.record.as_ref().map_err(|why| unverifiable(*sequence, why))
             }
+        }
+    }
+
+    /// Snapshots that are there and cannot be verified, every one of them, are not the same as no snapshot.
+    fn nothing_found(&self, wanted: Option<String>) -> OperationError {
+        match self.listed.last() {
+            Some(Listed { sequence, record: Err(why) }) if self.verified().next().is_none() => {
+                unverifiable(*sequence, why)
+            }
+            _ => OperationError::NoSnapshot(wanted),
         }
     }
 
@@ -161,6 +168,11 @@ impl History {
         }
         Ok(())
     }
+}
+
+fn unverifiable(sequence: u64, why: &str) -> OperationError {
+    let object = crate::repository::layout::record(sequence).to_string();
+    OperationError::Verification { object, why: why.to_owned() }
 }
 
 /// Errors of the store end everything; a record that is not right is told, not fatal.

@@ -58,7 +58,7 @@ pub async fn init(
         }
     };
     let dir = state_root.join(descriptor.repository.as_str());
-    let _lock = WriterLock::take(&dir, std::time::Duration::ZERO)?;
+    let _lock = WriterLock::take(&dir)?;
     if let Some(new) = request.new_identity.take() {
         request.recipients.push(make_identity(new, &descriptor)?);
     }

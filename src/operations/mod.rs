@@ -18,6 +18,7 @@ mod sources;
 mod standing;
 mod survey;
 mod target;
+mod turn;
 mod unlock;
 mod upload;
 mod verify;

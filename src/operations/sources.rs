@@ -3,7 +3,7 @@
 //! Small files are read just before and just after the instants of the databases and must be equal, otherwise all is
 //! taken again. A missing source does not stop the others; one that cannot be read does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -148,7 +148,8 @@ pub(super) fn read_all<'a>(
     Err(OperationError::Source(SourceError::Changing { path: first_small(&readings) }))
 }
 
-fn or_missing<T>(
+/// A missing source is a warning, whatever else is wrong with one an error.
+pub(super) fn or_missing<T>(
     result: Result<T, OperationError>,
     spec: &SourceSpec,
     warnings: &mut Vec<Warning>,
@@ -241,18 +242,29 @@ fn check_health(spec: &SourceSpec, gentleness: Gentleness, warnings: &mut Vec<Wa
         return Health::Ok;
     }
     let checkup = source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold)).ok();
-    let detail = checkup.as_ref().and_then(|checkup| checkup.detail.clone()).unwrap_or_default();
-    match checkup.map(|checkup| checkup.health) {
+    let detail = checkup.as_ref().and_then(|checkup| checkup.detail.clone());
+    let detail = detail.map_or_else(|| "no answer".to_owned(), |detail| format!("SQLite says: {detail}"));
+    let health = match checkup.map(|checkup| checkup.health) {
         Some(source::Health::Ok) => Health::Ok,
-        Some(source::Health::Damaged) => {
-            let text = format!("{} is damaged; it was backed up as it is. SQLite says: {detail}", spec.path.display());
-            warnings.push(Warning::doubt("source-damaged", text));
-            Health::Damaged
+        Some(source::Health::Damaged) => Health::Damaged,
+        Some(source::Health::Unchecked) | None => Health::Unchecked,
+    };
+    warnings.extend(health_warning(&spec.path, health, &detail));
+    health
+}
+
+/// What a database's health is worth saying, with `detail` on how it is known.
+pub(super) fn health_warning(path: &Path, health: Health, detail: &str) -> Option<Warning> {
+    let path = path.display();
+    match health {
+        Health::Damaged => {
+            let text = format!("{path} is damaged; it was backed up as it is: {detail}");
+            Some(Warning::doubt("source-damaged", text))
         }
-        Some(source::Health::Unchecked) | None => {
-            let text = format!("the health of {} could not be checked in time: {detail}", spec.path.display());
-            warnings.push(Warning::standing("health-unchecked", text));
-            Health::Unchecked
+        Health::Unchecked => {
+            let text = format!("the health of {path} could not be checked in time ({detail})");
+            Some(Warning::standing("health-unchecked", text))
         }
+        Health::Ok | Health::Missing => None,
     }
 }

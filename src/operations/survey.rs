@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use super::backup::not_the_writer;
 use super::known::usable_catalog;
 use super::scan::Scanner;
-use super::sources::SourceKind;
+use super::sources::{SourceKind, or_missing};
 use super::{BackupRequest, Monitor, OperationError, Remote, Warning, standing};
 use crate::source;
 use crate::state::HostState;
@@ -28,7 +28,7 @@ pub async fn survey(
     monitor: Arc<dyn Monitor>,
 ) -> Result<Survey, OperationError> {
     source::assert_sqlite()?;
-    let host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote))?;
+    let host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
     let listing = remote.list().await?;
     let standing = standing::find(remote, &listing, &host, request.adopt).await?;
     let mut warnings = standing.warnings;
@@ -36,11 +36,15 @@ pub async fn survey(
     let counting = move || {
         let mut survey = Survey { source_bytes: 0, new_blocks: 0, new_bytes: 0, warnings };
         let mut seen = HashSet::new();
+        let mut found = false;
         for spec in &request.sources {
             let scanner = Scanner { key: &host.fingerprint_key, catalog: &catalog, threads: request.threads };
-            let small = spec.kind != SourceKind::Database
-                && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some();
-            if !small {
+            let count = || -> Result<(), OperationError> {
+                let small = spec.kind != SourceKind::Database
+                    && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some();
+                if small {
+                    return Ok(());
+                }
                 let capture = spec.capture(request.gentleness, scanner, monitor.as_ref());
                 capture.count(|scanned| {
                     survey.source_bytes += scanned.map.bytes as u64;
@@ -48,8 +52,14 @@ pub async fn survey(
                         survey.new_blocks += 1;
                         survey.new_bytes += block.bytes.len() as u64;
                     }
-                })?;
-            }
+                })
+            };
+            let counted = count();
+            let there = or_missing(counted, spec, &mut survey.warnings)?.is_some();
+            found |= there && spec.kind != SourceKind::Configuration;
+        }
+        if !found {
+            return Err(OperationError::NothingToBackUp);
         }
         Ok(survey)
     };

@@ -19,7 +19,8 @@ const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 pub(super) struct TargetDir {
     path: PathBuf,
     staging: PathBuf,
-    created: bool,
+    /// Folders that were made for this restore, the innermost first.
+    created: Vec<PathBuf>,
 }
 
 impl TargetDir {
@@ -27,11 +28,12 @@ impl TargetDir {
     /// missing.
     pub fn prepare(path: &Path, names: &[&str], force: bool) -> Result<Self, OperationError> {
         check(path, names, force)?;
-        let created = !path.exists();
-        let staging = path.join(format!(".sealift-restore-{}", std::process::id()));
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let created = path.ancestors().take_while(missing).map(Path::to_owned).collect();
         // 0700: it will hold the application's secrets.
         fsx::create_private_dir(path).map_err(OperationError::io(path))?;
-        fsx::create_private_dir(&staging).map_err(OperationError::io(&staging))?;
+        // In a container the number of the process is the same each time, so what a killed one left may have the name.
+        let staging = fsx::new_private_dir(path, ".sealift-restore").map_err(OperationError::io(path))?;
         Ok(Self { path: path.to_owned(), staging, created })
     }
 
@@ -80,13 +82,11 @@ impl TargetDir {
 }
 
 impl Drop for TargetDir {
-    /// A restore that did not come to its end leaves nothing behind.
+    /// A restore that did not come to its end leaves nothing behind. After one that did, no folder is empty.
     fn drop(&mut self) {
-        if self.staging.exists() {
-            let _ = fs::remove_dir_all(&self.staging);
-            if self.created {
-                let _ = fs::remove_dir(&self.path);
-            }
+        let _ = fs::remove_dir_all(&self.staging);
+        for folder in &self.created {
+            let _ = fs::remove_dir(folder);
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -14,20 +13,14 @@ use crate::fsx;
 pub struct WriterLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl WriterLock {
-    /// Takes the lock in `dir`, waiting for at most `wait`.
-    pub fn take(dir: &Path, wait: Duration) -> Result<Self, StateError> {
+    /// Takes the lock in `dir`, or says who holds it.
+    pub fn take(dir: &Path) -> Result<Self, StateError> {
         let path = dir.join("lock");
         let mut file = open(&path).map_err(StateError::io(&path))?;
-        let deadline = Instant::now() + wait;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::Locked { pid: holder(&mut file) }),
-                Err(error) => return Err(StateError::Io { path, error: error.into() }),
-            }
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::Locked { pid: holder(&mut file) }),
+            Err(error) => return Err(StateError::Io { path, error: error.into() }),
         }
         let write = |file: &mut File| {
             file.set_len(0)?;

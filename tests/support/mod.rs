@@ -4,6 +4,7 @@
 pub mod canned;
 pub mod minio;
 pub mod s3s;
+pub mod world;
 
 use sealift::store::{Credentials, RepositoryUrl, S3Settings};
 

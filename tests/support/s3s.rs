@@ -1,8 +1,12 @@
 //! `s3s-fs`, an S3 server over a directory, in this process: always at hand, and honest about the protocol. Its
 //! conditional create looks first and renames later, so it says nothing about races.
+//!
+//! It can hold a request back, so that a test kills a process at exactly that point.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
 
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use s3s::auth::SimpleAuth;
@@ -10,6 +14,7 @@ use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 const ACCESS_KEY_ID: &str = "test-key";
@@ -19,7 +24,52 @@ const BUCKET: &str = "bucket";
 pub struct S3s {
     endpoint: String,
     root: TempDir,
+    hold: Arc<Mutex<Option<Hold>>>,
     accepting: JoinHandle<()>,
+}
+
+/// Where a held request waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The server has not seen it.
+    Before,
+    /// It is done, and the client does not know.
+    After,
+}
+
+/// A request to hold back.
+struct Hold {
+    method: &'static str,
+    part: &'static str,
+    side: Side,
+    reached: mpsc::Sender<()>,
+    release: oneshot::Receiver<()>,
+}
+
+impl Hold {
+    async fn wait(self) {
+        let _ = self.reached.send(());
+        if self.release.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The other end of a hold. Dropped, it never lets the request go on.
+pub struct Held {
+    reached: mpsc::Receiver<()>,
+    release: oneshot::Sender<()>,
+}
+
+impl Held {
+    /// Blocks until a request waits there.
+    pub fn reached(&self) {
+        self.reached.recv_timeout(super::world::PATIENCE).expect("such a request");
+    }
+
+    pub fn release(self) {
+        self.release.send(()).expect("a request that waits");
+    }
 }
 
 impl S3s {
@@ -32,16 +82,43 @@ impl S3s {
         let service = service.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
+        let hold = Arc::new(Mutex::new(None::<Hold>));
+        let holds = hold.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
+                let (service, holds) = (service.clone(), holds.clone());
+                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let (service, holds) = (service.clone(), holds.clone());
+                    async move {
+                        let matches = |hold: &mut Hold| {
+                            *request.method() == *hold.method && request.uri().path().contains(hold.part)
+                        };
+                        let mut hold = holds.lock().expect("no panic before").take_if(matches);
+                        if let Some(before) = hold.take_if(|hold| hold.side == Side::Before) {
+                            before.wait().await;
+                        }
+                        let answer = Service::call(&service, request).await;
+                        if let Some(after) = hold {
+                            after.wait().await;
+                        }
+                        answer
+                    }
+                });
                 tokio::spawn(async move {
                     let http = auto::Builder::new(TokioExecutor::new());
                     let _ = http.serve_connection(TokioIo::new(socket), service).await;
                 });
             }
         });
-        Self { endpoint, root, accepting }
+        Self { endpoint, root, hold, accepting }
+    }
+
+    /// Holds the next request back whose method is this and whose path holds `part`.
+    pub fn hold(&self, method: &'static str, part: &'static str, side: Side) -> Held {
+        let (reached, was_reached) = mpsc::channel();
+        let (let_go, release) = oneshot::channel();
+        *self.hold.lock().expect("no panic before") = Some(Hold { method, part, side, reached, release });
+        Held { reached: was_reached, release: let_go }
     }
 
     /// The bucket's files, to damage or to look at.

@@ -1,0 +1,23 @@
+//! One writing command a state directory at a time: waiting for this one's turn, in a way that Ctrl-C ends.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::OperationError;
+use crate::state::{StateError, WriterLock};
+
+/// How often the lock is asked for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Takes the writer's lock in `dir`, waiting for at most `wait`.
+pub(super) async fn take_turn(dir: &Path, wait: Duration) -> Result<WriterLock, OperationError> {
+    let began = Instant::now();
+    loop {
+        match WriterLock::take(dir) {
+            Err(StateError::Locked { .. }) if began.elapsed() < wait => sleep(POLL).await,
+            taken => return Ok(taken?),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What is damaged × where × how. A restore says 13 or 12, names the object, and leaves nothing at the target.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use sealift::crypto::Signer;
+
+use crate::support::world::{World, tree};
+
+/// One way to harm a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    /// A byte flipped at so many thousandths of the length.
+    Flip(u64),
+    Truncate,
+    Empty,
+    Delete,
+}
+
+const EVERY_HARM: [Harm; 6] =
+    [Harm::Flip(0), Harm::Flip(500), Harm::Flip(1000), Harm::Truncate, Harm::Empty, Harm::Delete];
+
+fn harm(path: &Path, harm: Harm) {
+    let bytes = fs::metadata(path).unwrap().len();
+    let cut = |bytes| File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+    match harm {
+        Harm::Flip(thousandths) => {
+            let mut all = fs::read(path).unwrap();
+            all[((bytes - 1) * thousandths / 1000) as usize] ^= 4;
+            fs::write(path, all).unwrap();
+        }
+        Harm::Truncate => cut(bytes * 2 / 3),
+        Harm::Empty => cut(0),
+        Harm::Delete => fs::remove_file(path).unwrap(),
+    }
+}
+
+/// Restores `snapshot` after each harm to `object`; the exit code of each, once it is clear that nothing came of it.
+fn codes(world: &World, object: &Path, snapshot: &str, named: &str) -> Vec<(Harm, i32)> {
+    let good = fs::read(object).unwrap();
+    let mut codes = Vec::new();
+    for way in EVERY_HARM {
+        harm(object, way);
+        let before = tree(&world.path("app"));
+        let output = world.restore(snapshot, "app/deep/target");
+        assert!(output.all().contains(named), "{way:?}: {named} is not in {}", output.all());
+        assert!(tree(&world.path("app")) == before, "{way:?} left something at the target");
+        codes.push((way, output.code));
+        fs::write(object, &good).unwrap();
+    }
+    codes
+}
+
+fn all(code: i32) -> Vec<(Harm, i32)> {
+    EVERY_HARM.map(|harm| (harm, code)).to_vec()
+}
+
+fn two_snapshots() -> World {
+    let world = World::ready();
+    world.backup();
+    world.add_rows(20);
+    world.backup();
+    world
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+#[test]
+fn a_damaged_pack_is_13_and_named() {
+    let world = two_snapshots();
+    for pack in world.packs(2) {
+        assert_eq!(codes(&world, &pack, "latest", name(&pack)), all(13));
+    }
+}
+
+#[test]
+fn a_damaged_manifest_is_13_and_named() {
+    let world = two_snapshots();
+    let manifest = world.manifest(2);
+    assert_eq!(codes(&world, &manifest, "latest", name(&manifest)), all(13));
+}
+
+#[test]
+fn a_damaged_record_that_is_asked_for_is_13_and_named() {
+    let world = two_snapshots();
+    let codes = codes(&world, &world.record(1), "1", "1");
+    for (harm, code) in codes {
+        assert_eq!(code, if harm == Harm::Delete { 1 } else { 13 }, "{harm:?}: what is not listed is no snapshot");
+    }
+}
+
+#[test]
+fn a_damaged_newest_record_makes_latest_the_one_before_with_a_warning() {
+    let world = two_snapshots();
+    let good = fs::read(world.record(2)).unwrap();
+    for (number, way) in EVERY_HARM.into_iter().enumerate().filter(|(_, way)| *way != Harm::Delete) {
+        harm(&world.record(2), way);
+        let output = world.restore("latest", &format!("target-{number}")).exits(3);
+        assert_eq!(output.json()["sequence"], 1, "{way:?}");
+        assert_eq!(output.warnings(), ["unverifiable-record"], "{way:?}");
+        fs::write(world.record(2), &good).unwrap();
+    }
+}
+
+#[test]
+fn where_no_record_can_be_verified_latest_is_13() {
+    let world = World::ready();
+    world.backup();
+    let codes = codes(&world, &world.record(1), "latest", "");
+    for (harm, code) in codes {
+        assert_eq!(code, if harm == Harm::Delete { 1 } else { 13 }, "{harm:?}");
+    }
+}
+
+/// A wrapped key whose stanza was hit looks like one for somebody else; any other harm is plain damage.
+#[test]
+fn a_damaged_key_file_is_13_or_12_and_named() {
+    let world = two_snapshots();
+    for (harm, code) in codes(&world, &world.path("repository/keys/1/1.age"), "latest", "keys/1/") {
+        assert!(code == 13 || (code == 12 && matches!(harm, Harm::Flip(_))), "{harm:?} gave {code}");
+    }
+}
+
+#[test]
+fn a_damaged_descriptor_is_13_and_a_missing_one_is_no_repository() {
+    let world = two_snapshots();
+    let path = world.path("repository/repository.json");
+    let good = fs::read_to_string(&path).unwrap();
+    let id = serde_json::from_str::<serde_json::Value>(&good).unwrap()["repository"].as_str().unwrap().to_owned();
+    let other_id = id.replace(['0', '1', '2', '3'], "f");
+    let cases = [
+        ("garbled", good.replacen('{', "[", 1), 13),
+        ("truncated", good[..good.len() / 2].to_owned(), 13),
+        ("empty", String::new(), 13),
+        ("of another repository", good.replace(&id, &other_id), 13),
+        ("of a newer format", good.replace("\"format\":1", "\"format\":2"), 13),
+    ];
+    for (what, text, code) in cases {
+        fs::write(&path, text).unwrap();
+        let output = world.restore("latest", "target");
+        assert_eq!(output.code, code, "{what}: {output:?}");
+        assert!(!world.path("target").exists(), "{what}");
+    }
+    fs::remove_file(&path).unwrap();
+    world.restore("latest", "target").exits(10);
+}
+
+#[test]
+fn a_wrong_identity_is_12_and_nothing_appears() {
+    let world = two_snapshots();
+    let stranger = World::ready();
+    let output = world.other_host("reader").sealift(&[
+        "restore",
+        "-i",
+        &stranger.text("operator.key"),
+        "--to",
+        &world.text("target"),
+        "--json",
+    ]);
+    assert_eq!(output.exits(12).json()["error"]["code"], 12);
+    assert!(!world.path("target").exists());
+}
+
+#[test]
+fn a_wrong_signer_is_13_and_nothing_appears() {
+    let world = two_snapshots();
+    let stranger = Signer::generate().unwrap().public().to_string();
+    for snapshot in ["latest", "1", "2099-01-01"] {
+        let output = world.other_host("reader").sealift(&[
+            "restore",
+            snapshot,
+            "-i",
+            &world.text("operator.key"),
+            "--to",
+            &world.text("target"),
+            "--signer",
+            &stranger,
+        ]);
+        output.exits(13).says("signer");
+        assert!(!world.path("target").exists());
+    }
+}
+
+#[test]
+fn a_signer_once_seen_is_remembered_without_being_told_again() {
+    let world = two_snapshots();
+    let signer = world.other_host("reader");
+    let plain: String = fs::read_to_string(world.identity())
+        .unwrap()
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(world.path("bare.key"), plain).unwrap();
+    let list = |arguments: &[&str]| {
+        let mut all = vec!["restore", "-i"];
+        let key = world.text("bare.key");
+        all.push(&key);
+        all.extend(["--dry-run", "--json"]);
+        all.extend(arguments);
+        signer.sealift(&all)
+    };
+    assert_eq!(list(&[]).exits(0).warnings(), ["unpinned-signer"]);
+    let known =
+        serde_json::from_slice::<serde_json::Value>(&fs::read(world.path("repository/repository.json")).unwrap())
+            .unwrap();
+    assert!(list(&["--signer", known["signer"].as_str().unwrap()]).exits(0).warnings().is_empty());
+    assert!(list(&[]).exits(0).warnings().is_empty(), "remembered");
+}
+
+#[test]
+fn a_record_under_another_number_is_13() {
+    let world = two_snapshots();
+    fs::copy(world.record(1), world.path("kept")).unwrap();
+    fs::rename(world.record(2), world.record(1)).unwrap();
+    fs::rename(world.path("kept"), world.record(2)).unwrap();
+    for snapshot in ["1", "2"] {
+        world.restore(snapshot, "target").exits(13).says(&format!("snapshots/000000000{snapshot}.record"));
+        assert!(!world.path("target").exists());
+    }
+}
+
+#[test]
+fn a_pack_under_the_name_of_another_is_13_and_named() {
+    let world = two_snapshots();
+    let mut packs: Vec<PathBuf> = world.packs(2);
+    packs.sort();
+    assert!(packs.len() > 1, "two packs to exchange");
+    fs::copy(&packs[0], &packs[1]).unwrap();
+    world.restore("latest", "target").exits(13).says(name(&packs[1]));
+    assert!(!world.path("target").exists());
+}
+
+#[test]
+fn a_planted_generation_of_the_key_is_noise() {
+    let world = two_snapshots();
+    let stranger = World::ready();
+    fs::copy(stranger.path("repository/keys/1/1.age"), world.path("repository/keys/1/2.age")).unwrap();
+    fs::write(world.path("repository/keys/1/3.age"), "garbage").unwrap();
+    world.restore("latest", "target").exits(0);
+}
+
+#[test]
+fn a_snapshot_that_vanished_is_reported() {
+    let world = two_snapshots();
+    world.backup();
+    fs::remove_file(world.record(2)).unwrap();
+    assert_eq!(world.restore("latest", "target").exits(3).warnings(), ["record-vanished"]);
+}
+
+#[test]
+fn a_repository_that_was_set_back_is_reported_to_whoever_saw_it_newer() {
+    let world = two_snapshots();
+    let reader = world.other_host("reader");
+    let list = || reader.sealift(&["restore", "-i", &world.text("operator.key"), "--dry-run", "--json"]);
+    list().exits(0);
+    fs::remove_file(world.record(2)).unwrap();
+    assert_eq!(list().exits(3).warnings(), ["repository-set-back"]);
+}

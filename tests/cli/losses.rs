@@ -1,0 +1,97 @@
+//! What others delete or cut in the repository is noticed by the next backup, which makes a whole snapshot again.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use crate::support::world::World;
+
+/// Two snapshots that share a pack, then `harm` done to an object of the first, then a third snapshot.
+fn after(object: impl Fn(&World) -> std::path::PathBuf, harm: impl Fn(&Path), hurt: &str, changed: bool) {
+    let world = World::ready();
+    world.backup();
+    world.set_environment("TOKEN=second\n");
+    world.backup();
+    let object = object(&world);
+    harm(&object);
+    if changed {
+        world.add_rows(3);
+    }
+    let now = world.sources();
+    let output = world.sealift(&["backup", "--json"]).exits(3);
+    assert_eq!(output.json()["sequence"], 3);
+    let warnings = output.json()["warnings"].to_string();
+    assert!(warnings.contains("objects-missing"), "{warnings}");
+    assert!(warnings.contains(object.file_name().unwrap().to_str().unwrap()), "{warnings}");
+    assert!(warnings.contains(&format!("snapshot {hurt} cannot")), "{warnings}");
+    world.assert_restores(3, &now);
+    world.restore("2", "hurt").exits(13).says(object.file_name().unwrap().to_str().unwrap());
+    world.sealift(&["backup", "--json"]).exits(0);
+    world.assert_restores(4, &now);
+}
+
+fn delete(path: &Path) {
+    fs::remove_file(path).unwrap();
+}
+
+fn truncate(path: &Path) {
+    File::options().write(true).open(path).unwrap().set_len(fs::metadata(path).unwrap().len() / 2).unwrap();
+}
+
+#[test]
+fn a_deleted_pack_is_uploaded_anew_and_the_hurt_snapshots_are_named() {
+    after(|world| world.packs(2)[0].clone(), delete, "1, 2", false);
+}
+
+#[test]
+fn a_deleted_pack_is_uploaded_anew_though_the_database_changed_too() {
+    after(|world| world.packs(2)[0].clone(), delete, "1, 2", true);
+}
+
+#[test]
+fn a_truncated_pack_is_uploaded_anew_and_the_hurt_snapshots_are_named() {
+    after(|world| world.packs(2)[0].clone(), truncate, "1, 2", false);
+}
+
+#[test]
+fn a_deleted_manifest_is_made_anew_and_the_hurt_snapshot_is_named() {
+    after(|world| world.manifest(2), delete, "2", false);
+}
+
+#[test]
+fn a_truncated_manifest_is_made_anew_and_the_hurt_snapshot_is_named() {
+    after(|world| world.manifest(2), truncate, "2", false);
+}
+
+#[test]
+fn without_its_wrapped_key_no_snapshot_is_made() {
+    let world = World::ready();
+    world.backup();
+    fs::remove_file(world.path("repository/keys/1/1.age")).unwrap();
+    world.sealift(&["backup"]).exits(13).says("keys/1/");
+    assert!(!world.record(2).exists());
+}
+
+#[test]
+fn losing_the_catalog_costs_an_upload_and_no_data() {
+    let world = World::ready();
+    world.backup();
+    fs::remove_file(world.state_of_repository().join("catalog")).unwrap();
+    world.add_rows(3);
+    let now = world.sources();
+    let output = world.sealift(&["backup", "--json"]).exits(0);
+    assert!(output.warnings().contains(&"catalog-lost".to_owned()), "{output:?}");
+    world.assert_restores(2, &now);
+}
+
+#[test]
+fn a_catalog_of_garbage_costs_an_upload_and_no_data() {
+    let world = World::ready();
+    world.backup();
+    fs::write(world.state_of_repository().join("catalog"), [7; 5000]).unwrap();
+    world.add_rows(3);
+    let now = world.sources();
+    world.sealift(&["backup", "--json"]).exits(0);
+    world.assert_restores(2, &now);
+    world.backup();
+    world.assert_restores(3, &now);
+}
