@@ -1,9 +1,12 @@
 //! The built program from outside: real processes, real crashes, exit codes and the one JSON document.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
+
 mod damage;
 mod documents;
 mod identities;
 mod interruptions;
+mod load;
 mod losses;
 mod secrets;
 mod sources;

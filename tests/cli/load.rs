@@ -1,0 +1,104 @@
+//! Backups beside applications that never rest, and backups that are killed again and again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::support::world::World;
+
+/// Bytes of all packs in the repository.
+fn packed(world: &World) -> u64 {
+    let packs = std::fs::read_dir(world.path("repository/packs"));
+    packs.map_or(0, |packs| packs.map(|pack| pack.unwrap().metadata().unwrap().len()).sum())
+}
+
+fn limit(world: &World, line: &str) {
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    let config = config.replacen("[[database]]", &format!("[limits]\n{line}\n\n[[database]]"), 1);
+    std::fs::write(world.config(), config).unwrap();
+}
+
+#[test]
+fn a_hold_limit_that_no_pass_can_keep_is_a_clean_failure_that_names_the_ways_out() {
+    let world = World::ready();
+    limit(&world, "writer_hold = \"1ns\"");
+    let output = world.sealift(&["backup"]).exits(1);
+    for way_out in ["WAL", "quieter hour", "writer_hold"] {
+        assert!(output.all().contains(way_out), "{}", output.all());
+    }
+    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).json(), serde_json::json!([]));
+}
+
+/// A writer that never pauses and, like the application's scheduler, gives up after 5 s.
+fn never_pausing(database: &Path, stop: &Arc<AtomicBool>) -> JoinHandle<(u32, Duration)> {
+    let (database, stop) = (database.to_owned(), Arc::clone(stop));
+    std::thread::spawn(move || {
+        let connection = Connection::open(database).unwrap();
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        let (mut commits, mut longest) = (0, Duration::ZERO);
+        while !stop.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            // A starved writer would fail here with "database is locked".
+            connection.execute("update pulse set beats = beats + 1", []).unwrap();
+            longest = longest.max(begun.elapsed());
+            commits += 1;
+        }
+        (commits, longest)
+    })
+}
+
+#[test]
+fn two_writers_that_never_pause_neither_starve_a_backup_nor_are_starved_by_it() {
+    let world = World::ready();
+    world.add_rows(4000);
+    Connection::open(world.database())
+        .unwrap()
+        .execute_batch("create table pulse(beats); insert into pulse values (0)")
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [never_pausing(&world.database(), &stop), never_pausing(&world.database(), &stop)];
+    let output = world.sealift(&["backup"]);
+    stop.store(true, Ordering::Relaxed);
+    output.exits(0);
+    for writer in writers {
+        let (commits, _longest) = writer.join().expect("no commit failed");
+        assert!(commits > 0);
+    }
+    world.restore("latest", "out").exits(0);
+    let beats: i64 = Connection::open(world.path("out/trinity.db"))
+        .unwrap()
+        .query_row("select beats from pulse", [], |row| row.get(0))
+        .unwrap();
+    assert!(beats >= 0);
+}
+
+#[test]
+fn a_first_backup_that_is_killed_ten_times_costs_little_more_and_is_whole_in_the_end() {
+    let rows = 90_000;
+    let undisturbed = World::ready();
+    undisturbed.add_rows(rows);
+    let begun = Instant::now();
+    undisturbed.backup();
+    let duration = begun.elapsed();
+
+    let world = World::ready();
+    world.add_rows(rows);
+    let mut seed: u64 = 7;
+    for _ in 0..10 {
+        // Points spread over the whole of a run by a fixed seed.
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let part = duration.mul_f64((seed >> 40) as f64 / f64::from(1 << 24));
+        let running = world.start(&["backup"]);
+        std::thread::sleep(part);
+        running.kill();
+    }
+    world.backup();
+    let (bytes, ideal) = (packed(&world), packed(&undisturbed));
+    assert!(bytes as f64 <= ideal as f64 * 1.2, "{bytes} bytes after ten kills, {ideal} undisturbed");
+    world.restore("latest", "out").exits(0);
+    assert!(std::fs::read(world.database()).unwrap() == std::fs::read(world.path("out/trinity.db")).unwrap());
+}
