@@ -69,7 +69,9 @@ fn each_error_is_one_document_with_its_code() {
 #[test]
 fn a_wrong_flag_is_one_document_too() {
     let world = World::ready();
-    for arguments in [&["backup", "--no-such-flag", "--json"][..], &["--json", "backups"], &["restore", "--json"], &["--json"]] {
+    for arguments in
+        [&["backup", "--no-such-flag", "--json"][..], &["--json", "backups"], &["restore", "--json"], &["--json"]]
+    {
         let json = world.sealift(arguments).exits(2).json();
         assert_eq!(json["error"]["code"], 2, "{arguments:?}");
     }
@@ -118,7 +120,9 @@ fn the_restore_command_that_init_prints_works_as_it_stands() {
     let world = World::new();
     let restore = world.init().exits(0).json()["restore"].as_str().unwrap().to_owned();
     world.backup();
-    let script = restore.replacen("sealift", &format!("'{}'", env!("CARGO_BIN_EXE_sealift")), 1).replace("DIR", &world.text("target"));
+    let script = restore
+        .replacen("sealift", &format!("'{}'", env!("CARGO_BIN_EXE_sealift")), 1)
+        .replace("DIR", &world.text("target"));
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", &script]).env_clear().env("HOME", world.path("empty")).current_dir(world.path("empty"));
     command.env("SEALIFT_STATE_DIR", world.path("reader-state"));

@@ -51,13 +51,17 @@ fn every_recipient_of_a_recipients_file_can_restore() {
 #[test]
 fn an_ssh_key_can_restore() {
     let keys = World::new();
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f"]).arg(keys.path("id")).status();
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f"])
+        .arg(keys.path("id"))
+        .status();
     assert!(made.expect("ssh-keygen").success());
     let public = fs::read_to_string(keys.path("id.pub")).unwrap();
     let world = sealed_for(&["-r", public.trim()]);
     restore_with(&world, &["-i", &keys.text("id")]).exits(0);
     assert_restored(&world);
-    let other = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(keys.path("other")).status();
+    let other =
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(keys.path("other")).status();
     assert!(other.expect("ssh-keygen").success());
     restore_with(&world, &["-i", &keys.text("other")]).exits(12);
     assert!(!world.path("target").exists());
@@ -174,7 +178,10 @@ fn a_new_identity_is_protected_by_a_passphrase_asked_for_twice_and_restores_with
 #[test]
 fn an_ssh_key_with_a_passphrase_asks_for_it() {
     let keys = World::new();
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "battery", "-C", "", "-f"]).arg(keys.path("id")).status();
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "battery", "-C", "", "-f"])
+        .arg(keys.path("id"))
+        .status();
     assert!(made.expect("ssh-keygen").success());
     let world = sealed_for(&["-R", &keys.text("id.pub")]);
     let (key, target) = (keys.text("id"), world.text("target"));

@@ -37,7 +37,8 @@ async fn a_killed_restore_leaves_no_file_under_its_name_and_the_next_one_does_it
     assert!(left.iter().all(|name| name.starts_with(".sealift-restore-")), "{left:?}");
     world.restore("latest", "target").exits(15).says("--force");
     let reader = world.other_host("reader");
-    let output = reader.sealift(&["restore", "-i", &world.text("operator.key"), "--to", &world.text("target"), "--force"]);
+    let output =
+        reader.sealift(&["restore", "-i", &world.text("operator.key"), "--to", &world.text("target"), "--force"]);
     output.exits(0);
     assert!(fs::read(world.path("target/trinity.db")).unwrap() == world.sources().database);
 }
@@ -49,14 +50,16 @@ fn what_a_killed_restore_with_the_same_pid_left_is_not_in_the_way() {
     world.backup();
     fs::create_dir(world.path("target")).unwrap();
     let restore = world.other_host("reader");
-    let restore = restore.command(&["restore", "-i", &world.text("operator.key"), "--to", &world.text("target"), "--force"]);
+    let restore =
+        restore.command(&["restore", "-i", &world.text("operator.key"), "--to", &world.text("target"), "--force"]);
     let mut command = std::process::Command::new("/bin/sh");
     let leave = "mkdir \"$0/.sealift-restore-$$\" && echo left > \"$0/.sealift-restore-$$/.env\" && exec \"$@\"";
     command.args(["-c", leave]).arg(world.path("target")).arg(restore.get_program()).args(restore.get_args());
     command.env_clear().envs(restore.get_envs().filter_map(|(name, value)| Some((name, value?))));
     Output::of(command.current_dir(world.path("empty"))).exits(0);
     assert!(fs::read(world.path("target/trinity.db")).unwrap() == world.sources().database);
-    let left = names(&world, "target").into_iter().find(|name| name.starts_with(".sealift-restore-")).expect("left alone");
+    let left =
+        names(&world, "target").into_iter().find(|name| name.starts_with(".sealift-restore-")).expect("left alone");
     assert_eq!(fs::read_to_string(world.path("target").join(left).join(".env")).unwrap(), "left\n");
 }
 

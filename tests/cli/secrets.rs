@@ -1,7 +1,8 @@
 //! The host cannot read its own backups, and no secret is ever shown.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use age::secrecy::ExposeSecret;
 use sealift::crypto::{IdentityFile, Unprompted, open};
@@ -12,7 +13,9 @@ const SECRET: &str = "AGE-SECRET-KEY-1QQPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQG
 
 fn objects(world: &World, folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let tree = tree(&world.path("repository").join(folder)).into_iter();
-    tree.filter(|(path, _)| path.extension().is_some_and(|end| end == "age")).map(|(path, (_, _, bytes))| (path, bytes)).collect()
+    tree.filter(|(path, _)| path.extension().is_some_and(|end| end == "age"))
+        .map(|(path, (_, _, bytes))| (path, bytes))
+        .collect()
 }
 
 fn ten_backups() -> World {
@@ -26,8 +29,11 @@ fn ten_backups() -> World {
 
 /// Everything that the host keeps: its state and its configuration. The operator took the identity away.
 fn kept(world: &World) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut kept: Vec<_> =
-        tree(&world.state()).into_iter().filter(|(path, _)| path.is_file()).map(|(path, (_, _, bytes))| (path, bytes)).collect();
+    let mut kept: Vec<_> = tree(&world.state())
+        .into_iter()
+        .filter(|(path, _)| path.is_file())
+        .map(|(path, (_, _, bytes))| (path, bytes))
+        .collect();
     kept.push((world.config(), fs::read(world.config()).unwrap()));
     kept
 }
@@ -35,7 +41,8 @@ fn kept(world: &World) -> Vec<(PathBuf, Vec<u8>)> {
 #[test]
 fn after_ten_backups_nothing_on_the_host_opens_any_object() {
     let world = ten_backups();
-    let sealed: Vec<_> = ["packs", "manifests", "keys"].into_iter().flat_map(|folder| objects(&world, folder)).collect();
+    let sealed: Vec<_> =
+        ["packs", "manifests", "keys"].into_iter().flat_map(|folder| objects(&world, folder)).collect();
     assert!(sealed.len() > 20, "{}", sealed.len());
     let own = IdentityFile::parse(&fs::read(world.identity()).unwrap(), "operator", &Unprompted).unwrap();
     let keys = objects(&world, "keys");
@@ -54,11 +61,12 @@ fn after_ten_backups_nothing_on_the_host_opens_any_object() {
 #[test]
 fn no_raw_key_on_the_host_opens_any_object() {
     let world = ten_backups();
-    let sealed: Vec<_> = ["packs", "manifests", "keys"].into_iter().flat_map(|folder| objects(&world, folder)).collect();
+    let sealed: Vec<_> =
+        ["packs", "manifests", "keys"].into_iter().flat_map(|folder| objects(&world, folder)).collect();
     let secret = fs::read(world.state_of_repository().join("fingerprint.key")).unwrap();
-    let identity = sealift_bech32(&secret);
+    let identity = as_identity(&secret);
     let file = IdentityFile::parse(identity.as_bytes(), "raw", &Unprompted).expect("32 bytes are an identity");
-    let (own, _) = (age::x25519::Identity::generate(), ());
+    let own = age::x25519::Identity::generate();
     assert!(identity.len() == own.to_string().expose_secret().len(), "as long as any identity");
     for (object, sealed) in &sealed {
         assert!(open(sealed, file.keys()).is_err(), "{}", object.display());
@@ -67,7 +75,7 @@ fn no_raw_key_on_the_host_opens_any_object() {
 }
 
 /// `bytes` as an age identity: Bech32 with the prefix AGE-SECRET-KEY-.
-fn sealift_bech32(bytes: &[u8]) -> String {
+fn as_identity(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
     let prefix = b"age-secret-key-";
     let mut values: Vec<u8> = Vec::new();
@@ -104,7 +112,7 @@ fn what_the_host_keeps_is_for_its_own_user_alone() {
     for (path, (mode, ..)) in tree(&world.state()) {
         assert_eq!(mode & 0o077, 0, "{}", path.display());
     }
-    assert_eq!(tree(&world.path("."))[&world.path("./operator.key")].0 & 0o077, 0);
+    assert_eq!(fs::metadata(world.identity()).unwrap().mode() & 0o077, 0);
 }
 
 #[test]
@@ -112,7 +120,12 @@ fn the_repository_shows_no_name_no_secret_and_no_recipient() {
     let world = World::ready();
     world.set_environment("TOKEN=very-much-a-secret\n");
     world.backup();
-    let recipient = fs::read_to_string(world.config()).unwrap().split('"').find(|word| word.starts_with("age1")).unwrap().to_owned();
+    let recipient = fs::read_to_string(world.config())
+        .unwrap()
+        .split('"')
+        .find(|word| word.starts_with("age1"))
+        .unwrap()
+        .to_owned();
     for (path, (_, _, bytes)) in tree(&world.path("repository")) {
         let text = String::from_utf8_lossy(&bytes);
         for word in ["trinity.db", ".env", "very-much-a-secret", &recipient, "AGE-SECRET-KEY"] {
@@ -153,11 +166,11 @@ fn a_secret_in_the_configuration_is_never_echoed() {
         format!("compression = {SECRET:?}"),
     ];
     for line in lines {
-        let others: String = text.lines().filter(|old| !line.starts_with("recipients") || !old.starts_with("recipients")).map(|line| format!("{line}\n")).collect();
-        fs::write(ready.config(), format!("{line}\n{others}")).unwrap();
-        if line.starts_with('[') {
-            fs::write(ready.config(), format!("{others}\n{line}\n")).unwrap();
-        }
+        let key = line.split(' ').next().unwrap();
+        let others: Vec<&str> = text.lines().filter(|old| !old.starts_with(key)).collect();
+        let others = others.join("\n");
+        let all = if line.starts_with('[') { format!("{others}\n{line}\n") } else { format!("{line}\n{others}\n") };
+        fs::write(ready.config(), all).unwrap();
         let output = ready.sealift(&["backup"]).exits(2);
         assert!(!output.all().contains("QQPQ"), "{line}: {}", output.all());
     }
@@ -184,5 +197,4 @@ fn credentials_are_in_no_output_however_loud() {
     world.set_variable("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI");
     let output = world.sealift(&["snapshots", "-vv"]).exits(1);
     assert!(!output.all().contains("wJalrXUtnFEMI"), "{}", output.all());
-    assert!(Path::new(&world.path("app")).exists());
 }

@@ -156,11 +156,16 @@ fn pages_of_every_size_come_back() {
 fn a_database_in_wal_mode_comes_back_with_what_only_its_log_holds() {
     let world = World::ready();
     let connection = Connection::open(world.database()).unwrap();
-    connection.execute_batch("pragma journal_mode = wal; pragma wal_autocheckpoint = 0; insert into t (body) values ('in the log')").unwrap();
+    connection
+        .execute_batch(
+            "pragma journal_mode = wal; pragma wal_autocheckpoint = 0; insert into t (body) values ('in the log')",
+        )
+        .unwrap();
     world.backup();
     world.restore("latest", "target").exits(0);
     let restored = Connection::open(world.path("target/trinity.db")).unwrap();
-    let count: i64 = restored.query_row("select count(*) from t where body = 'in the log'", [], |row| row.get(0)).unwrap();
+    let count: i64 =
+        restored.query_row("select count(*) from t where body = 'in the log'", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 1);
 }
 
@@ -195,7 +200,9 @@ fn two_sources_of_one_name_are_2() {
     world.sealift(&["backup"]).exits(2).says("two sources are called .env").says("name = ");
     let fresh = World::new();
     let twice = fresh.text("app/.env");
-    fresh.sealift(&["init", "--file", &twice, "--file", &twice, "--new-identity", &fresh.text("key"), "--no-passphrase"]).exits(2);
+    fresh
+        .sealift(&["init", "--file", &twice, "--file", &twice, "--new-identity", &fresh.text("key"), "--no-passphrase"])
+        .exits(2);
     assert!(!fresh.path("repository").exists() && !fresh.path("key").exists());
 }
 
@@ -230,7 +237,9 @@ fn a_backup_leaves_the_applications_folder_as_it_was() {
     for journal_mode in ["delete", "wal"] {
         let world = World::ready();
         let connection = Connection::open(world.database()).unwrap();
-        connection.execute_batch(&format!("pragma journal_mode = {journal_mode}; insert into t (body) values (x'01')")).unwrap();
+        connection
+            .execute_batch(&format!("pragma journal_mode = {journal_mode}; insert into t (body) values (x'01')"))
+            .unwrap();
         let look = || {
             let tree = tree(&world.path("app")).into_iter();
             // The index of a write-ahead log holds the readers' marks: only that may change.
@@ -258,7 +267,9 @@ fn a_snapshot_beside_a_busy_writer_is_one_instant() {
         let schema = "create table a (id integer primary key, n integer, pad blob); create table b (id integer primary key, n integer, pad blob);
             with recursive i(i) as (select 1 union all select i + 1 from i where i < 500) insert into a select i, 100, randomblob(1000) from i;
             insert into b select id, n, randomblob(1000) from a;";
-        connection.execute_batch(&format!("pragma journal_mode = {journal_mode}; pragma synchronous = off; {schema}")).unwrap();
+        connection
+            .execute_batch(&format!("pragma journal_mode = {journal_mode}; pragma synchronous = off; {schema}"))
+            .unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let writing = scope.spawn(|| {

@@ -140,7 +140,12 @@ async fn an_unsent_record_whose_key_has_gone_is_never_sent() {
 async fn killed_while_packs_are_put_the_next_run_lists_only_whole_snapshots() {
     let server = S3s::start().await;
     let world = World::in_bucket(&server);
-    for (part, side) in [("/packs/", Side::Before), ("/packs/", Side::After), ("/manifests/", Side::Before), ("/manifests/", Side::After)] {
+    for (part, side) in [
+        ("/packs/", Side::Before),
+        ("/packs/", Side::After),
+        ("/manifests/", Side::Before),
+        ("/manifests/", Side::After),
+    ] {
         world.add_rows(20);
         let held = server.hold("PUT", part, side);
         let running = world.start(&["backup"]);

@@ -69,7 +69,8 @@ fn of_two_machines_with_one_key_the_one_that_comes_late_is_stopped() {
     world.backup();
     let clone = world.other_host("clone");
     copy_tree(&world.state(), &clone.state());
-    fs::write(clone.config(), fs::read_to_string(world.config()).unwrap().replace("host-state", "clone-state")).unwrap();
+    fs::write(clone.config(), fs::read_to_string(world.config()).unwrap().replace("host-state", "clone-state"))
+        .unwrap();
     assert_eq!(clone.backup(), 2);
     let before = tree(&world.path("repository"));
     world.sealift(&["backup"]).exits(11).says("--adopt");
@@ -191,7 +192,8 @@ async fn of_two_machines_with_one_key_that_commit_at_once_one_is_stopped() {
     world.backup();
     let clone = world.other_host("clone");
     copy_tree(&world.state(), &clone.state());
-    fs::write(clone.config(), fs::read_to_string(world.config()).unwrap().replace("host-state", "clone-state")).unwrap();
+    fs::write(clone.config(), fs::read_to_string(world.config()).unwrap().replace("host-state", "clone-state"))
+        .unwrap();
     let held = server.hold("PUT", "/snapshots/", Side::Before);
     let slow = world.start(&["backup", "--json"]);
     held.reached();

@@ -117,7 +117,15 @@ impl World {
         let identity = self.identity().display().to_string();
         let (database, file) = (self.database().display().to_string(), self.environment().display().to_string());
         self.sealift(&[
-            "init", "--database", &database, "--file", &file, "--new-identity", &identity, "--no-passphrase", "--json",
+            "init",
+            "--database",
+            &database,
+            "--file",
+            &file,
+            "--new-identity",
+            &identity,
+            "--no-passphrase",
+            "--json",
         ])
     }
 
@@ -154,7 +162,13 @@ impl World {
     /// Restores into a new folder of the scratch folder, on a machine that has nothing but the identity.
     pub fn restore(&self, snapshot: &str, to: &str) -> Output {
         self.other_host(&format!("reader of {to}")).sealift(&[
-            "restore", snapshot, "-i", &self.text("operator.key"), "--to", &self.text(to), "--json",
+            "restore",
+            snapshot,
+            "-i",
+            &self.text("operator.key"),
+            "--to",
+            &self.text(to),
+            "--json",
         ])
     }
 
@@ -199,7 +213,11 @@ impl World {
     /// The packs that a snapshot needs.
     pub fn packs(&self, sequence: u64) -> Vec<PathBuf> {
         let record = self.record_json(sequence);
-        let packs = record["epochs"].as_array().expect("epochs").iter().flat_map(|epoch| epoch["packs"].as_array().expect("packs"));
+        let packs = record["epochs"]
+            .as_array()
+            .expect("epochs")
+            .iter()
+            .flat_map(|epoch| epoch["packs"].as_array().expect("packs"));
         packs.map(|pack| self.path(&format!("repository/packs/{}.age", pack[0].as_str().expect("a name")))).collect()
     }
 
