@@ -24,6 +24,26 @@ pub enum Selector {
 pub struct Pin {
     pub signer: PublicSigner,
     pub warning: Option<Warning>,
+    /// The identity file was made for another repository, and nothing else says who signs this one.
+    exchanged: bool,
+}
+
+impl Pin {
+    /// Refuses what an identity opens although it was made for another repository: whoever can write to the bucket can
+    /// put a repository of his own there, sealed to the operator's public key.
+    pub(super) fn refuse_exchanged(&self, remote: &Remote) -> Result<(), OperationError> {
+        if !self.exchanged {
+            return Ok(());
+        }
+        Err(OperationError::Verification {
+            object: crate::repository::layout::descriptor().to_string(),
+            why: format!(
+                "the identity was made for another repository, and this one is {}: it was exchanged, or the key \
+                 serves several; then say with --signer whose signature counts here",
+                remote.id()
+            ),
+        })
+    }
 }
 
 /// The pin: what was given, else what was remembered, else what the identity file says, else the repository's own word,
@@ -34,9 +54,10 @@ pub fn pin(
     state_dir: &Path,
     identities: &[IdentityFile],
 ) -> Result<Pin, OperationError> {
-    let of_this_repository = |file: &&IdentityFile| file.comment("repository") == Some(remote.id().as_str());
+    let named: Vec<&IdentityFile> = identities.iter().filter(|file| file.comment("repository").is_some()).collect();
+    let of_this_repository = |file: &&&IdentityFile| file.comment("repository") == Some(remote.id().as_str());
     let in_comments = || {
-        let file = identities.iter().find(of_this_repository)?;
+        let file = named.iter().find(of_this_repository)?;
         file.comment("signer")?.parse().ok()
     };
     let known = match given {
@@ -44,14 +65,15 @@ pub fn pin(
         None => Pins::load(state_dir)?.signer.or_else(in_comments),
     };
     Ok(match known {
-        Some(signer) => Pin { signer, warning: None },
+        Some(signer) => Pin { signer, warning: None, exchanged: false },
         None => {
             let signer = remote.descriptor.signer.clone();
             let text = format!(
                 "nothing here says who signs this repository; the repository itself says {signer}. \
                  Compare it with what init printed, then give it with --signer"
             );
-            Pin { signer, warning: Some(Warning::standing("unpinned-signer", text)) }
+            let warning = Some(Warning::standing("unpinned-signer", text));
+            Pin { signer, warning, exchanged: !named.is_empty() }
         }
     })
 }

@@ -112,6 +112,7 @@ pub async fn open_with(
     for epoch in &record.epochs {
         opened.push((epoch.epoch, unlock(remote, epoch, identities).await?));
     }
+    pin.refuse_exchanged(remote)?;
     let key = layout::manifest(&record.manifest.name);
     let sealed = remote.sealed(&key, &record.manifest.name).await?;
     let identity = identity_of(&opened, record.manifest.epoch, &key)?;

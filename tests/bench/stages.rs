@@ -47,7 +47,7 @@ fn scan(criterion: &mut Criterion) {
         bencher.iter(|| bytes.chunks_exact(PAGE).map(|page| key.fingerprint(page)[0]).fold(0, u8::wrapping_add));
     });
     group.bench_function("piece digest", |bencher| {
-        bencher.iter(|| bytes.chunks(1 << 20).map(sha256).map(|digest| digest.as_bytes()[0]).fold(0, u8::wrapping_add))
+        bencher.iter(|| bytes.chunks(1 << 20).map(sha256).map(|digest| digest.as_bytes()[0]).fold(0, u8::wrapping_add));
     });
     group.bench_function("links out", |bencher| {
         let mut pages = bytes.clone();

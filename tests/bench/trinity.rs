@@ -7,7 +7,7 @@
 //! With `SEALIFT_TEST_MINIO` naming a MinIO binary the repository is in a bucket on loopback; otherwise, and with
 //! `--directory`, in a directory.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod measure;
 #[path = "../support/mod.rs"]

@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sealift::crypto::Signer;
+use sealift::crypto::{DataIdentity, IdentityFile, Recipient, Sealed, Signer, Unprompted, seal, sha256};
+use serde_json::json;
 
 use crate::support::world::{World, tree};
 
@@ -258,4 +259,80 @@ fn a_repository_that_was_set_back_is_reported_to_whoever_saw_it_newer() {
     list().exits(0);
     fs::remove_file(world.record(2)).unwrap();
     assert_eq!(list().exits(3).warnings(), ["repository-set-back"]);
+}
+
+/// Whoever writes to the bucket can seal for the epoch too: its public half stands in every record.
+#[test]
+fn what_a_stranger_sealed_for_the_epoch_is_13_under_the_name_of_a_pack_or_a_manifest() {
+    let world = two_snapshots();
+    let now = world.sources();
+    for object in [world.packs(2)[0].clone(), world.manifest(2)] {
+        let good = fs::read(&object).unwrap();
+        let plain = [opened(&world, &good), vec![0; 4096]].concat();
+        fs::write(&object, sealed_for_the_epoch(&world, &plain).bytes()).unwrap();
+        world.restore("latest", "target").exits(13).says(name(&object));
+        assert!(!world.path("target").exists());
+        fs::write(&object, good).unwrap();
+    }
+    world.assert_restores(2, &now);
+}
+
+/// Were the writer itself wrong about a source, its digest in the manifest would tell.
+#[test]
+fn a_file_whose_digest_is_not_that_of_the_manifest_does_not_appear() {
+    let world = two_snapshots();
+    let now = world.sources();
+    let plain = opened(&world, &fs::read(world.manifest(2)).unwrap());
+    let end = plain.iter().position(|byte| *byte == b'\n').unwrap();
+    let mut head: serde_json::Value = serde_json::from_slice(&plain[..end]).unwrap();
+    commit_manifest(&world, 3, &head, &plain[end..]);
+    world.assert_restores(3, &now);
+    head["sources"][0]["digest"] = json!(sha256(b"something else"));
+    commit_manifest(&world, 3, &head, &plain[end..]);
+    world.restore("latest", "target").exits(13).says("trinity.db of snapshot 3").says("digest");
+    assert!(!world.path("target").exists());
+}
+
+/// The plain bytes of a pack or a manifest.
+fn opened(world: &World, object: &[u8]) -> Vec<u8> {
+    let operator = IdentityFile::parse(&fs::read(world.identity()).unwrap(), "operator", &Unprompted).unwrap();
+    let wrapped = fs::read(world.path("repository/keys/1/1.age")).unwrap();
+    let data = DataIdentity::unwrap(&wrapped, operator.keys()).unwrap();
+    zstd::decode_all(&data.open(object).unwrap()[..]).unwrap()
+}
+
+fn sealed_for_the_epoch(world: &World, plain: &[u8]) -> Sealed {
+    let recipient = world.record_json(1)["epochs"][0]["recipient"].as_str().unwrap().to_owned();
+    seal(&zstd::encode_all(plain, 3).unwrap(), &[Recipient::parse(&recipient).unwrap()]).unwrap()
+}
+
+/// A snapshot as the host itself would sign it, with the packs of the second one.
+fn commit_manifest(world: &World, sequence: u64, head: &serde_json::Value, tail: &[u8]) {
+    let sealed = sealed_for_the_epoch(world, &[head.to_string().as_bytes(), tail].concat());
+    fs::write(world.path(&format!("repository/manifests/{}.age", sealed.digest())), sealed.bytes()).unwrap();
+    let mut record = world.record_json(2);
+    record["sequence"] = json!(sequence);
+    record["previous"] = json!(sha256(&fs::read(world.record(2)).unwrap()));
+    record["earlier"] = json!([[1, sequence - 1]]);
+    record["manifest"] = json!({ "name": sealed.digest(), "bytes": sealed.len(), "epoch": 1 });
+    let signer =
+        Signer::from_openssh(&fs::read_to_string(world.state_of_repository().join("signer")).unwrap()).unwrap();
+    fs::write(world.record(sequence), signer.sign(&record.to_string()).unwrap().bytes()).unwrap();
+}
+
+#[test]
+fn a_repository_exchanged_for_a_strangers_is_refused_though_it_is_sealed_to_the_operator() {
+    let world = World::ready();
+    world.backup();
+    // The stranger knows the operator's public key, and puts a repository of his own in the place.
+    let stranger = World::new();
+    let operator = std::fs::read_to_string(world.identity()).unwrap();
+    let recipient = operator.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap();
+    let database = stranger.database().display().to_string();
+    stranger.sealift(&["init", "--database", &database, "-r", recipient]).exits(0);
+    stranger.backup();
+    std::fs::remove_dir_all(world.path("repository")).unwrap();
+    std::fs::rename(stranger.path("repository"), world.path("repository")).unwrap();
+    world.restore("latest", "out").exits(13).says("made for another repository");
+    assert!(!world.path("out").exists());
 }

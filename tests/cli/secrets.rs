@@ -1,7 +1,8 @@
 //! The host cannot read its own backups, and no secret is ever shown.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use age::secrecy::ExposeSecret;
 use sealift::crypto::{IdentityFile, Unprompted, open};
@@ -63,9 +64,9 @@ fn no_raw_key_on_the_host_opens_any_object() {
     let sealed: Vec<_> =
         ["packs", "manifests", "keys"].into_iter().flat_map(|folder| objects(&world, folder)).collect();
     let secret = fs::read(world.state_of_repository().join("fingerprint.key")).unwrap();
-    let identity = sealift_bech32(&secret);
+    let identity = as_identity(&secret);
     let file = IdentityFile::parse(identity.as_bytes(), "raw", &Unprompted).expect("32 bytes are an identity");
-    let (own, _) = (age::x25519::Identity::generate(), ());
+    let own = age::x25519::Identity::generate();
     assert!(identity.len() == own.to_string().expose_secret().len(), "as long as any identity");
     for (object, sealed) in &sealed {
         assert!(open(sealed, file.keys()).is_err(), "{}", object.display());
@@ -74,7 +75,7 @@ fn no_raw_key_on_the_host_opens_any_object() {
 }
 
 /// `bytes` as an age identity: Bech32 with the prefix AGE-SECRET-KEY-.
-fn sealift_bech32(bytes: &[u8]) -> String {
+fn as_identity(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
     let prefix = b"age-secret-key-";
     let mut values: Vec<u8> = Vec::new();
@@ -111,7 +112,7 @@ fn what_the_host_keeps_is_for_its_own_user_alone() {
     for (path, (mode, ..)) in tree(&world.state()) {
         assert_eq!(mode & 0o077, 0, "{}", path.display());
     }
-    assert_eq!(tree(&world.path("."))[&world.path("./operator.key")].0 & 0o077, 0);
+    assert_eq!(fs::metadata(world.identity()).unwrap().mode() & 0o077, 0);
 }
 
 #[test]
@@ -165,15 +166,11 @@ fn a_secret_in_the_configuration_is_never_echoed() {
         format!("compression = {SECRET:?}"),
     ];
     for line in lines {
-        let others: String = text
-            .lines()
-            .filter(|old| !line.starts_with("recipients") || !old.starts_with("recipients"))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        fs::write(ready.config(), format!("{line}\n{others}")).unwrap();
-        if line.starts_with('[') {
-            fs::write(ready.config(), format!("{others}\n{line}\n")).unwrap();
-        }
+        let key = line.split(' ').next().unwrap();
+        let others: Vec<&str> = text.lines().filter(|old| !old.starts_with(key)).collect();
+        let others = others.join("\n");
+        let all = if line.starts_with('[') { format!("{others}\n{line}\n") } else { format!("{line}\n{others}\n") };
+        fs::write(ready.config(), all).unwrap();
         let output = ready.sealift(&["backup"]).exits(2);
         assert!(!output.all().contains("QQPQ"), "{line}: {}", output.all());
     }
@@ -200,5 +197,4 @@ fn credentials_are_in_no_output_however_loud() {
     world.set_variable("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI");
     let output = world.sealift(&["snapshots", "-vv"]).exits(1);
     assert!(!output.all().contains("wJalrXUtnFEMI"), "{}", output.all());
-    assert!(Path::new(&world.path("app")).exists());
 }

@@ -116,7 +116,8 @@ fn a_damaged_database_is_3_each_time_and_comes_back_as_it_was() {
 fn large_files_come_back_byte_for_byte() {
     let world = World::ready();
     for bytes in [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_001, 17_000_000] {
-        let content: Vec<u8> = (0..bytes as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+        let content: Vec<u8> =
+            (0..u32::try_from(bytes).unwrap()).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
         fs::write(world.environment(), &content).unwrap();
         let now = world.sources();
         let sequence = world.backup();

@@ -5,8 +5,10 @@ use std::fs;
 
 use crate::support::world::{World, copy_tree, tree};
 
-/// Names of the files in the state of a repository, and what harm does to each: its new bytes, or `None` for none.
-const HARMS: [(&str, fn(&[u8]) -> Option<Vec<u8>>); 5] = [
+/// What harm does to a file: its new bytes, or `None` for no file.
+type Harm = fn(&[u8]) -> Option<Vec<u8>>;
+
+const HARMS: [(&str, Harm); 5] = [
     ("flipped at the beginning", |bytes| Some(flipped(bytes, 0))),
     ("flipped in the middle", |bytes| Some(flipped(bytes, bytes.len() / 2))),
     ("truncated", |bytes| Some(bytes[..bytes.len() / 2].to_vec())),
