@@ -145,8 +145,11 @@ pub fn application_user() -> u32 {
     if is_root() { APPLICATION } else { rustix::process::geteuid().as_raw() }
 }
 
-/// Names, owners, groups and modes of a folder and of all that is in it.
-pub fn listing(folder: &Path) -> Vec<(String, u32, u32, u32)> {
+/// Name, owner, group and mode.
+pub type Entry = (String, u32, u32, u32);
+
+/// A folder, as `.`, and all that is in it.
+pub fn listing(folder: &Path) -> Vec<Entry> {
     let line = |name: String, path: &Path| {
         let meta = fs::symlink_metadata(path).expect("its metadata");
         (name, meta.uid(), meta.gid(), meta.mode())
