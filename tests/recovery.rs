@@ -139,14 +139,13 @@ fn a_trinity_database_comes_back_as_it_was_on_each_day_without_sealift() {
     let host = Host::local();
     let trinity = trinity::generate(&host.path("source"), 12, 3);
     host.init(&["trinity.db"], &[".env"]);
-    let original = || vec![("trinity.db", fs::read(&trinity.database).unwrap()), (".env", fs::read(&trinity.environment).unwrap())];
+    let original = || {
+        vec![("trinity.db", fs::read(&trinity.database).unwrap()), (".env", fs::read(&trinity.environment).unwrap())]
+    };
     let connection = Connection::open(&trinity.database).unwrap();
     let mut days = Vec::new();
-    let day: [&dyn Fn(); 3] = [
-        &|| (),
-        &|| trinity::a_days_use(&connection, 4),
-        &|| connection.execute_batch("vacuum").unwrap(),
-    ];
+    let day: [&dyn Fn(); 3] =
+        [&|| (), &|| trinity::a_days_use(&connection, 4), &|| connection.execute_batch("vacuum").unwrap()];
     for use_it in day {
         use_it();
         host.backup();

@@ -3,9 +3,8 @@
 
     recover.py REPOSITORY_DIR IDENTITY TARGET_DIR [SEQUENCE] [--signer KEY]
 
-Needs Python 3.9, age, age-keygen, zstd and ssh-keygen, and nothing else. Written from FORMAT.md alone; the names of
-its sections are the names of the functions here. KEY is the line 'ssh-ed25519 AAAA...' that you noted down at `init`;
-without it the hint in repository.json is believed, which protects from accidents but not from a forger.
+Needs Python 3.9, age, age-keygen, zstd and ssh-keygen; written from FORMAT.md alone. KEY is the 'ssh-ed25519 AAAA...'
+that `init` printed; without it the hint in repository.json is believed: that keeps out accidents, but no forger.
 """
 
 import argparse
@@ -18,10 +17,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import unicodedata
 
 PIECE = 1 << 20  # a digest is made over pieces of this many bytes
-FORMAT = 1
-
 
 def stop(message):
     sys.exit(f"recover.py: {message}")
@@ -29,74 +27,61 @@ def stop(message):
 
 def run(what, *command, stdin=None):
     """Standard output of a command; if it fails, say on what it failed."""
-    done = subprocess.run([str(word) for word in command], input=stdin, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, check=False)
+    done = subprocess.run([str(word) for word in command], input=stdin, capture_output=True, check=False)
     if done.returncode != 0:
         stop(f"{what}: {command[0]} failed: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
 
 
 def parse(text, what):
-    """A JSON document whose format number we know."""
     document = json.loads(text)
-    if document.get("format") != FORMAT:
-        stop(f"{what} has format {document.get('format')}; this program knows {FORMAT}")
+    if document.get("format") != 1:
+        stop(f"{what} has format {document.get('format')}; this program knows 1")
     return document
 
 
-# Record ---------------------------------------------------------------------------------------------------------------
-
+# Record
 def signed_line(path, signer, scratch):
     """The first line of a record if the signer signed it, else None."""
-    line, _, signature = path.read_bytes().partition(b"\n")
+    line, signature = path.read_bytes().split(b"\n", 1)
     line += b"\n"
     (scratch / "line.sig").write_bytes(signature)
     (scratch / "signers").write_text(f'host namespaces="sealift" {signer}\n')
-    verify = ["ssh-keygen", "-Y", "verify", "-f", scratch / "signers", "-I", "host", "-n", "sealift",
-              "-s", scratch / "line.sig"]
+    verify = "ssh-keygen -Y verify -I host -n sealift -f".split() + [scratch / "signers", "-s", scratch / "line.sig"]
     done = subprocess.run(verify, input=line, capture_output=True, check=False)
     return line if done.returncode == 0 else None
 
 
 def find_record(repository, description, sequence, signer, scratch):
     """The wanted record, or the highest that verifies."""
-    records = sorted((repository / "snapshots").glob("[0-9]" * 10 + ".record"), reverse=True)
-    for path in records:
+    for path in sorted((repository / "snapshots").glob("[0-9]" * 10 + ".record"), reverse=True):
         if sequence is not None and int(path.stem) != sequence:
             continue
         line = signed_line(path, signer, scratch)
         if line is None:
-            if sequence is not None:
-                stop(f"snapshots/{path.name}: the signature is not the signer's")
             print(f"passing over snapshots/{path.name}: the signature is not the signer's", file=sys.stderr)
             continue
         record = parse(line, path.name)
         if record["repository"] != description["repository"] or record["sequence"] != int(path.stem):
             stop(f"snapshots/{path.name} belongs to another place")
         return record
-    stop("no such snapshot" if sequence is not None else "no record verifies")
+    stop("no such record verifies")
 
 
-# Keys -----------------------------------------------------------------------------------------------------------------
-
+# Keys
 def open_epoch(repository, entry, identity, scratch):
     """A file with the data identity of an epoch, opened with the operator's identity."""
     key = scratch / f"{entry['epoch']}.key"
     for wrapped in sorted((repository / "keys" / str(entry["epoch"])).glob("*.age")):
         opened = subprocess.run(["age", "-d", "-i", identity, wrapped], stdout=subprocess.PIPE, check=False)
-        if opened.returncode != 0:
-            continue
         secrets = [line for line in opened.stdout.decode().splitlines() if line and not line.startswith("#")]
-        if len(secrets) != 1 or not secrets[0].startswith("AGE-SECRET-KEY-1"):
-            continue
-        key.write_text(secrets[0] + "\n")
-        if run(wrapped, "age-keygen", "-y", key).decode().strip() == entry["recipient"]:
+        key.write_text("\n".join(secrets))
+        if len(secrets) == 1 and run(wrapped, "age-keygen", "-y", key).decode().strip() == entry["recipient"]:
             return key
     stop(f"no file in keys/{entry['epoch']} opens with {identity}")
 
 
-# Pack and manifest: both are named by their stored bytes, sealed with age, compressed with zstd -------------------------
-
+# Pack and manifest: both are named by their stored bytes, sealed with age, compressed with zstd
 def open_sealed(path, key):
     stored = path.read_bytes()
     if hashlib.sha256(stored).hexdigest() != path.stem:
@@ -111,7 +96,8 @@ def read_manifest(content):
     sources, at = [], 0
     for source in manifest["sources"]:
         name = source["name"]
-        if not name or name in (".", "..") or "/" in name or len(name.encode()) > 255 or not name.isprintable():
+        control = any(unicodedata.category(letter) == "Cc" for letter in name)
+        if name in ("", ".", "..") or "/" in name or control or len(name.encode()) > 255:
             stop(f"unsafe source name {name!r}")
         if source["kind"] == "inline":
             source["content"], at = tail[at:at + source["bytes"]], at + source["bytes"]
@@ -129,23 +115,20 @@ def read_manifest(content):
     return manifest["packs"], sources
 
 
-# Putting the link back --------------------------------------------------------------------------------------------------
-
+# Putting the link back
 def page_of(block, number, links):
     if number != 1 and block[0] == 0:
         return struct.pack(">I", links.get(number, number + 1)) + block[4:]
     return block
 
 
-# Files ------------------------------------------------------------------------------------------------------------------
-
 def write_files(sources, packs, open_pack, target):
     """Write all files under temporary names, one pack after the other, so that each is opened once."""
     wanted = collections.defaultdict(list)  # pack -> [(source, file, first block there, first block here, blocks)]
     files = {}
     for source in sources:
-        path = target / (source["name"] + ".part")
-        file = files[source["name"]] = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
+        descriptor = os.open(target / (source["name"] + ".part"), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        file = files[source["name"]] = open(descriptor, "w+b")
         if source["kind"] == "inline":
             file.write(source["content"])
             continue
@@ -187,15 +170,14 @@ def finish(source, file, target):
     file.close()
     part = target / (source["name"] + ".part")
     os.utime(part, ns=(source["mtime_ns"], source["mtime_ns"]))
-    os.link(part, target / source["name"])  # unlike a rename, refuses to replace
+    os.link(part, target / source["name"])  # which, unlike a rename, replaces nothing
     part.unlink()
 
 
 def main():
-    ask = argparse.ArgumentParser(description="Restore a sealift repository without sealift.")
-    ask.add_argument("repository", type=pathlib.Path)
-    ask.add_argument("identity")
-    ask.add_argument("target", type=pathlib.Path)
+    ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, kind in (("repository", pathlib.Path), ("identity", str), ("target", pathlib.Path)):
+        ask.add_argument(name, type=kind)
     ask.add_argument("sequence", type=int, nargs="?", help="default: the latest")
     ask.add_argument("--signer", help="'ssh-ed25519 AAAA...'")
     wish = ask.parse_args()
@@ -204,13 +186,12 @@ def main():
         scratch = pathlib.Path(folder)
         record = find_record(wish.repository, description, wish.sequence, wish.signer or description["signer"], scratch)
         keys = {e["epoch"]: open_epoch(wish.repository, e, wish.identity, scratch) for e in record["epochs"]}
-        epoch_of = {name: e["epoch"] for e in record["epochs"] for name, _ in e["packs"]}
+        key_of = {name: keys[e["epoch"]] for e in record["epochs"] for name, _ in e["packs"]}
         name, epoch = record["manifest"]["name"], record["manifest"]["epoch"]
         packs, sources = read_manifest(open_sealed(wish.repository / "manifests" / f"{name}.age", keys[epoch]))
         wish.target.mkdir(parents=True, exist_ok=True)
-        files = write_files(
-            sources, packs, lambda pack: open_sealed(wish.repository / "packs" / f"{pack}.age", keys[epoch_of[pack]]),
-            wish.target)
+        open_pack = lambda pack: open_sealed(wish.repository / "packs" / f"{pack}.age", key_of[pack])
+        files = write_files(sources, packs, open_pack, wish.target)
         for source in sources:
             finish(source, files[source["name"]], wish.target)
     print(f"snapshot {record['sequence']} of {record['host']}, {record['time']}: {len(sources)} files")
