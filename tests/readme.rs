@@ -29,12 +29,15 @@ struct Section {
 
 /// The sections that have something to run; or what is wrong with the page.
 fn sections(page: &str) -> Result<Vec<Section>, String> {
-    let mut sections: Vec<(Section, bool)> = vec![(Section { title: "the beginning".to_owned(), script: String::new() }, false)];
+    let mut sections: Vec<(Section, bool)> =
+        vec![(Section { title: "the beginning".to_owned(), script: String::new() }, false)];
     let (mut fence, mut above) = (None, "");
     for (number, line) in (1..).zip(page.lines()) {
         let mut command = "";
         match (fence, line.trim_start().strip_prefix("```")) {
-            (None, Some(info)) => fence = Some(is_run(info.trim(), above).map_err(|why| format!("line {number}: {why}"))?),
+            (None, Some(info)) => {
+                fence = Some(is_run(info.trim(), above).map_err(|why| format!("line {number}: {why}"))?)
+            }
             (Some(_), Some("")) => fence = None,
             (Some(true), _) => command = line,
             (Some(false), _) => {}
