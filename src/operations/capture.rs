@@ -56,6 +56,8 @@ pub(super) struct Capture<'a> {
     /// What pass 1 found, piece by piece.
     pieces: Vec<PieceMap>,
     shape: Option<Shape>,
+    /// It had bytes at some moment of this run.
+    had_bytes: bool,
 }
 
 /// Why pass 2 let go.
@@ -77,13 +79,22 @@ impl From<SourceError> for LetGo {
 
 impl<'a> Capture<'a> {
     pub fn new(source: PagedSource, scanner: Scanner<'a>, monitor: &'a dyn Monitor) -> Self {
-        Self { source, scanner, monitor, pieces: Vec::new(), shape: None }
+        Self { source, scanner, monitor, pieces: Vec::new(), shape: None, had_bytes: false }
     }
 
-    /// Pass 1: what is not stored yet goes to `packer`.
+    /// Pass 1: what is not stored yet goes to `packer`. Begins anew on a file that took the path meanwhile.
     pub fn prepare(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
         let path = self.source.path.clone();
-        source::as_owner_of(&path, || self.pass_one(packer))?
+        let mut round = 1;
+        loop {
+            match source::as_owner_of(&path, || self.pass_one(packer))? {
+                Err(OperationError::Source(SourceError::Replaced { .. })) if round < ROUNDS => {
+                    tracing::info!(source = %self.source.name, round, "the file was replaced during pass 1");
+                    round += 1;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Pass 2, and both again where it had to let go.
@@ -118,11 +129,11 @@ impl<'a> Capture<'a> {
     fn pass_one(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let mut earlier_shape = self.shape.take();
-        let mut kept = 0;
+        let (mut kept, mut had_bytes) = (0, false);
         let shape = self.scan_in_short_holds(&mut pieces, &mut earlier_shape, |mut scanned, pieces| {
             store_new(&mut scanned, packer)?;
             let piece = scanned.piece;
-            kept = piece + 1;
+            (kept, had_bytes) = (piece + 1, true);
             if piece < pieces.len() {
                 pieces[piece] = scanned.map;
             } else {
@@ -132,6 +143,7 @@ impl<'a> Capture<'a> {
         })?;
         pieces.truncate(kept);
         (self.pieces, self.shape) = (pieces, Some(shape));
+        self.had_bytes |= had_bytes;
         Ok(())
     }
 
@@ -204,6 +216,10 @@ impl<'a> Capture<'a> {
         let shape = shape_of(&view, self.source.database);
         let earlier: &[PieceMap] =
             if self.shape.is_some_and(|earlier| alike(earlier, shape)) { &self.pieces } else { &[] };
+        if shape.database && shape.bytes == 0 && self.had_bytes {
+            // SQLite never makes a database empty: `cp` does, before it writes.
+            return Err(LetGo::Again("it is being overwritten"));
+        }
         self.monitor.begin(Phase::Fixing, Some(shape.bytes));
         let limit = if journal == Some(Journal::Rollback) { self.source.writer_hold } else { CALM_HOLD };
         let scanned = self.scan_held(&view, shape, earlier, begun, limit)?;
