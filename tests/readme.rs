@@ -4,6 +4,8 @@
 //! that fails. `sh` blocks are run, all others are shown only. `sh norun` wants a reason: an HTML comment on the line
 //! above.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
+
 use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -36,7 +38,7 @@ fn sections(page: &str) -> Result<Vec<Section>, String> {
         let mut command = "";
         match (fence, line.trim_start().strip_prefix("```")) {
             (None, Some(info)) => {
-                fence = Some(is_run(info.trim(), above).map_err(|why| format!("line {number}: {why}"))?)
+                fence = Some(is_run(info.trim(), above).map_err(|why| format!("line {number}: {why}"))?);
             }
             (Some(_), Some("")) => fence = None,
             (Some(true), _) => command = line,

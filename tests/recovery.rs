@@ -1,6 +1,8 @@
 //! The worst day: all that is left is the repository, an identity, and standard tools. `recovery/recover.py` was written
 //! from the format's description, and brings back what sealift brings back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

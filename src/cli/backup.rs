@@ -70,7 +70,6 @@ fn request(command: &Backup, context: &Context) -> Result<BackupRequest, Failure
             writer_hold: context.config.limits.writer_hold().unwrap_or(gentle.writer_hold),
             ..gentle
         },
-        retention: Default::default(),
         wait,
         adopt: command.adopt,
     })

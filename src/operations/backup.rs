@@ -23,7 +23,7 @@ use super::{Monitor, OperationError, Phase, Warning};
 use crate::crypto::Digest;
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout, ranges};
 use crate::source;
-use crate::state::{Catalog, HostState, Last, SealedTo, SourceLook, load_signer};
+use crate::state::{Catalog, HostState, Last, Look, SealedTo, SourceLook, load_signer};
 use crate::store::Stored;
 
 /// A full look at the sources is taken at least this often, whatever `stat` says.
@@ -43,7 +43,6 @@ pub struct BackupRequest {
     /// Lanes that compress, and threads that hash.
     pub threads: usize,
     pub gentleness: Gentleness,
-    pub retention: Retention,
     /// How long to wait for another run of this host.
     pub wait: Duration,
     /// This machine was restored to an older state: go on from the newest record of its own signer.
@@ -210,9 +209,9 @@ impl Run<'_> {
             epochs: parent.record.epochs.clone(),
             ..self.blank_record()
         };
-        let catalog = Catalog::of(Catalog::load(self.host.dir())?.unwrap_or_default());
         let done = commit(self.remote, &self.host, record, &self.listing, |_| false).await?;
-        settle(&self.host, &done.record, &catalog, Some(&last))?;
+        // It needs the packs of its parent, so the catalog stays as it is.
+        settle(&self.host, &done.record, None, Some(&last))?;
         Ok(report(&done.record, true, 0, warnings))
     }
 
@@ -235,7 +234,7 @@ impl Run<'_> {
             writer_hold_ms: 0,
             manifest: ManifestRef { name: Digest::from_bytes([0; 32]), bytes: 0, epoch: sealed_to.epoch },
             epochs: vec![Epoch { epoch: sealed_to.epoch, recipient: sealed_to.recipient.clone(), packs: Vec::new() }],
-            retention: self.request.retention.clone(),
+            retention: Retention::new(),
         }
     }
 
@@ -245,6 +244,7 @@ impl Run<'_> {
         let uploader = self.uploader(&catalog);
         let mut set = self.read_and_store(&catalog, &uploader).await?;
         warnings.append(&mut set.warnings);
+        warnings.extend(self.emptied(&set));
         let (manifest, packs) = assemble(&set.contents, &read(&catalog))?;
         let plain = manifest.to_plain().map_err(|error| OperationError::Usage(error.to_string()))?;
         let manifest_print = self.host.fingerprint_key.print(&plain);
@@ -258,8 +258,27 @@ impl Run<'_> {
         record.epochs[0].packs = packs;
         let put_now = |object: &str| object == name || uploader.put_now(object);
         let done = commit(self.remote, &self.host, record, &self.listing, put_now).await?;
-        settle(&self.host, &done.record, &read(&catalog), self.last(set, manifest_print).as_ref())?;
+        settle(&self.host, &done.record, Some(&read(&catalog)), self.last(set, manifest_print).as_ref())?;
         Ok(report(&done.record, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, warnings))
+    }
+
+    /// A database that had pages last time and has none now is either new or gone.
+    fn emptied(&self, set: &SourceSet) -> Vec<Warning> {
+        let blocks = |look: &Look| match look {
+            Look::Print(print) => print.blocks,
+            Look::Small { .. } => 1,
+        };
+        let earlier = self.host.last().map(|last| last.sources).unwrap_or_default();
+        let had_pages = |spec: &SourceSpec| earlier.iter().any(|was| was.path == spec.path && blocks(&was.look) > 0);
+        let is_empty = |look: &Option<Look>| look.as_ref().is_some_and(|look| blocks(look) == 0);
+        let sources = self.request.sources.iter().zip(&set.looks);
+        sources
+            .filter(|(spec, look)| is_empty(look) && had_pages(spec))
+            .map(|(spec, _)| {
+                let text = format!("{} is empty, and had content in the snapshot before", spec.path.display());
+                Warning::doubt("source-emptied", text)
+            })
+            .collect()
     }
 
     fn uploader(&self, catalog: &Arc<RwLock<Catalog>>) -> Arc<Uploader> {

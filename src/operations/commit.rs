@@ -86,16 +86,18 @@ fn check_keys(record: &Record, listing: &Listing) -> Result<(), OperationError> 
     Ok(())
 }
 
-/// Makes a committed record this host's parent, and the catalog that of its packs.
+/// Makes a committed record this host's parent, and `catalog`, where it changed, that of its packs.
 pub(super) fn settle(
     host: &HostState,
     committed: &SignedRecord,
-    catalog: &Catalog,
+    catalog: Option<&Catalog>,
     last: Option<&Last>,
 ) -> Result<(), OperationError> {
     host.set_parent(committed.signed.bytes())?;
-    let needed: std::collections::HashSet<_> = committed.record.packs().map(|pack| pack.0).collect();
-    catalog.save(host.dir(), |name| needed.contains(name))?;
+    if let Some(catalog) = catalog {
+        let needed: std::collections::HashSet<_> = committed.record.packs().map(|pack| pack.0).collect();
+        catalog.save(host.dir(), |name| needed.contains(name))?;
+    }
     match last {
         Some(last) => host.set_last(last)?,
         None => host.drop_last()?,

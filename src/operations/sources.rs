@@ -21,6 +21,9 @@ use crate::state::Look;
 /// How often the whole set is taken anew because a small file changed meanwhile.
 const TRIES: usize = 5;
 
+/// Damage is looked at once more after this.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
     Database,
@@ -241,7 +244,13 @@ fn check_health(spec: &SourceSpec, gentleness: Gentleness, warnings: &mut Vec<Wa
     if spec.kind != SourceKind::Database {
         return Health::Ok;
     }
-    let checkup = source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold)).ok();
+    let check = || source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold)).ok();
+    let mut checkup = check();
+    if checkup.as_ref().is_some_and(|checkup| checkup.health == source::Health::Damaged) {
+        // Somebody may just be copying over it; real damage stays.
+        std::thread::sleep(SECOND_LOOK);
+        checkup = check();
+    }
     let detail = checkup.as_ref().and_then(|checkup| checkup.detail.clone());
     let detail = detail.map_or_else(|| "no answer".to_owned(), |detail| format!("SQLite says: {detail}"));
     let health = match checkup.map(|checkup| checkup.health) {

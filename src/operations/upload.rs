@@ -1,4 +1,4 @@
-//! Putting finished packs into the store, a fixed number at a time, and noting each in the catalog once it is there.
+//! Putting finished packs into the store, a fixed number at a time, each noted in the catalog's log first.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::packing::FinishedPack;
 use super::{Monitor, OperationError, Phase};
+use crate::crypto::Digest;
 use crate::repository::layout;
 use crate::state::Catalog;
 use crate::store::{Store, Stored};
@@ -65,18 +66,20 @@ impl Uploader {
 
     async fn upload(self: Arc<Self>, pack: FinishedPack) -> Result<(), OperationError> {
         let (name, bytes) = (pack.sealed.digest(), pack.sealed.len());
-        // Named by its own hash: whatever lies there already has the same bytes.
+        // Noted first: a crash after the put then wastes nothing, and what never arrived is in no listing.
+        self.note(pack.ordinal, name, bytes)?;
         let key = layout::pack(&name);
         self.store.create(&key, Stored::from(pack.sealed.clone())).await?;
         self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_string());
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.monitor.advance(Phase::Uploading, bytes);
         tracing::debug!(pack = %name, bytes, "pack stored");
-        let noted = {
-            let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-            catalog.close_pack(pack.ordinal, name, bytes, self.epoch);
-            catalog.append(pack.ordinal, &self.dir)
-        };
-        Ok(noted?)
+        Ok(())
+    }
+
+    fn note(&self, ordinal: usize, name: Digest, bytes: u64) -> Result<(), OperationError> {
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        catalog.close_pack(ordinal, name, bytes, self.epoch);
+        Ok(catalog.append(ordinal, &self.dir)?)
     }
 }

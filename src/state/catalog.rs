@@ -1,9 +1,10 @@
 //! The catalog: which blocks are stored, and where. A cache of what this host put into the repository itself.
 //!
 //! In memory: 16 bytes a block for its fingerprint and 4 to 8 bytes for the open-addressed table over them, so 2.6
-//! million pages (10 GB) take about 63 MB. On disk: a log with one checksummed entry a pack, appended and synced when the pack
-//! is stored, so that an interrupted run's packs are found again. What does not verify at its end is cut off; a
-//! catalog that cannot be read at all is an empty one, said aloud by the caller.
+//! million pages (10 GB) take about 63 MB. On disk: a log with one checksummed entry a pack, appended and synced before
+//! the pack is sent, so that an interrupted run's packs are found again; only a listing tells which of them arrived.
+//! What does not verify at its end is cut off; a catalog that cannot be read at all is an empty one, said aloud by the
+//! caller.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};

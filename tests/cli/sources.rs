@@ -295,3 +295,12 @@ fn a_snapshot_beside_a_busy_writer_is_one_instant() {
         });
     }
 }
+
+#[test]
+fn a_database_that_was_emptied_since_the_last_snapshot_is_3() {
+    let world = World::ready();
+    world.backup();
+    fs::write(world.database(), "").unwrap();
+    let output = world.sealift(&["backup", "--json"]).exits(3);
+    assert!(output.warnings().contains(&"source-emptied".to_owned()), "{}", output.all());
+}
