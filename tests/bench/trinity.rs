@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod measure;
+mod rivals;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/trinity.rs"]
@@ -21,6 +22,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use measure::{Cost, run};
+use rivals::{Place, RIVALS, Rival, Work};
 use rusqlite::Connection;
 use support::Server;
 use support::minio::Minio;
@@ -32,6 +34,7 @@ struct Options {
     writer: bool,
     level: Option<String>,
     directory: bool,
+    rivals: bool,
 }
 
 impl Options {
@@ -45,6 +48,7 @@ impl Options {
             writer: !has("--no-writer"),
             level: value("--level"),
             directory: has("--directory"),
+            rivals: has("--rivals"),
         }
     }
 }
@@ -127,6 +131,39 @@ impl Bench {
         assert!(same(&self.database, &target.join("trinity.db")), "the restored database differs");
     }
 
+    /// The rivals that take part: those that are installed, where there is a bucket.
+    fn rivals(&self) -> Vec<&'static Rival> {
+        let wanted = self.options.rivals && self.server.is_some();
+        RIVALS.iter().filter(|rival| wanted && rival.is_installed()).collect()
+    }
+
+    fn rivals_do(&self, step: &str, work: Work) {
+        let Some(server) = &self.server else { return };
+        let variables = [
+            ("ENDPOINT", server.endpoint().to_owned()),
+            ("BUCKET", server.bucket().to_owned()),
+            ("AWS_ACCESS_KEY_ID", server.access_key_id().to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", server.secret_access_key().to_owned()),
+            ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+            ("RESTIC_REPOSITORY", format!("s3:{}/{}/restic", server.endpoint(), server.bucket())),
+        ];
+        let place = Place { folder: self.folder.path(), database: &self.database, variables: &variables };
+        for rival in self.rivals() {
+            let before = stored_under(server, rival.name);
+            let cost = run(&mut rival.command(work, &place));
+            check(rival.name, &cost);
+            let stored = stored_under(server, rival.name) - before;
+            println!(
+                "  {:<12} {:>8.2} {:>8} {:>9} {:>10.2}   ({step})",
+                rival.name,
+                cost.wall.as_secs_f64(),
+                "",
+                "",
+                stored as f64 / 1e6
+            );
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&Connection)) {
         change(&Connection::open(&self.database).unwrap());
     }
@@ -134,6 +171,16 @@ impl Bench {
 
 fn same(a: &Path, b: &Path) -> bool {
     Command::new("cmp").arg("-s").arg(a).arg(b).status().unwrap().success()
+}
+
+/// Bytes of all objects under a prefix of the server's bucket.
+fn stored_under(server: &Minio, prefix: &str) -> u64 {
+    let listing = async {
+        let store = sealift::store::open(&server.url(prefix), &server.settings()).await.unwrap();
+        store.list("").await.unwrap()
+    };
+    let listing = tokio::runtime::Runtime::new().unwrap().block_on(listing);
+    listing.objects.iter().map(|object| object.bytes).sum()
 }
 
 fn check(step: &str, cost: &Cost) {
@@ -178,14 +225,20 @@ fn main() {
         "step", "wall s", "cpu s", "own MiB", "MB", "reqs", "hold s", "commit", "read ms", "commits"
     );
     bench.init();
+    bench.rivals_do("setup", Work::Setup);
     bench.backup("first", true);
     bench.backup("settle", false);
+    bench.rivals_do("first", Work::Backup);
     bench.backup("unchanged", false);
+    bench.rivals_do("unchanged", Work::Backup);
     bench.change(|connection| trinity::a_days_use(connection, 7));
     bench.backup("a day's use", false);
+    bench.rivals_do("a day's use", Work::Backup);
     bench.change(|connection| connection.execute_batch("vacuum").unwrap());
     bench.backup("after VACUUM", false);
+    bench.rivals_do("after VACUUM", Work::Backup);
     bench.backup("busy again", true);
     bench.backup("settle", false);
     bench.restore();
+    bench.rivals_do("restore", Work::Restore);
 }

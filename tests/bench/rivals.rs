@@ -1,0 +1,99 @@
+//! What people use today, on the same work: each as the shell commands that its manual suggests.
+//!
+//! Every rival gets a consistent copy first (`.backup`), as it must; its time counts.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A tool that is on the PATH, and how it does the work.
+pub struct Rival {
+    pub name: &'static str,
+    needs: &'static [&'static str],
+    setup: &'static str,
+    backup: &'static str,
+    restore: &'static str,
+}
+
+const COPY: &str = r#"sqlite3 "$DB" ".timeout 30000" ".backup $WORK/copy.db""#;
+
+pub const RIVALS: [Rival; 3] = [
+    Rival {
+        name: "script",
+        needs: &["sqlite3", "zstd", "age", "age-keygen", "aws"],
+        setup: r#"age-keygen -o "$WORK/age.key" 2>/dev/null"#,
+        backup: r#"zstd -q -3 -T0 -f "$WORK/copy.db" -o "$WORK/copy.zst"
+            age -r "$(age-keygen -y "$WORK/age.key")" -o "$WORK/copy.age" "$WORK/copy.zst"
+            aws --endpoint-url "$ENDPOINT" s3 cp --quiet "$WORK/copy.age" "s3://$BUCKET/script/$(date +%s%N)""#,
+        restore: r#"name=$(aws --endpoint-url "$ENDPOINT" s3 ls "s3://$BUCKET/script/" | tail -n 1 | awk '{print $4}')
+            aws --endpoint-url "$ENDPOINT" s3 cp --quiet "s3://$BUCKET/script/$name" "$WORK/back.age"
+            age -d -i "$WORK/age.key" "$WORK/back.age" | zstd -q -d -f -o "$WORK/back.db""#,
+    },
+    Rival {
+        name: "restic",
+        needs: &["sqlite3", "restic"],
+        setup: r#"restic -q init"#,
+        backup: r#"restic -q backup "$WORK/copy.db""#,
+        restore: r#"restic -q restore latest --target "$WORK/restic""#,
+    },
+    Rival {
+        name: "rustic",
+        needs: &["sqlite3", "rustic"],
+        setup: r#"cat > "$WORK/rustic.toml" <<END
+[repository]
+repository = "opendal:s3"
+password = "bench"
+no-cache = true
+[repository.options]
+bucket = "$BUCKET"
+root = "rustic"
+endpoint = "$ENDPOINT"
+region = "us-east-1"
+access_key_id = "$AWS_ACCESS_KEY_ID"
+secret_access_key = "$AWS_SECRET_ACCESS_KEY"
+END
+            rustic -P "$WORK/rustic" --no-progress init >/dev/null 2>&1"#,
+        backup: r#"rustic -P "$WORK/rustic" --no-progress backup "$WORK/copy.db" >/dev/null 2>&1"#,
+        restore: r#"mkdir -p "$WORK/rustic-out"; rustic -P "$WORK/rustic" --no-progress restore latest "$WORK/rustic-out" >/dev/null 2>&1"#,
+    },
+];
+
+/// One step of the work.
+#[derive(Clone, Copy)]
+pub enum Work {
+    Setup,
+    Backup,
+    Restore,
+}
+
+/// Where a rival works: its scratch folder, the database, and the bucket's environment.
+pub struct Place<'a> {
+    pub folder: &'a Path,
+    pub database: &'a Path,
+    pub variables: &'a [(&'static str, String)],
+}
+
+impl Rival {
+    pub fn is_installed(&self) -> bool {
+        let found = |name: &&str| std::env::split_paths(&path()).any(|folder| folder.join(name).is_file());
+        self.needs.iter().all(found)
+    }
+
+    pub fn command(&self, work: Work, place: &Place<'_>) -> Command {
+        let script = match work {
+            Work::Setup => self.setup.to_owned(),
+            Work::Backup => format!("{COPY}\n{}", self.backup),
+            Work::Restore => self.restore.to_owned(),
+        };
+        let folder: PathBuf = place.folder.join(self.name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", &script]).env("WORK", &folder).env("DB", place.database);
+        command.env("RESTIC_PASSWORD", "bench").env("RESTIC_CACHE_DIR", folder.join("cache"));
+        command.envs(place.variables.iter().map(|(name, value)| (*name, value)));
+        command
+    }
+}
+
+fn path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
