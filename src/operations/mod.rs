@@ -5,6 +5,7 @@ mod backup;
 mod capture;
 mod commit;
 mod error;
+mod fill;
 mod history;
 mod init;
 mod known;

@@ -5,10 +5,14 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
+use super::OperationError;
+use super::target::TargetDir;
 use crate::crypto::DataIdentity;
-use crate::repository::{Body, Entry, LinkTable, Manifest, PackReader, blocks_per_pack, put_links_back};
+use crate::repository::{Body, Entry, LinkTable, PackReader, blocks_per_pack, put_links_back};
 
 /// Blocks are decompressed and written in windows of this many bytes.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -25,13 +29,18 @@ pub(super) struct Placement {
     at: u32,
 }
 
-/// An open file that is being restored.
-pub(super) struct Target<'a> {
+/// A file that is being restored, open under its temporary name.
+pub(super) struct Target {
     pub file: File,
-    pub entry: &'a Entry,
+    pub path: PathBuf,
+    pub entry: Entry,
 }
 
-impl Target<'_> {
+impl Target {
+    pub fn create(dir: &TargetDir, entry: Entry) -> Result<Self, OperationError> {
+        Ok(Self { file: dir.create(&entry)?, path: dir.staged(&entry.name), entry })
+    }
+
     fn block_size(&self) -> usize {
         match &self.entry.body {
             Body::Inline(_) => 0,
@@ -61,7 +70,7 @@ impl Target<'_> {
 }
 
 /// Every placement of `entries`, in the order of packs and of their slots.
-pub(super) fn placements<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Placement> {
+pub(super) fn placements(entries: &[Entry]) -> Vec<Placement> {
     let mut placements = Vec::new();
     for (file, entry) in (0..).zip(entries) {
         let (Body::Blocks { runs, .. } | Body::Database { runs, .. }) = &entry.body else { continue };
@@ -81,7 +90,7 @@ pub(super) struct Scatter<'a> {
     pub identity: &'a DataIdentity,
     /// All of this pack, in the order of their slots.
     pub placements: &'a [Placement],
-    pub targets: &'a [Target<'a>],
+    pub targets: &'a [Target],
 }
 
 /// Why a pack could not be scattered.
@@ -154,8 +163,12 @@ impl Scatter<'_> {
 }
 
 /// The packs that `placements` need, as indices into the manifest's table, with their share of the placements.
-pub(super) fn by_pack<'p>(placements: &'p [Placement], manifest: &Manifest) -> Vec<(usize, &'p [Placement])> {
-    let groups = placements.chunk_by(|a, b| a.pack == b.pack);
-    debug_assert!(placements.iter().all(|placement| (placement.pack as usize) < manifest.packs.len()));
-    groups.map(|group| (group[0].pack as usize, group)).collect()
+pub(super) fn by_pack(placements: &[Placement]) -> Vec<(usize, Range<usize>)> {
+    let mut begin = 0;
+    let mut packs = Vec::new();
+    for group in placements.chunk_by(|a, b| a.pack == b.pack) {
+        packs.push((group[0].pack as usize, begin..begin + group.len()));
+        begin += group.len();
+    }
+    packs
 }

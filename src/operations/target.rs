@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::OperationError;
+use super::scatter::Target;
 use crate::fsx;
 use crate::repository::Entry;
 
@@ -57,22 +58,21 @@ impl TargetDir {
     }
 
     /// Gives every file its name, durably, moving aside what is in the way. Returns what was moved, and where to.
-    pub fn publish(&self, entries: &[&Entry], now: Timestamp) -> Result<Vec<(PathBuf, PathBuf)>, OperationError> {
+    pub fn publish(&self, targets: &[Target], now: Timestamp) -> Result<Vec<(PathBuf, PathBuf)>, OperationError> {
         let mut moved = Vec::new();
-        for entry in entries {
-            let staged = self.staged(&entry.name);
-            settle(&staged, entry).map_err(OperationError::io(&staged))?;
+        for target in targets {
+            settle(target).map_err(OperationError::io(&target.path))?;
         }
-        for entry in entries {
-            for place in in_the_way(&self.path, entry) {
+        for target in targets {
+            for place in in_the_way(&self.path, &target.entry) {
                 let aside = aside(&place, now);
                 fs::rename(&place, &aside).map_err(OperationError::io(&place))?;
                 moved.push((place, aside));
             }
         }
-        for entry in entries {
-            let place = self.place(&entry.name);
-            fs::rename(self.staged(&entry.name), &place).map_err(OperationError::io(&place))?;
+        for target in targets {
+            let place = self.place(&target.entry.name);
+            fs::rename(&target.path, &place).map_err(OperationError::io(&place))?;
         }
         fs::remove_dir(&self.staging).map_err(OperationError::io(&self.staging))?;
         fsx::sync_dir(&self.path).map_err(OperationError::io(&self.path))?;
@@ -172,9 +172,9 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Mode, owner and time as they were; the owner only where this user may give files away.
-fn settle(path: &Path, entry: &Entry) -> io::Result<()> {
-    let file = File::options().write(true).open(path)?;
-    match std::os::unix::fs::fchown(&file, Some(entry.uid), Some(entry.gid)) {
+fn settle(target: &Target) -> io::Result<()> {
+    let Target { file, entry, .. } = target;
+    match std::os::unix::fs::fchown(file, Some(entry.uid), Some(entry.gid)) {
         Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
         Ok(()) | Err(_) => {}
     }

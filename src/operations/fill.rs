@@ -1,0 +1,143 @@
+//! Filling the files of a restore: packs are fetched, opened and scattered several at once; then every file is read back
+//! and compared with its digest, while SQLite checks the databases.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::scatter::{Placement, Scatter, ScatterError, Target};
+use super::verify::{digest_of, integrity_check};
+use super::{Monitor, OperationError, Phase, Remote, Warning};
+use crate::crypto::DataIdentity;
+use crate::repository::{Body, PackRef, layout};
+use crate::store::Key;
+
+/// A pack to fetch, and which of the placements it serves.
+pub(super) struct PackPlan {
+    pub pack: PackRef,
+    pub epoch: u32,
+    pub placements: Range<usize>,
+}
+
+pub(super) struct Fill {
+    pub remote: Remote,
+    pub sequence: u64,
+    pub identities: Vec<(u32, DataIdentity)>,
+    pub placements: Vec<Placement>,
+    pub targets: Vec<Target>,
+    pub monitor: Arc<dyn Monitor>,
+    /// Packs opened at once, and threads that verify.
+    pub threads: usize,
+}
+
+/// The data identity of `epoch`, for opening the object `key`.
+pub(super) fn identity_of<'a>(
+    identities: &'a [(u32, DataIdentity)],
+    epoch: u32,
+    key: &Key,
+) -> Result<&'a DataIdentity, OperationError> {
+    let found = identities.iter().find(|(number, _)| *number == epoch);
+    found.map(|(_, identity)| identity).ok_or_else(|| OperationError::Verification {
+        object: key.to_string(),
+        why: format!("the record does not name its epoch {epoch}"),
+    })
+}
+
+impl Fill {
+    fn total_bytes(&self) -> u64 {
+        self.targets.iter().map(|target| target.entry.bytes).sum()
+    }
+
+    /// Writes what the manifest itself holds.
+    pub fn inline(&self) -> Result<(), OperationError> {
+        for target in &self.targets {
+            if let Body::Inline(bytes) = &target.entry.body {
+                target.file.write_all_at(bytes, 0).map_err(OperationError::io(&target.path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches, opens and scatters the packs: one more at once than there are threads, so that the network does not wait
+    /// for the cores. The first failure ends it.
+    pub async fn packs(self: &Arc<Self>, packs: Vec<PackPlan>) -> Result<(), OperationError> {
+        self.monitor.begin(Phase::Restoring, Some(self.total_bytes()));
+        let mut waiting = VecDeque::from(packs);
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() <= self.threads
+                && let Some(plan) = waiting.pop_front()
+            {
+                running.spawn(Arc::clone(self).pack(plan));
+            }
+            match running.join_next().await {
+                Some(done) => done.map_err(|_| OperationError::Stopped)??,
+                None => break,
+            }
+        }
+        self.monitor.end(Phase::Restoring);
+        Ok(())
+    }
+
+    async fn pack(self: Arc<Self>, plan: PackPlan) -> Result<(), OperationError> {
+        let key = layout::pack(&plan.pack.0);
+        let sealed = self.remote.sealed(&key, &plan.pack.0).await?;
+        let scatter = move || {
+            let identity = identity_of(&self.identities, plan.epoch, &key)?;
+            let placements = &self.placements[plan.placements];
+            let scatter = Scatter { sealed: &sealed, identity, placements, targets: &self.targets };
+            scatter.run(|bytes| self.monitor.advance(Phase::Restoring, bytes)).map_err(|error| match error {
+                ScatterError::Pack(why) => OperationError::Verification { object: key.to_string(), why },
+                ScatterError::Target(file, error) => {
+                    OperationError::Io { path: self.targets[file].path.clone(), error }
+                }
+            })
+        };
+        spawn_blocking(scatter).await.map_err(|_| OperationError::Stopped)?
+    }
+
+    /// Compares every file with its digest, and meanwhile lets SQLite check the databases. A wrong digest is an error; a
+    /// database that was unsound when it was saved is a warning: its bytes are those of the snapshot, and withholding
+    /// them would help nobody.
+    pub async fn verify(self: &Arc<Self>) -> Result<Vec<Warning>, OperationError> {
+        let (digests, checks) = (Arc::clone(self), Arc::clone(self));
+        let checks = spawn_blocking(move || checks.check_databases());
+        spawn_blocking(move || digests.check_digests()).await.map_err(|_| OperationError::Stopped)??;
+        checks.await.map_err(|_| OperationError::Stopped)
+    }
+
+    fn check_digests(&self) -> Result<(), OperationError> {
+        self.monitor.begin(Phase::Verifying, Some(self.total_bytes()));
+        for target in &self.targets {
+            let advance = |bytes| self.monitor.advance(Phase::Verifying, bytes);
+            let digest = digest_of(&target.file, target.entry.bytes, self.threads, advance)
+                .map_err(OperationError::io(&target.path))?;
+            if digest != target.entry.digest {
+                return Err(OperationError::Verification {
+                    object: format!("{} of snapshot {}", target.entry.name, self.sequence),
+                    why: format!("its digest is {digest}, and the manifest says {}", target.entry.digest),
+                });
+            }
+        }
+        self.monitor.end(Phase::Verifying);
+        Ok(())
+    }
+
+    fn check_databases(&self) -> Vec<Warning> {
+        let databases = self.targets.iter().filter(|target| target.entry.is_database() && target.entry.bytes > 0);
+        let mut warnings = Vec::new();
+        for target in databases {
+            self.monitor.begin(Phase::Checking, None);
+            if let Some(finding) = integrity_check(&target.path) {
+                let name = &target.entry.name;
+                let text = format!("{name} was restored byte for byte, and SQLite finds it damaged: {finding}");
+                warnings.push(Warning::doubt("integrity-check", text));
+            }
+            self.monitor.end(Phase::Checking);
+        }
+        warnings
+    }
+}
