@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::assemble::Content;
-use super::capture::{Capture, PagedSource};
+use super::capture::{Capture, Captured, PagedSource};
 use super::packing::Packer;
 use super::scan::Scanner;
 use super::{Monitor, OperationError, Warning};
@@ -21,6 +21,9 @@ use crate::state::Look;
 /// How often the whole set is taken anew because a small file changed meanwhile.
 const TRIES: usize = 5;
 
+/// Between the hold and the check's own read locks a busy application gets this long: its readers, held up together with
+/// a waiting writer, sleep up to 100 ms between two tries.
+const BREATH: Duration = Duration::from_millis(250);
 /// Damage is looked at once more after this.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
@@ -212,7 +215,7 @@ fn first_small(readings: &[Reading<'_>]) -> PathBuf {
 
 fn finish(
     specs: &[SourceSpec],
-    captured: Vec<Option<super::capture::Captured>>,
+    captured: Vec<Option<Captured>>,
     small: Vec<Option<SmallFile>>,
     gentleness: Gentleness,
     key: &FingerprintKey,
@@ -224,8 +227,9 @@ fn finish(
         if let Some(captured) = captured {
             set.hold = set.hold.max(captured.hold);
             set.time = set.time.max(Some(captured.time));
+            let busy = is_written(spec, gentleness, key, &captured);
             set.looks.push(Some(Look::Print(captured.print)));
-            set.health.push(check_health(spec, gentleness, &mut set.warnings));
+            set.health.push(check_health(spec, gentleness, busy, &mut set.warnings));
             set.contents.push((spec.name.clone(), Content::Paged(captured)));
         } else if let Some(small) = small {
             set.looks.push(Some(look_of(&small, key)));
@@ -239,10 +243,19 @@ fn finish(
     set
 }
 
+/// Whether somebody has written since the instant, so that the application is at work right now.
+fn is_written(spec: &SourceSpec, gentleness: Gentleness, key: &FingerprintKey, captured: &Captured) -> bool {
+    let before = Look::Print(captured.print);
+    captured.hold > Duration::ZERO && !spec.look(gentleness, key).is_ok_and(|now| now.proves_unchanged(&before))
+}
+
 /// Outside the hold: what it says is of a moment later, which is near enough for a word.
-fn check_health(spec: &SourceSpec, gentleness: Gentleness, warnings: &mut Vec<Warning>) -> Health {
+fn check_health(spec: &SourceSpec, gentleness: Gentleness, busy: bool, warnings: &mut Vec<Warning>) -> Health {
     if spec.kind != SourceKind::Database {
         return Health::Ok;
+    }
+    if busy {
+        std::thread::sleep(BREATH);
     }
     let check = || source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold)).ok();
     let mut checkup = check();

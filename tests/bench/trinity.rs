@@ -183,6 +183,24 @@ fn stored_under(server: &Minio, prefix: &str) -> u64 {
     listing.objects.iter().map(|object| object.bytes).sum()
 }
 
+/// What the changed pages alone come to with `zstd -3`: the yardstick for a day's backup.
+fn print_changed_pages(before: &[u8], after: &[u8]) {
+    let page = 4096;
+    let changed: Vec<&[u8]> = after
+        .chunks(page)
+        .enumerate()
+        .filter(|(at, bytes)| before.get(at * page..(at + 1) * page) != Some(*bytes))
+        .map(|(_, bytes)| bytes)
+        .collect();
+    let compressed = zstd::encode_all(changed.concat().as_slice(), 3).unwrap();
+    println!(
+        "  changed pages {} of {}; zstd -3 of them: {:.2} MB",
+        changed.len(),
+        after.len() / page,
+        compressed.len() as f64 / 1e6
+    );
+}
+
 fn check(step: &str, cost: &Cost) {
     let error = String::from_utf8_lossy(&cost.output.stdout);
     assert!(cost.output.status.success(), "{step}: {error} {}", String::from_utf8_lossy(&cost.output.stderr));
@@ -231,8 +249,10 @@ fn main() {
     bench.rivals_do("first", Work::Backup);
     bench.backup("unchanged", false);
     bench.rivals_do("unchanged", Work::Backup);
+    let before = std::fs::read(&bench.database).unwrap();
     bench.change(|connection| trinity::a_days_use(connection, 7));
     bench.backup("a day's use", false);
+    print_changed_pages(&before, &std::fs::read(&bench.database).unwrap());
     bench.rivals_do("a day's use", Work::Backup);
     bench.change(|connection| connection.execute_batch("vacuum").unwrap());
     bench.backup("after VACUUM", false);
