@@ -18,7 +18,7 @@ use crate::state::Location;
 /// A read transaction of pass 1 ends after this long, or when its buffer is full.
 const SHORT_HOLD: Duration = Duration::from_millis(100);
 /// Pieces that one transaction of pass 1 reads at most.
-const PIECES_A_BATCH: usize = 8;
+const PIECES_A_BATCH: usize = 6;
 /// Bytes of missed blocks that pass 2 keeps in memory.
 const MISSED_BYTES: usize = 16 << 20;
 /// Where a reader holds up nobody, it may hold on for as long as this.
@@ -130,16 +130,9 @@ impl<'a> Capture<'a> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let mut earlier_shape = self.shape.take();
         let (mut kept, mut had_bytes) = (0, false);
-        let shape = self.scan_in_short_holds(&mut pieces, &mut earlier_shape, |mut scanned, pieces| {
-            store_new(&mut scanned, packer)?;
-            let piece = scanned.piece;
-            (kept, had_bytes) = (piece + 1, true);
-            if piece < pieces.len() {
-                pieces[piece] = scanned.map;
-            } else {
-                pieces.push(scanned.map);
-            }
-            Ok(())
+        let shape = self.scan_in_short_holds(&mut pieces, &mut earlier_shape, |scanned, pieces| {
+            (kept, had_bytes) = (scanned.piece + 1, true);
+            merge(scanned, pieces, packer)
         })?;
         pieces.truncate(kept);
         (self.pieces, self.shape) = (pieces, Some(shape));
@@ -214,8 +207,8 @@ impl<'a> Capture<'a> {
         let begun = Instant::now();
         let (journal, meta) = (view.journal(), view.meta());
         let shape = shape_of(&view, self.source.database);
-        let earlier: &[PieceMap] =
-            if self.shape.is_some_and(|earlier| alike(earlier, shape)) { &self.pieces } else { &[] };
+        let comparable = self.shape.is_some_and(|earlier| alike(earlier, shape));
+        let earlier: &[PieceMap] = if comparable { &self.pieces } else { &[] };
         if shape.database && shape.bytes == 0 && self.had_bytes {
             // SQLite never makes a database empty: `cp` does, before it writes.
             return Err(LetGo::Again("it is being overwritten"));
@@ -226,10 +219,13 @@ impl<'a> Capture<'a> {
         let print = view.finish()?;
         let (hold, time) = (begun.elapsed(), crate::clock::now());
         self.monitor.end(Phase::Fixing);
-        let pieces = store_missed(scanned, packer).map_err(LetGo::Failed)?;
+        let mut pieces = if comparable { std::mem::take(&mut self.pieces) } else { Vec::new() };
+        pieces.truncate(shape.pieces());
+        for scanned in scanned {
+            merge(scanned, &mut pieces, packer).map_err(LetGo::Failed)?;
+        }
         tracing::info!(source = %self.source.name, bytes = shape.bytes, hold_ms = hold.as_millis() as u64, "instant fixed");
         let hold = if journal == Some(Journal::Rollback) { hold } else { Duration::ZERO };
-        self.pieces = Vec::new();
         Ok(Captured { meta, shape, pieces, print, hold, time })
     }
 
@@ -273,21 +269,17 @@ fn read_piece(view: &View<'_>, shape: Shape, piece: usize, mut buffer: Vec<u8>) 
     Ok(RawPiece { piece, blocks: buffer, bytes: shape.bytes_in(piece) })
 }
 
-/// Gives each new block of a piece to `packer` and notes where it lies.
-fn store_new(scanned: &mut Scanned, packer: &mut Packer) -> Result<(), OperationError> {
-    for block in scanned.new.drain(..) {
-        scanned.map.locations[block.at] = packer.add(&block.bytes, block.fingerprint)?;
+/// Gives each new block of a piece to `packer`, and puts what the scan found in its place among `pieces`, which come in
+/// order.
+fn merge(scanned: Scanned, pieces: &mut Vec<PieceMap>, packer: &mut Packer) -> Result<(), OperationError> {
+    let Some(mut map) = scanned.map else { return Ok(()) };
+    for block in scanned.new {
+        map.locations[block.at] = packer.add(&block.bytes, block.fingerprint)?;
     }
-    debug_assert!(!scanned.map.locations.contains(&Location::UNKNOWN));
+    debug_assert!(!map.locations.contains(&Location::UNKNOWN));
+    match pieces.get_mut(scanned.piece) {
+        Some(place) => *place = map,
+        None => pieces.push(map),
+    }
     Ok(())
-}
-
-fn store_missed(scanned: Vec<Scanned>, packer: &mut Packer) -> Result<Vec<PieceMap>, OperationError> {
-    scanned
-        .into_iter()
-        .map(|mut scanned| {
-            store_new(&mut scanned, packer)?;
-            Ok(scanned.map)
-        })
-        .collect()
 }

@@ -1,7 +1,7 @@
 //! Turning new blocks into stored packs: lanes compress and seal on threads of their own, uploads run beside them.
 //!
 //! Bounded memory: a lane holds two chunks of blocks and one growing sealed pack; finished packs wait in a short queue
-//! until one of a fixed number of uploads takes them. Who adds blocks waits when all of that is full.
+//! until an upload takes them, and uploads have a bounded number of bytes in flight. Who adds blocks waits when all of that is full.
 //! A block can be found in the catalog from the moment it is added; its pack is named there once it is stored.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};

@@ -31,7 +31,10 @@ pub(super) struct NewBlock {
 
 pub(super) struct Scanned {
     pub piece: usize,
-    pub map: PieceMap,
+    /// Bytes of the file in this piece.
+    pub bytes: usize,
+    /// `None`: exactly what the earlier scan found.
+    pub map: Option<PieceMap>,
     pub new: Vec<NewBlock>,
 }
 
@@ -151,12 +154,14 @@ impl Scanner<'_> {
         let same = |map: &&PieceMap| {
             new.is_empty() && map.locations == locations && *map.links == *links && map.bytes == raw.bytes
         };
-        let digest = match earlier.filter(same) {
-            Some(map) => map.digest,
-            None => digest(shape, first, raw, &links),
+        let map = match earlier.filter(same) {
+            Some(_) => None,
+            None => {
+                let digest = digest(shape, first, raw, &links);
+                Some(PieceMap { digest, locations, links: links.into(), bytes: raw.bytes })
+            }
         };
-        let map = PieceMap { digest, locations, links: links.into(), bytes: raw.bytes };
-        Scanned { piece: raw.piece, map, new }
+        Scanned { piece: raw.piece, bytes: raw.bytes, map, new }
     }
 
     fn look_up(&self, fingerprints: &[Fingerprint]) -> Box<[Location]> {

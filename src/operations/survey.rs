@@ -47,7 +47,7 @@ pub async fn survey(
                 }
                 let capture = spec.capture(request.gentleness, scanner, monitor.as_ref());
                 capture.count(|scanned| {
-                    survey.source_bytes += scanned.map.bytes as u64;
+                    survey.source_bytes += scanned.bytes as u64;
                     for block in scanned.new.iter().filter(|block| seen.insert(block.fingerprint)) {
                         survey.new_blocks += 1;
                         survey.new_bytes += block.bytes.len() as u64;

@@ -1,4 +1,4 @@
-//! Putting finished packs into the store, a fixed number at a time, each noted in the catalog's log first.
+//! Putting finished packs into the store, a bounded number of bytes at a time, each noted in the catalog's log first.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use crate::repository::layout;
 use crate::state::Catalog;
 use crate::store::{Store, Stored};
 
-/// Uploads under way at once.
-const UPLOADS: usize = 3;
+/// Uploads under way at once have no more bytes than this in all, unless a single one does: five packs or so.
+const BYTES_IN_FLIGHT: u64 = 32 << 20;
 
 pub(super) struct Uploader {
     pub store: Arc<dyn Store>,
@@ -49,22 +49,23 @@ impl Uploader {
         mut packs: mpsc::Receiver<Result<FinishedPack, std::io::Error>>,
     ) -> Result<(), OperationError> {
         let mut uploads = JoinSet::new();
+        let mut in_flight = 0;
         while let Some(pack) = packs.recv().await {
             let pack = pack.map_err(OperationError::Packing)?;
-            if uploads.len() == UPLOADS
-                && let Some(done) = uploads.join_next().await
-            {
-                done.map_err(|_| OperationError::Stopped)??;
+            while in_flight > 0 && in_flight + pack.sealed.len() > BYTES_IN_FLIGHT {
+                in_flight -= finished(uploads.join_next().await)?;
             }
+            in_flight += pack.sealed.len();
             uploads.spawn(Arc::clone(&self).upload(pack));
         }
-        while let Some(done) = uploads.join_next().await {
-            done.map_err(|_| OperationError::Stopped)??;
+        while in_flight > 0 {
+            in_flight -= finished(uploads.join_next().await)?;
         }
         Ok(())
     }
 
-    async fn upload(self: Arc<Self>, pack: FinishedPack) -> Result<(), OperationError> {
+    /// Stores one pack; its size.
+    async fn upload(self: Arc<Self>, pack: FinishedPack) -> Result<u64, OperationError> {
         let (name, bytes) = (pack.sealed.digest(), pack.sealed.len());
         // Noted first: a crash after the put then wastes nothing, and what never arrived is in no listing.
         self.note(pack.ordinal, name, bytes)?;
@@ -74,12 +75,20 @@ impl Uploader {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.monitor.advance(Phase::Uploading, bytes);
         tracing::debug!(pack = %name, bytes, "pack stored");
-        Ok(())
+        Ok(bytes)
     }
 
     fn note(&self, ordinal: usize, name: Digest, bytes: u64) -> Result<(), OperationError> {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         catalog.close_pack(ordinal, name, bytes, self.epoch);
         Ok(catalog.append(ordinal, &self.dir)?)
+    }
+}
+
+fn finished(done: Option<Result<Result<u64, OperationError>, tokio::task::JoinError>>) -> Result<u64, OperationError> {
+    match done {
+        Some(Ok(uploaded)) => uploaded,
+        // A task that panicked or is not there: neither can happen while bytes are in flight.
+        Some(Err(_)) | None => Err(OperationError::Stopped),
     }
 }

@@ -70,15 +70,17 @@ impl Catalog {
     /// The most packs that one catalog can number: 131,071, or 2 TB of blocks.
     pub const MAX_PACKS: usize = (1 << (32 - SLOT_BITS)) - 1;
 
+    /// A catalog of stored packs, up to [`Catalog::MAX_PACKS`] of them.
     pub fn of(packs: impl IntoIterator<Item = CatalogPack>) -> Self {
-        let mut catalog = Self::default();
-        for pack in packs {
-            let Some(ordinal) = catalog.open_pack(pack.block_size) else { break };
-            for fingerprint in &pack.fingerprints {
-                catalog.add(ordinal, *fingerprint);
-            }
-            catalog.close_pack(ordinal, pack.name, pack.bytes, pack.epoch);
-        }
+        let slot = |pack: CatalogPack| Slot {
+            stored: Some((pack.name, pack.bytes, pack.epoch)),
+            block_size: pack.block_size,
+            fingerprints: pack.fingerprints,
+        };
+        let packs: Vec<Slot> = packs.into_iter().take(Self::MAX_PACKS).map(slot).collect();
+        let blocks = packs.iter().map(|pack| pack.fingerprints.len()).sum();
+        let mut catalog = Self { packs, table: Vec::new(), blocks };
+        catalog.rebuild();
         catalog
     }
 
@@ -130,7 +132,9 @@ impl Catalog {
     }
 
     fn rebuild(&mut self) {
-        let mut table = vec![EMPTY; (self.blocks * 2).next_power_of_two().max(1024)];
+        // The old one goes first: both at once would be the peak of a large catalog.
+        self.table = Vec::new();
+        let mut table = vec![EMPTY; (self.blocks * 3 / 2).next_power_of_two().max(1024)];
         for (ordinal, pack) in self.packs.iter().enumerate() {
             for (slot, fingerprint) in pack.fingerprints.iter().enumerate() {
                 insert(&mut table, fingerprint, Location::new(ordinal, slot));
