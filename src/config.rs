@@ -110,11 +110,19 @@ pub struct SourceSection {
 }
 
 impl SourceSection {
-    fn spec(&self, kind: SourceKind) -> Result<SourceSpec, ConfigError> {
-        let name = match &self.name {
+    fn called(&self) -> String {
+        match &self.name {
             Some(name) => name.clone(),
             None => self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        };
+        }
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.called() == name
+    }
+
+    fn spec(&self, kind: SourceKind) -> Result<SourceSpec, ConfigError> {
+        let name = self.called();
         if !is_safe_name(&name) {
             return Err(ConfigError::BadName(name));
         }
@@ -134,6 +142,14 @@ impl Config {
             suggestion: suggestion(error.message()),
             why: explanation(text, &error),
         })?;
+        if config.limits.writer_hold.is_some() && config.limits.writer_hold().is_none() {
+            let why = "limits.writer_hold is a time such as 3s, and not negative".to_owned();
+            return Err(ConfigError::Invalid { path: path.to_owned(), why, suggestion: None });
+        }
+        if let Some(section) = config.database.iter().chain(&config.file).find(|section| section.path.is_relative()) {
+            let why = format!("{} is a relative path: what it means would depend on who calls", section.path.display());
+            return Err(ConfigError::Invalid { path: path.to_owned(), why, suggestion: None });
+        }
         if config.compression.is_some_and(|level| !(1..=19).contains(&level)) {
             let why = "compression is a zstd level from 1 to 19".to_owned();
             return Err(ConfigError::Invalid { path: path.to_owned(), why, suggestion: None });
@@ -149,6 +165,13 @@ impl Config {
         if let Some(path) = own_path {
             let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             specs.push(SourceSpec { name: FILE_NAME.to_owned(), path, kind: SourceKind::Configuration });
+        }
+        let sidecar = |name: &str| {
+            let owner = ["-wal", "-shm", "-journal"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            owner.is_some_and(|owner| self.database.iter().any(|section| section.is_called(owner)))
+        };
+        if let Some(spec) = specs.iter().find(|spec| sidecar(&spec.name)) {
+            return Err(ConfigError::BadName(spec.name.clone()));
         }
         let mut names = HashSet::new();
         match specs.iter().find(|spec| !names.insert(spec.name.as_str())) {

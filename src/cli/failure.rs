@@ -83,7 +83,7 @@ impl From<OperationError> for Failure {
             E::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
                 Self::new(FAILED, message).hint("make room on that disk, then run it again")
             }
-            E::TooManyPacks | E::Packing(_) | E::Io { .. } | E::Stopped => Self::new(FAILED, message),
+            E::NoNumberLeft | E::TooManyPacks | E::Packing(_) | E::Io { .. } | E::Stopped => Self::new(FAILED, message),
         }
     }
 }

@@ -111,12 +111,24 @@ fn absolute_repository(context: &Context) -> Result<String, Failure> {
 
 /// A configuration of another repository is not overwritten.
 fn check_config_path(path: &Path, new: &Config) -> Result<(), Failure> {
-    if path.exists() && Config::load(path)?.repository != new.repository {
-        return Err(Failure::refused(
-            format!("{} is the configuration of another repository", path.display()),
-            "name another file with --config",
-        ));
+    if path.exists() {
+        let old = Config::load(path)?;
+        let same = old.repository == new.repository && old.database == new.database && old.file == new.file;
+        let named = new.recipients.iter().all(|recipient| old.recipients.contains(recipient));
+        if !same || !named || old.state_dir != new.state_dir {
+            return Err(Failure::refused(
+                format!("{} exists, and says something else", path.display()),
+                "name another file with --config, or move that one away",
+            ));
+        }
+        return Ok(());
     }
+    // Before anything is made: a repository whose configuration cannot be written helps nobody.
+    let folder = fsx::parent(path);
+    let probe = fsx::create_private_dir(folder).and_then(|()| fsx::new_private_dir(folder, ".sealift-init"));
+    let probe =
+        probe.map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "name another with --config"))?;
+    let _ = std::fs::remove_dir(probe);
     Ok(())
 }
 
@@ -147,12 +159,26 @@ fn warnings(report: &InitReport) -> Vec<Warning> {
 
 /// All that a fresh host needs to know besides the credentials.
 fn restore_command(context: &Context, url: &str, identity: &str, report: &InitReport) -> String {
-    let endpoint = context.s3_settings().endpoint.map(|endpoint| format!(" --s3-endpoint {endpoint}"));
-    format!(
-        "sealift restore --repository {url}{} -i {identity} --signer '{}' --to DIR",
-        endpoint.unwrap_or_default(),
-        report.signer
-    )
+    let settings = context.s3_settings();
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let endpoint =
+        settings.endpoint.or_else(|| variable("AWS_ENDPOINT_URL_S3")).or_else(|| variable("AWS_ENDPOINT_URL"));
+    let flags = [
+        ("--s3-endpoint", endpoint.filter(|_| url.starts_with("s3://"))),
+        ("--s3-region", settings.region),
+        ("--s3-path-style", settings.path_style.map(|own| own.to_string())),
+        ("--s3-ca-file", settings.ca_file.map(|file| file.display().to_string())),
+    ];
+    let flags: String =
+        flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?)))).collect();
+    let (url, identity) = (quoted(url), quoted(identity));
+    format!("sealift restore --repository {url}{flags} -i {identity} --signer '{}' --to DIR", report.signer)
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/:._-+=@~".contains(&byte));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 fn show(

@@ -87,18 +87,21 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
     }
 }
 
-/// SIGINT or SIGTERM: dropping what runs is safe everywhere, because nothing is listed before it is whole.
+/// SIGINT, SIGTERM, SIGHUP or SIGQUIT: dropping what runs is safe everywhere, because nothing is listed before it is
+/// whole, and takes unfinished restores along.
 async fn interrupted() {
-    let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    match terminated {
-        Ok(mut terminated) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated.recv() => {}
+    use tokio::signal::unix::{SignalKind, signal};
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+    let waits = kinds.map(|kind| {
+        Box::pin(async move {
+            match signal(kind) {
+                Ok(mut signal) => drop(signal.recv().await),
+                // One that cannot be caught ends the process by itself.
+                Err(_) => std::future::pending().await,
             }
-        }
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
+        })
+    });
+    futures::future::select_all(waits).await;
 }
 
 fn print_text(text: &[u8]) -> Result<u8, Failure> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::assemble::assemble;
-use super::commit::{commit, settle};
+use super::commit::{check_keys, commit, settle};
 use super::known::{missing_of, usable_catalog, warn_of_missing};
 use super::packing::{PackSettings, Packer};
 use super::remote::{Listing, Remote, Seen};
@@ -136,9 +136,11 @@ async fn send_unsent(
     }
     let committed = commit(remote, host, unsent.record, listing, |_| false).await?;
     become_parent(host, &committed.record)?;
-    standing.next = committed.record.record.sequence + 1;
-    let seen = remote.store.head(&layout::record(standing.next - 1)).await?;
-    let modified = seen.map_or(Timestamp::UNIX_EPOCH, |seen| seen.modified);
+    let sequence = committed.record.record.sequence;
+    standing.next = layout::next_sequence(sequence).ok_or(OperationError::NoNumberLeft)?;
+    let seen = remote.store.head(&layout::record(sequence)).await?;
+    // Without a time no left-over pack counts as younger than the record.
+    let modified = seen.map_or(Timestamp::MAX, |seen| seen.modified);
     let bytes = committed.record.signed.bytes().len() as u64;
     standing.parent = Some((committed.record, Seen { bytes, modified }));
     Ok(())
@@ -163,6 +165,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn run(mut self) -> Result<BackupReport, OperationError> {
+        check_keys(&self.host, &self.listing)?;
         let mut warnings = std::mem::take(&mut self.standing.warnings);
         let missing = match &self.standing.parent {
             Some((parent, _)) => missing_of(&parent.record, &self.listing),
@@ -239,7 +242,10 @@ impl Run<'_> {
     }
 
     async fn full(self, parent_whole: bool, mut warnings: Vec<Warning>) -> Result<BackupReport, OperationError> {
-        let catalog = usable_catalog(&self.host, &self.listing, self.standing.parent.as_ref(), &mut warnings)?;
+        let loaded = Catalog::load(self.host.dir())?;
+        Catalog::mend(self.host.dir(), &loaded)?;
+        let parent = self.standing.parent.as_ref();
+        let catalog = usable_catalog(&self.host, loaded, &self.listing, parent, &mut warnings);
         let catalog = Arc::new(RwLock::new(catalog));
         let uploader = self.uploader(&catalog);
         let mut set = self.read_and_store(&catalog, &uploader).await?;

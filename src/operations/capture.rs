@@ -88,8 +88,11 @@ impl<'a> Capture<'a> {
         let mut round = 1;
         loop {
             match source::as_owner_of(&path, || self.pass_one(packer))? {
-                Err(OperationError::Source(SourceError::Replaced { .. })) if round < ROUNDS => {
-                    tracing::info!(source = %self.source.name, round, "the file was replaced during pass 1");
+                Err(OperationError::Source(SourceError::Replaced { .. } | SourceError::Changing { .. }))
+                    if round < ROUNDS =>
+                {
+                    tracing::info!(source = %self.source.name, round, "the file was replaced or changed during pass 1");
+                    std::thread::sleep(SHORT_HOLD);
                     round += 1;
                 }
                 done => return done,

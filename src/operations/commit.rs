@@ -39,7 +39,7 @@ pub(super) async fn commit(
             missing.join(", ")
         )));
     }
-    check_keys(&record, listing)?;
+    check_keys(host, listing)?;
     for _ in 0..NUMBERS {
         let signed = record.sign(&host.signer).map_err(|error| OperationError::Usage(error.to_string()))?;
         host.set_unsent(signed.bytes())?;
@@ -47,7 +47,7 @@ pub(super) async fn commit(
         if send(remote, host, &own).await? {
             return Ok(Committed { record: own });
         }
-        record.sequence += 1;
+        record.sequence = layout::next_sequence(record.sequence).ok_or(OperationError::NoNumberLeft)?;
     }
     Err(OperationError::OtherWriter("somebody fills the snapshot numbers above the newest snapshot".to_owned()))
 }
@@ -73,17 +73,24 @@ async fn send(remote: &Remote, host: &HostState, own: &SignedRecord) -> Result<b
     }
 }
 
-/// Whoever is to open this snapshot needs a wrapped key of its epoch.
-fn check_keys(record: &Record, listing: &Listing) -> Result<(), OperationError> {
-    for epoch in &record.epochs {
-        if !listing.keys.iter().any(|(number, _)| *number == epoch.epoch) {
-            return Err(OperationError::Verification {
-                object: format!("{}{}/", layout::KEYS, epoch.epoch),
-                why: "no wrapped key of this epoch is left, so nobody could open the snapshot".to_owned(),
-            });
-        }
+/// Whoever is to open a snapshot needs a wrapped key of its epoch: one that this host made, whole as far as its size
+/// tells. A file that somebody else put there may open nothing.
+pub(super) fn check_keys(host: &HostState, listing: &Listing) -> Result<(), OperationError> {
+    let epoch = host.sealed_to.epoch;
+    let stored = |(generation, bytes): &(u32, u64)| {
+        listing.keys.get(&(epoch, *generation)).is_some_and(|seen| seen.bytes == *bytes)
+    };
+    if host.kept_keys(epoch)?.iter().any(stored) {
+        return Ok(());
     }
-    Ok(())
+    Err(OperationError::Verification {
+        object: format!("{}{epoch}/", layout::KEYS),
+        why: format!(
+            "no wrapped key of this epoch that this host knows is left there whole, so nobody could open the snapshot; \
+             this host keeps copies in {}",
+            host.dir().join("keys").display()
+        ),
+    })
 }
 
 /// Makes a committed record this host's parent, and `catalog`, where it changed, that of its packs.

@@ -39,6 +39,8 @@ pub enum OperationError {
     Refused { what: String, way_out: String },
     #[error("{path}: no single instant could be read in {rounds} rounds: {reason}")]
     NoInstant { path: PathBuf, rounds: usize, reason: &'static str },
+    #[error("every snapshot number is used up")]
+    NoNumberLeft,
     #[error("the catalog is full: more packs than one repository can have")]
     TooManyPacks,
     #[error("a pack could not be made: {0}")]

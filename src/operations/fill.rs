@@ -15,6 +15,9 @@ use crate::crypto::DataIdentity;
 use crate::repository::{Body, PackRef, layout};
 use crate::store::Key;
 
+/// Packs in memory at once at most, which bounds memory on machines with many cores.
+const MAX_PACKS: usize = 3;
+
 /// A pack to fetch, and which of the placements it serves.
 pub(super) struct PackPlan {
     pub pack: PackRef,
@@ -68,7 +71,7 @@ impl Fill {
         let mut waiting = VecDeque::from(packs);
         let mut running = JoinSet::new();
         loop {
-            while running.len() <= self.threads
+            while running.len() < MAX_PACKS.min(self.threads + 1)
                 && let Some(plan) = waiting.pop_front()
             {
                 running.spawn(Arc::clone(self).pack(plan));

@@ -9,7 +9,6 @@ use super::{OperationError, Remote, Warning};
 use crate::crypto::{IdentityFile, PublicSigner};
 use crate::repository::SignedRecord;
 use crate::state::Pins;
-use crate::store::StoreError;
 
 /// Which snapshot is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,7 +207,6 @@ fn judge(
             Ok(Err(format!("it is signed by {}, and the pinned signer is {}", record.signed.signer(), pin.signer)))
         }
         Err(OperationError::Verification { why, .. } | OperationError::NewerFormat { why, .. }) => Ok(Err(why)),
-        Err(OperationError::Store(error @ StoreError::TooLarge { .. })) => Ok(Err(error.to_string())),
         Err(other) => Err(other),
     }
 }

@@ -10,24 +10,20 @@ use super::remote::{Listing, Remote, Seen};
 use super::{OperationError, Warning};
 use crate::crypto::Digest;
 use crate::repository::{PackRef, Record, SignedRecord};
-use crate::state::{Catalog, CatalogPack, HostState};
+use crate::state::{Catalog, CatalogPack, HostState, Loaded};
 
-/// The catalog that this run may use.
+/// The part of the host's catalog that this run may use.
 pub(super) fn usable_catalog(
     host: &HostState,
+    loaded: Loaded,
     listing: &Listing,
     parent: Option<&(SignedRecord, Seen)>,
     warnings: &mut Vec<Warning>,
-) -> Result<Catalog, OperationError> {
-    let Some(packs) = Catalog::load(host.dir())? else {
-        if parent.is_some_and(|(parent, _)| parent.record.packs().next().is_some()) {
-            let text = "the catalog of stored blocks is missing or damaged: everything is uploaded again";
-            warnings.push(Warning::standing("catalog-lost", text));
-        }
-        // What cannot be read must not be appended to.
-        Catalog::drop_log(host.dir())?;
-        return Ok(Catalog::default());
-    };
+) -> Catalog {
+    if !loaded.whole && parent.is_some_and(|(parent, _)| parent.record.packs().next().is_some()) {
+        let text = "the catalog of stored blocks is missing or damaged: what it no longer tells is uploaded again";
+        warnings.push(Warning::standing("catalog-lost", text));
+    }
     let needed: HashSet<Digest> =
         parent.iter().flat_map(|(parent, _)| parent.record.packs()).map(|pack| pack.0).collect();
     let usable = |pack: &CatalogPack| {
@@ -35,7 +31,7 @@ pub(super) fn usable_catalog(
         let fresh = parent.is_none_or(|(_, record)| seen.modified >= record.modified);
         pack.epoch == host.sealed_to.epoch && (fresh || needed.contains(&pack.name))
     };
-    Ok(Catalog::of(packs.into_iter().filter(usable)))
+    Catalog::of(loaded.packs.into_iter().filter(usable))
 }
 
 /// What the record needs and the listing lacks.

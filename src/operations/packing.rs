@@ -17,6 +17,8 @@ use crate::state::{Catalog, Location};
 
 /// Blocks travel to a lane in chunks of about this many bytes.
 const CHUNK_BYTES: usize = 512 << 10;
+/// Lanes at most: each holds a growing pack, which bounds memory on machines with many cores.
+const MAX_LANES: usize = 3;
 /// Chunks that may wait at a lane.
 const CHUNKS_WAITING: usize = 2;
 
@@ -99,7 +101,7 @@ impl Packer {
     ) -> (Self, mpsc::Receiver<Result<FinishedPack, std::io::Error>>) {
         let (finished, receiver) = mpsc::channel(1);
         let in_flight = InFlight::default();
-        let lanes = (0..settings.threads)
+        let lanes = (0..settings.threads.min(MAX_LANES))
             .map(|_| {
                 let (work, chunks) = bounded(CHUNKS_WAITING);
                 let (settings, finished, in_flight) = (settings.clone(), finished.clone(), in_flight.clone());

@@ -63,7 +63,11 @@ impl Remote {
                 .collect(),
             packs: by_digest(packs.objects),
             manifests: by_digest(manifests.objects),
-            keys: keys.objects.iter().filter_map(|object| layout::epoch_and_generation(&object.key)).collect(),
+            keys: keys
+                .objects
+                .iter()
+                .filter_map(|object| Some((layout::epoch_and_generation(&object.key)?, Seen::of(object))))
+                .collect(),
         })
     }
 
@@ -85,7 +89,10 @@ impl Remote {
         let key = layout::record(sequence);
         let bytes = match self.store.get(&key, MAX_TEXT_BYTES).await {
             Ok(bytes) => bytes,
-            Err(error @ StoreError::TooLarge { .. }) => return Ok(Err(error.into())),
+            Err(error @ StoreError::TooLarge { .. }) => {
+                let (object, why) = (key.to_string(), error.to_string());
+                return Ok(Err(OperationError::Verification { object, why }));
+            }
             Err(error) => return Err(error.into()),
         };
         Ok(SignedRecord::read(bytes, sequence, self.id()).map_err(|error| OperationError::object(&key, error)))
@@ -138,7 +145,8 @@ pub struct Listing {
     pub records: BTreeMap<u64, Seen>,
     pub packs: HashMap<Digest, Seen>,
     pub manifests: HashMap<Digest, Seen>,
-    pub keys: Vec<(u32, u32)>,
+    /// By epoch and generation.
+    pub keys: HashMap<(u32, u32), Seen>,
 }
 
 impl Listing {

@@ -85,7 +85,9 @@ pub async fn restore(
     fill.inline()?;
     fill.packs(packs).await?;
     report.warnings.extend(fill.verify().await?);
-    report.moved = dir.publish(&fill.targets, clock::now())?;
+    let published = dir.publish(&fill.targets, clock::now())?;
+    report.moved = published.moved;
+    report.warnings.extend(published.warning);
     Ok(report)
 }
 

@@ -24,6 +24,8 @@ const TRIES: usize = 5;
 /// Between the hold and the check's own read locks a busy application gets this long: its readers, held up together with
 /// a waiting writer, sleep up to 100 ms between two tries.
 const BREATH: Duration = Duration::from_millis(250);
+/// The health check holds its read lock at most this long for one table; what is larger stays unchecked.
+const CHECK_HOLD: Duration = Duration::from_millis(1000);
 /// Damage is looked at once more after this.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
@@ -257,7 +259,9 @@ fn check_health(spec: &SourceSpec, gentleness: Gentleness, busy: bool, warnings:
     if busy {
         std::thread::sleep(BREATH);
     }
-    let check = || source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold)).ok();
+    let check = || {
+        source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold.min(CHECK_HOLD))).ok()
+    };
     let mut checkup = check();
     if checkup.as_ref().is_some_and(|checkup| checkup.health == source::Health::Damaged) {
         // Somebody may just be copying over it; real damage stays.

@@ -6,7 +6,7 @@
 use super::remote::{Listing, Remote, Seen};
 use super::{OperationError, Warning};
 use crate::crypto::PublicSigner;
-use crate::repository::SignedRecord;
+use crate::repository::{SignedRecord, layout};
 use crate::state::HostState;
 
 /// The record that the next one follows, and the number that it gets.
@@ -38,7 +38,6 @@ pub(super) async fn find(
     let unsent = if adopt { None } else { host.unsent()? };
     let above: Vec<u64> = listing.records.range(floor + 1..).map(|(sequence, _)| *sequence).collect();
     for (sequence, record) in remote.records(&above).await? {
-        standing.next = sequence + 1;
         match record {
             Err(OperationError::Verification { object, why }) => standing.warnings.push(Warning::doubt(
                 "unverifiable-record",
@@ -51,7 +50,17 @@ pub(super) async fn find(
             }
         }
     }
+    standing.next = next_free(listing, standing.parent.as_ref().map_or(0, |(parent, _)| parent.record.sequence))?;
     Ok(standing)
+}
+
+/// The first number above `sequence` under which nothing lies: what somebody put far above does not push us there.
+fn next_free(listing: &Listing, sequence: u64) -> Result<u64, OperationError> {
+    let mut next = layout::next_sequence(sequence).ok_or(OperationError::NoNumberLeft)?;
+    while listing.records.contains_key(&next) {
+        next = layout::next_sequence(next).ok_or(OperationError::NoNumberLeft)?;
+    }
+    Ok(next)
 }
 
 /// The record that this host wrote last, as it lies in the repository.

@@ -10,7 +10,7 @@ use super::scan::Scanner;
 use super::sources::{SourceKind, or_missing};
 use super::{BackupRequest, Monitor, OperationError, Remote, Warning, standing};
 use crate::source;
-use crate::state::HostState;
+use crate::state::{Catalog, HostState};
 
 pub struct Survey {
     pub source_bytes: u64,
@@ -32,7 +32,8 @@ pub async fn survey(
     let listing = remote.list().await?;
     let standing = standing::find(remote, &listing, &host, request.adopt).await?;
     let mut warnings = standing.warnings;
-    let catalog = RwLock::new(usable_catalog(&host, &listing, standing.parent.as_ref(), &mut warnings)?);
+    let catalog =
+        RwLock::new(usable_catalog(&host, Catalog::load(dir)?, &listing, standing.parent.as_ref(), &mut warnings));
     let counting = move || {
         let mut survey = Survey { source_bytes: 0, new_blocks: 0, new_bytes: 0, warnings };
         let mut seen = HashSet::new();

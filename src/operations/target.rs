@@ -8,13 +8,20 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::OperationError;
 use super::scatter::Target;
+use super::{OperationError, Warning};
 use crate::fsx;
 use crate::repository::Entry;
 
 /// What SQLite keeps beside a database.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// What giving the files their names came to.
+pub(super) struct Published {
+    /// What was in the way, and where it is now.
+    pub moved: Vec<(PathBuf, PathBuf)>,
+    pub warning: Option<Warning>,
+}
 
 /// A target directory that may be restored into.
 pub(super) struct TargetDir {
@@ -58,10 +65,12 @@ impl TargetDir {
     }
 
     /// Gives every file its name, durably, moving aside what is in the way. Returns what was moved, and where to.
-    pub fn publish(&self, targets: &[Target], now: Timestamp) -> Result<Vec<(PathBuf, PathBuf)>, OperationError> {
-        let mut moved = Vec::new();
+    pub fn publish(&self, targets: &[Target], now: Timestamp) -> Result<Published, OperationError> {
+        let (mut moved, mut not_owned) = (Vec::new(), Vec::new());
         for target in targets {
-            settle(target).map_err(OperationError::io(&target.path))?;
+            if !settle(target).map_err(OperationError::io(&target.path))? {
+                not_owned.push(target.entry.name.as_str());
+            }
         }
         for target in targets {
             for place in in_the_way(&self.path, &target.entry) {
@@ -77,7 +86,11 @@ impl TargetDir {
         fs::remove_dir(&self.staging).map_err(OperationError::io(&self.staging))?;
         fsx::sync_dir(&self.path).map_err(OperationError::io(&self.path))?;
         fsx::sync_dir(fsx::parent(&self.path)).map_err(OperationError::io(&self.path))?;
-        Ok(moved)
+        let warning = (!not_owned.is_empty()).then(|| {
+            let text = format!("{} could not be given back to its owner: this user may not", not_owned.join(", "));
+            Warning::standing("owner-not-restored", text)
+        });
+        Ok(Published { moved, warning })
     }
 }
 
@@ -171,14 +184,13 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
-/// Mode, owner and time as they were; the owner only where this user may give files away.
-fn settle(target: &Target) -> io::Result<()> {
+/// Mode, owner and time as they were. `false`: this user may not give files away, and then no set-user-id bit comes back.
+fn settle(target: &Target) -> io::Result<bool> {
     let Target { file, entry, .. } = target;
-    match std::os::unix::fs::fchown(file, Some(entry.uid), Some(entry.gid)) {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    file.set_permissions(fs::Permissions::from_mode(entry.mode & 0o7777))?;
+    // Outside its own user namespace this is no permission error but an invalid argument, so any failure counts.
+    let owned = std::os::unix::fs::fchown(file, Some(entry.uid), Some(entry.gid)).is_ok();
+    let mask = if owned { 0o7777 } else { 0o777 };
+    file.set_permissions(fs::Permissions::from_mode(entry.mode & mask))?;
     let since_1970 = std::time::Duration::from_nanos(entry.mtime_ns.unsigned_abs());
     let modified = if entry.mtime_ns >= 0 {
         std::time::SystemTime::UNIX_EPOCH + since_1970
@@ -186,5 +198,6 @@ fn settle(target: &Target) -> io::Result<()> {
         std::time::SystemTime::UNIX_EPOCH - since_1970
     };
     file.set_modified(modified)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(owned)
 }

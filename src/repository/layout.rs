@@ -8,6 +8,9 @@ pub fn descriptor() -> Key {
     key("repository.json".to_owned())
 }
 
+/// The highest number of a snapshot.
+pub const MAX_SEQUENCE: u64 = 9_999_999_999;
+
 pub const RECORDS: &str = "snapshots/";
 pub const PACKS: &str = "packs/";
 pub const MANIFESTS: &str = "manifests/";
@@ -33,7 +36,12 @@ pub fn data_key(epoch: u32, generation: u32) -> Key {
 pub fn record_sequence(key: &Key) -> Option<u64> {
     let digits = key.as_str().strip_prefix(RECORDS)?.strip_suffix(".record")?;
     let sequence = digits.parse().ok()?;
-    (record(sequence) == *key).then_some(sequence)
+    ((1..=MAX_SEQUENCE).contains(&sequence) && record(sequence) == *key).then_some(sequence)
+}
+
+/// The number after `sequence`; `None` after the last one that ten digits can write.
+pub fn next_sequence(sequence: u64) -> Option<u64> {
+    sequence.checked_add(1).filter(|next| *next <= MAX_SEQUENCE)
 }
 
 /// The digest in a pack's or a manifest's name.

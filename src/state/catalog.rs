@@ -17,6 +17,7 @@ use crate::fsx;
 const MAGIC: &[u8; 18] = b"sealift catalog 1\n";
 const HEAD_BYTES: usize = 32 + 8 + 4 + 4 + 4;
 const SLOT_BITS: u32 = 15;
+const MAX_ENTRY_BYTES: u64 = HEAD_BYTES as u64 + (16 << SLOT_BITS) + 8;
 const EMPTY: u32 = u32::MAX;
 
 /// Where a block lies: the pack's ordinal in this catalog, and its position there. 4 bytes, because there is one
@@ -50,6 +51,16 @@ pub struct CatalogPack {
     pub epoch: u32,
     pub block_size: u32,
     pub fingerprints: Vec<Fingerprint>,
+}
+
+/// What a log on disk holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    pub packs: Vec<CatalogPack>,
+    /// `false`: there is no log, or entries were lost, which costs an upload.
+    pub whole: bool,
+    /// Up to here the log verifies; 0 where it is none.
+    good_bytes: u64,
 }
 
 /// A pack with its name, or one that is still being written.
@@ -197,36 +208,42 @@ impl Catalog {
         .map_err(StateError::io(&path))
     }
 
-    /// Reads the packs in the log of `dir`; cuts off an entry that a crash left half written. `Ok(None)`: no log, or
-    /// none that can be read, which costs a full upload.
-    pub fn load(dir: &Path) -> Result<Option<Vec<CatalogPack>>, StateError> {
+    /// Reads the packs in the log of `dir`, and changes nothing.
+    pub fn load(dir: &Path) -> Result<Loaded, StateError> {
         let path = path(dir);
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::default()),
             Err(error) => return Err(StateError::Io { path, error }),
         };
+        let bytes = file.metadata().map_err(StateError::io(&path))?.len();
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let mut magic = [0; MAGIC.len()];
         if reader.read_exact(&mut magic).is_err() || magic != *MAGIC {
-            return Ok(None);
+            return Ok(Loaded::default());
         }
-        let mut packs = Vec::new();
-        let mut good = MAGIC.len() as u64;
+        let mut loaded = Loaded { whole: true, good_bytes: MAGIC.len() as u64, packs: Vec::new() };
         while let Some((pack, length)) = read_entry(&mut reader) {
-            packs.push(pack);
-            good += length;
+            loaded.packs.push(pack);
+            loaded.good_bytes += length;
         }
+        // A crash leaves at most one entry half written, and that is at the end.
+        loaded.whole = bytes - loaded.good_bytes < MAX_ENTRY_BYTES && reader.read(&mut [0]).is_ok_and(|more| more == 0);
+        Ok(loaded)
+    }
+
+    /// Makes the log in `dir` ready for more entries: cuts off what did not verify, or drops a log that is none.
+    pub fn mend(dir: &Path, loaded: &Loaded) -> Result<(), StateError> {
+        if loaded.good_bytes == 0 {
+            return Self::drop_log(dir);
+        }
+        let path = path(dir);
         let cut = || -> io::Result<()> {
             let file = File::options().write(true).open(&path)?;
-            if file.metadata()?.len() != good {
-                file.set_len(good)?;
-                file.sync_data()?;
-            }
-            Ok(())
+            file.set_len(loaded.good_bytes)?;
+            file.sync_data()
         };
-        cut().map_err(StateError::io(&path))?;
-        Ok(Some(packs))
+        cut().map_err(StateError::io(&path))
     }
 
     /// Forgets the log in `dir`.
@@ -316,9 +333,11 @@ mod tests {
         catalog.append(1, dir.path()).expect("appended");
         let whole = fs::read(path(dir.path())).expect("log");
         fs::write(path(dir.path()), &whole[..whole.len() - 3]).expect("cut");
-        assert_eq!(Catalog::load(dir.path()).expect("read"), Some(vec![pack(0, 10)]));
+        let loaded = Catalog::load(dir.path()).expect("read");
+        assert!(loaded.whole && loaded.packs == [pack(0, 10)]);
+        Catalog::mend(dir.path(), &loaded).expect("cut");
         Catalog::of([pack(30, 31)]).append(0, dir.path()).expect("appended");
-        assert_eq!(Catalog::load(dir.path()).expect("read"), Some(vec![pack(0, 10), pack(30, 31)]));
+        assert_eq!(Catalog::load(dir.path()).expect("read").packs, [pack(0, 10), pack(30, 31)]);
     }
 
     #[test]
@@ -328,7 +347,8 @@ mod tests {
         let mut bytes = fs::read(path(dir.path())).expect("log");
         bytes[MAGIC.len() + 60] ^= 1;
         fs::write(path(dir.path()), &bytes).expect("flipped");
-        assert_eq!(Catalog::load(dir.path()).expect("read"), Some(vec![]));
+        let loaded = Catalog::load(dir.path()).expect("read");
+        assert!(!loaded.whole && loaded.packs.is_empty());
     }
 
     #[test]
@@ -336,6 +356,6 @@ mod tests {
         let dir = tempfile::tempdir().expect("scratch");
         let kept = pack(10, 20);
         Catalog::of([pack(0, 10), kept.clone()]).save(dir.path(), |name| *name == kept.name).expect("saved");
-        assert_eq!(Catalog::load(dir.path()).expect("read"), Some(vec![kept]));
+        assert_eq!(Catalog::load(dir.path()).expect("read").packs, [kept]);
     }
 }

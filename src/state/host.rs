@@ -146,6 +146,22 @@ impl HostState {
         remove(&self.dir.join("last.json"))
     }
 
+    /// Generation and size of each wrapping of `epoch` that this host made.
+    pub fn kept_keys(&self, epoch: u32) -> Result<Vec<(u32, u64)>, StateError> {
+        let folder = self.dir.join("keys");
+        let kept = |entry: io::Result<fs::DirEntry>| -> io::Result<Option<(u32, u64)>> {
+            let entry = entry?;
+            let name = entry.file_name();
+            let generation = name.to_str().and_then(|name| {
+                let generation = name.strip_suffix(".age")?.strip_prefix(&format!("{epoch}-"))?;
+                generation.parse().ok()
+            });
+            generation.map(|generation| Ok((generation, entry.metadata()?.len()))).transpose()
+        };
+        let entries = fs::read_dir(&folder).map_err(StateError::io(&folder))?;
+        entries.filter_map(|entry| kept(entry).transpose()).collect::<io::Result<_>>().map_err(StateError::io(&folder))
+    }
+
     /// Keeps a copy of a wrapped data identity, which is ciphertext.
     pub fn keep_key(dir: &Path, epoch: u32, generation: u32, sealed: &[u8]) -> Result<(), StateError> {
         let folder = dir.join("keys");

@@ -8,7 +8,7 @@ mod host;
 mod lock;
 mod pins;
 
-pub use catalog::{Catalog, CatalogPack, Location};
+pub use catalog::{Catalog, CatalogPack, Loaded, Location};
 pub use host::{HostState, Last, Look, SealedTo, SourceLook, load_signer, save_signer};
 pub use lock::WriterLock;
 pub use pins::Pins;

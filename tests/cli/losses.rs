@@ -95,3 +95,14 @@ fn a_catalog_of_garbage_costs_an_upload_and_no_data() {
     world.backup();
     world.assert_restores(3, &now);
 }
+
+#[test]
+fn a_strangers_key_in_the_place_of_the_known_one_makes_no_snapshot() {
+    let world = World::ready();
+    world.backup();
+    let keys = world.path("repository/keys/1");
+    std::fs::write(keys.join("2.age"), "junk").unwrap();
+    std::fs::remove_file(keys.join("1.age")).unwrap();
+    world.sealift(&["backup"]).exits(13).says("nobody could open");
+    assert!(!world.record(2).exists());
+}

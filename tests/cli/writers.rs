@@ -150,16 +150,16 @@ fn a_record_above_ours_that_another_signer_signed_stops_the_writer() {
 }
 
 #[test]
-fn garbage_above_ours_is_passed_over_with_a_warning_and_numbering_goes_on_above_it() {
+fn garbage_above_ours_is_passed_over_with_a_warning_and_numbering_goes_on_around_it() {
     let world = World::ready();
     world.backup();
-    fs::write(world.record(7), "no record\n").unwrap();
+    fs::write(world.record(2), "no record\n").unwrap();
     world.add_rows(5);
     let now = world.sources();
     let output = world.sealift(&["backup", "--json"]).exits(3);
     assert!(output.warnings().contains(&"unverifiable-record".to_owned()), "{output:?}");
-    assert_eq!(output.json()["sequence"], 8);
-    world.assert_restores(8, &now);
+    assert_eq!(output.json()["sequence"], 3);
+    world.assert_restores(3, &now);
 }
 
 #[test]
@@ -215,4 +215,17 @@ fn init_does_not_hand_a_repository_to_a_host_whose_state_is_of_another() {
     let before = tree(&other.state());
     other.init().exits(15);
     assert!(tree(&other.state()) == before);
+}
+
+#[test]
+fn junk_under_the_highest_numbers_does_not_move_the_next_snapshot() {
+    let world = World::ready();
+    assert_eq!(world.backup(), 1);
+    for name in ["9999999999.record", "18446744073709551615.record", "00000000003.record"] {
+        std::fs::write(world.path("repository/snapshots").join(name), "junk").unwrap();
+    }
+    world.add_rows(10);
+    let output = world.sealift(&["backup", "--json"]).exits(3);
+    assert_eq!(output.json()["sequence"], 2);
+    world.assert_restores(2, &world.sources());
 }
