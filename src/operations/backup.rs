@@ -80,6 +80,7 @@ pub async fn backup(
     let _lock = take_turn(dir, request.wait).await?;
     let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
     let listing = remote.list().await?;
+    tracing::info!(records = listing.records.len(), packs = listing.packs.len(), "repository listed");
     let mut standing = standing::find(remote, &listing, &host, request.adopt).await?;
     if request.adopt {
         adopt(&mut host, &standing)?;
@@ -204,6 +205,7 @@ impl Run<'_> {
         for (spec, health) in self.request.sources.iter().zip(&parent.record.health) {
             warnings.extend(health_warning(&spec.path, *health, "as the last full look found it"));
         }
+        tracing::info!("no source has changed");
         let record = Record {
             time: crate::clock::now(),
             health: parent.record.health.clone(),
@@ -246,6 +248,7 @@ impl Run<'_> {
         Catalog::mend(self.host.dir(), &loaded)?;
         let parent = self.standing.parent.as_ref();
         let catalog = usable_catalog(&self.host, loaded, &self.listing, parent, &mut warnings);
+        tracing::info!(blocks = catalog.blocks(), "catalog loaded");
         let catalog = Arc::new(RwLock::new(catalog));
         let uploader = self.uploader(&catalog);
         let mut set = self.read_and_store(&catalog, &uploader).await?;
@@ -344,6 +347,7 @@ impl Run<'_> {
         let sealed_to = &self.host.sealed_to;
         let sealed = Manifest::seal(plain, &sealed_to.recipient).map_err(OperationError::Packing)?;
         let (name, bytes) = (sealed.digest(), sealed.len());
+        tracing::info!(manifest = %name, bytes, "storing the manifest");
         self.remote.store.create(&layout::manifest(&name), Stored::from(sealed)).await?;
         Ok((ManifestRef { name, bytes, epoch: sealed_to.epoch }, bytes))
     }

@@ -3,7 +3,8 @@
 //! Pass 1 (`prepare`) stores unknown blocks, in short read transactions; what it sees may be torn, which is harmless,
 //! because only a fingerprint makes a block used. Pass 2 (`take`) holds one read transaction, fingerprints every page
 //! on all cores, and does nothing else: no compression, no network, no disk write. Blocks that pass 1 missed are kept
-//! in bounded memory. When that is full, or the hold reaches its limit, pass 2 lets go, and both passes run again.
+//! in bounded memory. When that is full, or the hold reaches its limit, pass 2 lets go, and both passes run again; where a
+//! reader holds up nobody (WAL mode, ordinary files), the next round stores what is missing while it holds its view.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,7 +107,7 @@ impl<'a> Capture<'a> {
         for round in 1..=ROUNDS {
             packer.drain()?;
             let path = self.source.path.clone();
-            match source::as_owner_of(&path, || self.pass_two(packer))? {
+            match source::as_owner_of(&path, || self.pass_two(round, packer))? {
                 Ok(captured) => return Ok(captured),
                 Err(LetGo::Failed(error)) => return Err(error),
                 Err(LetGo::Again(why)) => {
@@ -177,6 +178,7 @@ impl<'a> Capture<'a> {
             }
             if batch.is_empty() {
                 self.monitor.end(Phase::Reading);
+                tracing::info!(source = %self.source.name, bytes = shape.bytes, "pass 1 done");
                 return Ok(shape);
             }
             next += batch.len();
@@ -204,46 +206,68 @@ impl<'a> Capture<'a> {
         Ok((shape, batch))
     }
 
-    fn pass_two(&mut self, packer: &mut Packer) -> Result<Captured, LetGo> {
+    fn pass_two(&mut self, round: usize, packer: &mut Packer) -> Result<Captured, LetGo> {
         let mut source = self.open()?;
         let view = source.view()?;
         let begun = Instant::now();
         let (journal, meta) = (view.journal(), view.meta());
         let shape = shape_of(&view, self.source.database);
-        let comparable = self.shape.is_some_and(|earlier| alike(earlier, shape));
-        let earlier: &[PieceMap] = if comparable { &self.pieces } else { &[] };
+        if !self.shape.is_some_and(|earlier| alike(earlier, shape)) {
+            self.pieces.clear();
+        }
         if shape.database && shape.bytes == 0 && self.had_bytes {
             // SQLite never makes a database empty: `cp` does, before it writes.
             return Err(LetGo::Again("it is being overwritten"));
         }
         self.monitor.begin(Phase::Fixing, Some(shape.bytes));
-        let limit = if journal == Some(Journal::Rollback) { self.source.writer_hold } else { CALM_HOLD };
-        let scanned = self.scan_held(&view, shape, earlier, begun, limit)?;
+        let calm = journal != Some(Journal::Rollback);
+        let scanned = if calm && round > 1 {
+            self.store_held(&view, shape, begun, packer)?;
+            Vec::new()
+        } else {
+            let limit = if calm { CALM_HOLD } else { self.source.writer_hold };
+            self.scan_held(&view, shape, begun, limit)?
+        };
         let print = view.finish()?;
         let (hold, time) = (begun.elapsed(), crate::clock::now());
         self.monitor.end(Phase::Fixing);
-        let mut pieces = if comparable { std::mem::take(&mut self.pieces) } else { Vec::new() };
+        let mut pieces = std::mem::take(&mut self.pieces);
         pieces.truncate(shape.pieces());
         for scanned in scanned {
             merge(scanned, &mut pieces, packer).map_err(LetGo::Failed)?;
         }
         tracing::info!(source = %self.source.name, bytes = shape.bytes, hold_ms = hold.as_millis() as u64, "instant fixed");
-        let hold = if journal == Some(Journal::Rollback) { hold } else { Duration::ZERO };
+        let hold = if calm { Duration::ZERO } else { hold };
         Ok(Captured { meta, shape, pieces, print, hold, time })
     }
 
+    /// The whole source in one view, its blocks stored while that is held: slower, and sure to come to an end, however
+    /// much is written meanwhile. Only where a reader holds up nobody.
+    fn store_held(&mut self, view: &View<'_>, shape: Shape, begun: Instant, packer: &mut Packer) -> Result<(), LetGo> {
+        let mut next = 0;
+        while next < shape.pieces() {
+            if begun.elapsed() > CALM_HOLD {
+                return Err(LetGo::Again("it took longer than the log should be held back"));
+            }
+            let last = (next + PIECES_A_BATCH).min(shape.pieces());
+            let mut batch = next..last;
+            let scanned = self.scanner.scan_all(shape, &self.pieces, &AtomicUsize::new(0), |buffer| {
+                batch.next().map(|piece| read_piece(view, shape, piece, buffer)).transpose()
+            })?;
+            for scanned in scanned {
+                self.monitor.advance(Phase::Fixing, scanned.bytes as u64);
+                merge(scanned, &mut self.pieces, packer).map_err(LetGo::Failed)?;
+            }
+            next = last;
+        }
+        Ok(())
+    }
+
     /// The whole source under the lock.
-    fn scan_held(
-        &self,
-        view: &View<'_>,
-        shape: Shape,
-        earlier: &[PieceMap],
-        begun: Instant,
-        limit: Duration,
-    ) -> Result<Vec<Scanned>, LetGo> {
+    fn scan_held(&self, view: &View<'_>, shape: Shape, begun: Instant, limit: Duration) -> Result<Vec<Scanned>, LetGo> {
         let missed = AtomicUsize::new(0);
         let mut pieces = 0..shape.pieces();
-        self.scanner.scan_all(shape, earlier, &missed, |buffer| {
+        self.scanner.scan_all(shape, &self.pieces, &missed, |buffer| {
             if missed.load(Ordering::Relaxed) > MISSED_BYTES {
                 return Err(LetGo::Again("too much changed since pass 1"));
             }

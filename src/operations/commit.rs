@@ -45,6 +45,7 @@ pub(super) async fn commit(
         host.set_unsent(signed.bytes())?;
         let own = SignedRecord { record: record.clone(), signed };
         if send(remote, host, &own).await? {
+            tracing::info!(sequence = own.record.sequence, bytes = own.signed.bytes().len(), "record stored");
             return Ok(Committed { record: own });
         }
         record.sequence = layout::next_sequence(record.sequence).ok_or(OperationError::NoNumberLeft)?;

@@ -66,6 +66,7 @@ pub async fn restore(
     target::check(&request.target, &names, request.force)?;
     let placements = placements(&opened.manifest.entries);
     let packs = opened.packs(&by_pack(&placements))?;
+    tracing::info!(sequence = opened.record.sequence, packs = packs.len(), "snapshot opened");
     let mut report = opened.report(&request.target, &packs);
     if request.dry_run {
         return Ok(report);
@@ -84,7 +85,9 @@ pub async fn restore(
     });
     fill.inline()?;
     fill.packs(packs).await?;
+    tracing::info!(files = fill.targets.len(), "files filled");
     report.warnings.extend(fill.verify().await?);
+    tracing::info!("files verified");
     let published = dir.publish(&fill.targets, clock::now())?;
     report.moved = published.moved;
     report.warnings.extend(published.warning);
