@@ -136,14 +136,14 @@ async fn send_unsent(
         return Ok(host.drop_unsent()?);
     }
     let committed = commit(remote, host, unsent.record, listing, |_| false).await?;
-    become_parent(host, &committed.record)?;
-    let sequence = committed.record.record.sequence;
+    become_parent(host, &committed)?;
+    let sequence = committed.record.sequence;
     standing.next = layout::next_sequence(sequence).ok_or(OperationError::NoNumberLeft)?;
     let seen = remote.store.head(&layout::record(sequence)).await?;
     // Without a time no left-over pack counts as younger than the record.
     let modified = seen.map_or(Timestamp::MAX, |seen| seen.modified);
-    let bytes = committed.record.signed.bytes().len() as u64;
-    standing.parent = Some((committed.record, Seen { bytes, modified }));
+    let bytes = committed.signed.bytes().len() as u64;
+    standing.parent = Some((committed, Seen { bytes, modified }));
     Ok(())
 }
 
@@ -216,8 +216,8 @@ impl Run<'_> {
         };
         let done = commit(self.remote, &self.host, record, &self.listing, |_| false).await?;
         // It needs the packs of its parent, so the catalog stays as it is.
-        settle(&self.host, &done.record, None, Some(&last))?;
-        Ok(report(&done.record, true, 0, warnings))
+        settle(&self.host, &done, None, &last)?;
+        Ok(report(&done, true, 0, warnings))
     }
 
     /// What every record of this run says, whatever was read.
@@ -267,8 +267,8 @@ impl Run<'_> {
         record.epochs[0].packs = packs;
         let put_now = |object: &str| object == name || uploader.put_now(object);
         let done = commit(self.remote, &self.host, record, &self.listing, put_now).await?;
-        settle(&self.host, &done.record, Some(&read(&catalog)), self.last(set, manifest_print).as_ref())?;
-        Ok(report(&done.record, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, warnings))
+        settle(&self.host, &done, Some(&read(&catalog)), &self.last(set, manifest_print))?;
+        Ok(report(&done, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, warnings))
     }
 
     /// A database that had pages last time and has none now is either new or gone.
@@ -353,13 +353,13 @@ impl Run<'_> {
     }
 
     /// What the next run compares with. A source that is missing proves nothing.
-    fn last(&self, set: SourceSet, manifest_print: String) -> Option<Last> {
+    fn last(&self, set: SourceSet, manifest_print: String) -> Last {
         let sources = self.request.sources.iter().zip(set.looks);
         let sources = sources
             .map(|(spec, look)| Some(SourceLook { name: spec.name.clone(), path: spec.path.clone(), look: look? }))
             .collect::<Option<Vec<_>>>()
             .unwrap_or_default();
-        Some(Last { read: crate::clock::now(), manifest_print, sources })
+        Last { read: crate::clock::now(), manifest_print, sources }
     }
 }
 

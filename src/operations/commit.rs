@@ -17,19 +17,15 @@ const LISTING_VALID: Duration = Duration::from_secs(3600);
 /// How many taken numbers are passed over.
 const NUMBERS: usize = 100;
 
-/// What was committed.
-pub(super) struct Committed {
-    pub record: SignedRecord,
-}
-
-/// Signs and sends `record`. `seen` says what is known to be in the store; `fresh` names what this very run put there.
+/// Signs and sends `record`; it comes back as it was stored. `seen` says what is known to be in the store, `put_now` what
+/// this very run put there.
 pub(super) async fn commit(
     remote: &Remote,
     host: &HostState,
     mut record: Record,
     seen: &Listing,
     put_now: impl Fn(&str) -> bool,
-) -> Result<Committed, OperationError> {
+) -> Result<SignedRecord, OperationError> {
     let relisted = if seen.read.elapsed() < LISTING_VALID { None } else { Some(remote.list().await?) };
     let listing = relisted.as_ref().unwrap_or(seen);
     let missing: Vec<String> = missing_of(&record, listing).into_iter().filter(|name| !put_now(name)).collect();
@@ -46,7 +42,7 @@ pub(super) async fn commit(
         let own = SignedRecord { record: record.clone(), signed };
         if send(remote, host, &own).await? {
             tracing::info!(sequence = own.record.sequence, bytes = own.signed.bytes().len(), "record stored");
-            return Ok(Committed { record: own });
+            return Ok(own);
         }
         record.sequence = layout::next_sequence(record.sequence).ok_or(OperationError::NoNumberLeft)?;
     }
@@ -99,16 +95,13 @@ pub(super) fn settle(
     host: &HostState,
     committed: &SignedRecord,
     catalog: Option<&Catalog>,
-    last: Option<&Last>,
+    last: &Last,
 ) -> Result<(), OperationError> {
     host.set_parent(committed.signed.bytes())?;
     if let Some(catalog) = catalog {
         let needed: std::collections::HashSet<_> = committed.record.packs().map(|pack| pack.0).collect();
         catalog.save(host.dir(), |name| needed.contains(name))?;
     }
-    match last {
-        Some(last) => host.set_last(last)?,
-        None => host.drop_last()?,
-    }
+    host.set_last(last)?;
     Ok(host.drop_unsent()?)
 }

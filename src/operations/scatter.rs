@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use super::OperationError;
 use super::target::TargetDir;
 use crate::crypto::DataIdentity;
-use crate::repository::{Body, Entry, LinkTable, PackReader, blocks_per_pack, put_links_back};
+use crate::repository::{Body, Entry, LinkTable, PackReader, put_links_back};
 
 /// Blocks are decompressed and written in windows of this many bytes.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -157,7 +157,6 @@ impl Scatter<'_> {
         if sizes.any(|other| other != size) {
             return Err(ScatterError::Pack("the manifest reads it in blocks of several sizes".to_owned()));
         }
-        debug_assert!(blocks_per_pack(size) > 0);
         Ok(size)
     }
 }
