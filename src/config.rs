@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::crypto::{CryptoError, Recipient};
+use crate::crypto::{CryptoError, PublicSigner, Recipient};
 use crate::operations::{SourceKind, SourceSpec};
 use crate::repository::is_safe_name;
 
@@ -40,6 +40,9 @@ pub struct Config {
     pub host: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
+    /// Whose receipts are believed, each a line `ssh-ed25519 AAAA…`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drill_signers: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
     /// zstd level, 1 to 19; 3 unless told otherwise.
@@ -182,6 +185,10 @@ impl Config {
 
     pub fn recipients(&self) -> Result<Vec<Recipient>, ConfigError> {
         self.recipients.iter().map(|text| Ok(Recipient::parse(text)?)).collect()
+    }
+
+    pub fn drill_signers(&self) -> Result<Vec<PublicSigner>, ConfigError> {
+        self.drill_signers.iter().map(|text| Ok(text.parse()?)).collect()
     }
 
     /// The file's text, with a word for whoever opens it.

@@ -77,6 +77,7 @@ fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) ->
         repository: Some(absolute_repository(context)?),
         host: Some(command.host.clone().unwrap_or_else(machine_name)),
         recipients: recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
+        drill_signers: Vec::new(),
         state_dir: context.global.state_dir.as_deref().and_then(|dir| fsx::absolute(dir).ok()),
         compression: None,
         s3: S3Section {

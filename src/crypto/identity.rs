@@ -4,12 +4,17 @@ use std::io::{BufRead, Cursor, Read};
 use std::str::FromStr;
 
 use age::secrecy::{ExposeSecret, SecretString};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{CryptoError, DataRecipient, Opened, Recipient, Sealed, open};
+use super::{CryptoError, DataRecipient, Digest, Opened, Recipient, Sealed, open};
 
 /// The work factor up to which a passphrase-protected identity is opened: some seconds of scrypt.
 const MAX_WORK_FACTOR: u8 = 22;
+
+/// Under this key the text of a data identity becomes the key of its proofs.
+const PROOF_KEY: &[u8] = b"sealift take-over 1";
 
 /// Asks a person for a passphrase.
 pub trait Prompt: Clone + Send + Sync + 'static {
@@ -168,6 +173,13 @@ impl DataIdentity {
         }
     }
 
+    /// What only a holder of this data identity can say about `statement`: HMAC-SHA256 (RFC 2104) under a key that is
+    /// itself the HMAC-SHA256 of the identity's text under [`PROOF_KEY`].
+    pub fn prove(&self, statement: &str) -> Digest {
+        let key = Zeroizing::new(authenticate(PROOF_KEY, self.0.to_string().expose_secret().as_bytes()));
+        Digest::from_bytes(authenticate(&*key, statement.as_bytes()))
+    }
+
     pub(super) fn as_age(&self) -> &dyn age::Identity {
         &self.0
     }
@@ -176,6 +188,11 @@ impl DataIdentity {
     pub fn open(&self, sealed: &[u8]) -> Result<Opened, CryptoError> {
         open(sealed, std::iter::once(self.as_age()))
     }
+}
+
+fn authenticate(key: &[u8], message: &[u8]) -> [u8; 32] {
+    // A key of any length is accepted, so this cannot fail; an all-zero answer would prove nothing to anybody.
+    Hmac::<Sha256>::new_from_slice(key).map_or([0; 32], |mac| mac.chain_update(message).finalize().into_bytes().into())
 }
 
 fn identity_text(key: &age::x25519::Identity, comments: &[String]) -> Zeroizing<String> {
@@ -244,6 +261,14 @@ mod tests {
         let unwrapped = DataIdentity::unwrap(wrapped.bytes(), alice.keys()).expect("alice opens");
         assert_eq!(unwrapped.recipient(), data.recipient());
         assert!(matches!(DataIdentity::unwrap(wrapped.bytes(), bob.keys()), Err(CryptoError::NoIdentityOpens)));
+    }
+
+    #[test]
+    fn a_proof_is_of_one_identity_and_one_statement() {
+        let (own, other) = (DataIdentity::generate(), DataIdentity::generate());
+        assert_eq!(own.prove("a"), own.prove("a"));
+        assert_ne!(own.prove("a"), own.prove("b"));
+        assert_ne!(own.prove("a"), other.prove("a"));
     }
 
     #[test]

@@ -13,9 +13,9 @@ use crate::repository::{Descriptor, PackRef, RepositoryId, SignedRecord, layout}
 use crate::store::{Key, ObjectInfo, Store, StoreError};
 
 /// The largest record or descriptor that is read, in bytes: some 400,000 packs.
-const MAX_TEXT_BYTES: u64 = 32 << 20;
+pub(super) const MAX_TEXT_BYTES: u64 = 32 << 20;
 /// Small objects fetched at once.
-const FETCHES: usize = 8;
+pub(super) const FETCHES: usize = 8;
 
 /// An open repository.
 #[derive(Clone)]

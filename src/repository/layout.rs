@@ -1,5 +1,8 @@
 //! Where things lie in a repository: one function a kind of object, and one to read a name back.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use crate::crypto::Digest;
 use crate::store::Key;
 
@@ -15,6 +18,7 @@ pub const RECORDS: &str = "snapshots/";
 pub const PACKS: &str = "packs/";
 pub const MANIFESTS: &str = "manifests/";
 pub const KEYS: &str = "keys/";
+pub const RECEIPTS: &str = "receipts/";
 
 pub fn record(sequence: u64) -> Key {
     key(format!("{RECORDS}{sequence:010}.record"))
@@ -30,6 +34,19 @@ pub fn manifest(name: &Digest) -> Key {
 
 pub fn data_key(epoch: u32, generation: u32) -> Key {
     key(format!("{KEYS}{epoch}/{generation}.age"))
+}
+
+/// `receipts/<sequence, ten digits>-<time>.receipt`, the time in UTC to the second: `20261124T030000Z`.
+pub fn receipt(sequence: u64, time: Timestamp) -> Key {
+    let time = time.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
+    key(format!("{RECEIPTS}{sequence:010}-{time}.receipt"))
+}
+
+/// The sequence number in a receipt's name.
+pub fn receipt_sequence(key: &Key) -> Option<u64> {
+    let (digits, _) = key.as_str().strip_prefix(RECEIPTS)?.strip_suffix(".receipt")?.split_once('-')?;
+    let sequence = digits.parse().ok()?;
+    (digits.len() == 10 && (1..=MAX_SEQUENCE).contains(&sequence)).then_some(sequence)
 }
 
 /// The sequence number in a record's name.

@@ -9,6 +9,7 @@ pub mod layout;
 mod link;
 mod manifest;
 mod pack;
+mod receipt;
 mod record;
 
 pub use descriptor::{DEFAULT_GRACE_SECONDS, Descriptor, RepositoryId};
@@ -17,4 +18,5 @@ pub use key_file::key_file_comments;
 pub use link::{Link, LinkTable, put_links_back, take_links_out};
 pub use manifest::{Body, Entry, Manifest, ManifestError, Run, is_safe_name};
 pub use pack::{MAX_PACK_BYTES, PackReader, PackWriter, blocks_per_pack};
-pub use record::{Epoch, Health, ManifestRef, PackRef, Record, RecordError, Retention, SignedRecord, ranges};
+pub use receipt::{Receipt, ReceiptKind, SignedReceipt};
+pub use record::{Epoch, Health, ManifestRef, PackRef, Record, RecordError, Retention, SignedRecord, TakeOver, ranges};

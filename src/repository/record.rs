@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RepositoryId;
 use super::format::{FormatError, parse};
-use crate::crypto::{CryptoError, DataRecipient, Digest, Signed, Signer};
+use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, PublicSigner, Signed, Signer};
 
 /// What `quick_check` said of a source when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,6 +54,44 @@ pub struct ManifestRef {
     pub epoch: u32,
 }
 
+/// A change of the host that writes the repository. Every later record carries it, so that it outlives the first one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOver {
+    /// Whose place was taken.
+    pub from: PublicSigner,
+    /// The highest sequence number that `from` signed and that counts; 0: none.
+    pub last: u64,
+    /// Who signs from then on.
+    pub to: PublicSigner,
+    /// The epoch whose data identity proves that an operator wanted it.
+    pub epoch: u32,
+    /// See [`TakeOver::statement`].
+    pub proof: Digest,
+}
+
+impl TakeOver {
+    pub fn new(
+        repository: &RepositoryId,
+        from: PublicSigner,
+        last: u64,
+        to: PublicSigner,
+        epoch: (u32, &DataIdentity),
+    ) -> Self {
+        let proof = epoch.1.prove(&Self::statement(repository, &from, last, &to));
+        Self { from, last, to, epoch: epoch.0, proof }
+    }
+
+    /// Whether it was made by somebody who held `identity`, the data identity of its epoch.
+    pub fn is_proved_by(&self, repository: &RepositoryId, identity: &DataIdentity) -> bool {
+        identity.prove(&Self::statement(repository, &self.from, self.last, &self.to)) == self.proof
+    }
+
+    /// What [`DataIdentity::prove`] proves.
+    fn statement(repository: &RepositoryId, from: &PublicSigner, last: u64, to: &PublicSigner) -> String {
+        format!("sealift take-over\n{repository}\n{from}\n{last}\n{to}\n")
+    }
+}
+
 /// The retention rules in force when the snapshot was taken: rule name to number.
 pub type Retention = BTreeMap<String, u64>;
 
@@ -77,6 +115,9 @@ pub struct Record {
     pub writer_hold_ms: u64,
     pub manifest: ManifestRef,
     pub epochs: Vec<Epoch>,
+    /// Every change of the signer so far, oldest first; the last one's `to` is this record's signer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub take_overs: Vec<TakeOver>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub retention: Retention,
 }
@@ -159,6 +200,17 @@ pub fn ranges(sequences: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_take_over_is_proved_by_its_epoch_alone_and_for_its_signers_alone() {
+        let (id, identity) = (RepositoryId::generate(), DataIdentity::generate());
+        let signer = || Signer::generate().expect("a key").public();
+        let take_over = TakeOver::new(&id, signer(), 7, signer(), (1, &identity));
+        assert!(take_over.is_proved_by(&id, &identity));
+        assert!(!take_over.is_proved_by(&id, &DataIdentity::generate()));
+        assert!(!TakeOver { to: signer(), ..take_over.clone() }.is_proved_by(&id, &identity));
+        assert!(!TakeOver { last: 8, ..take_over }.is_proved_by(&id, &identity));
+    }
 
     #[test]
     fn ranges_join_neighbours_only() {

@@ -172,19 +172,38 @@ impl HostState {
 
 /// The signer in `dir`, if there is one: what an interrupted `init` left is used again.
 pub fn load_signer(dir: &Path) -> Result<Option<Signer>, StateError> {
-    let path = dir.join("signer");
-    let Some(bytes) = read(&path)? else { return Ok(None) };
-    let text = zeroize::Zeroizing::new(
-        String::from_utf8(bytes).map_err(|_| StateError::damaged(&path, "it is not an OpenSSH private key"))?,
-    );
-    Signer::from_openssh(&text).map(Some).map_err(|error| StateError::damaged(&path, error.to_string()))
+    load_key(&dir.join("signer"))
 }
 
 pub fn save_signer(dir: &Path, signer: &Signer) -> Result<(), StateError> {
-    fsx::create_private_dir(dir).map_err(StateError::io(dir))?;
-    let path = dir.join("signer");
-    let text = signer.to_openssh().map_err(|error| StateError::damaged(&path, error.to_string()))?;
-    write(&path, text.as_bytes())
+    save_key(&dir.join("signer"), signer)
+}
+
+/// The key that this machine signs receipts with, made at its first use. One for all repositories: `root` is the state
+/// directory itself. It is never the host's signer, so that whoever takes the host cannot vouch for its backups.
+pub fn driller(root: &Path) -> Result<Signer, StateError> {
+    let path = root.join("driller");
+    if let Some(signer) = load_key(&path)? {
+        return Ok(signer);
+    }
+    let signer = Signer::generate().map_err(|error| StateError::damaged(&path, error.to_string()))?;
+    save_key(&path, &signer)?;
+    Ok(signer)
+}
+
+fn load_key(path: &Path) -> Result<Option<Signer>, StateError> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    let text = zeroize::Zeroizing::new(
+        String::from_utf8(bytes).map_err(|_| StateError::damaged(path, "it is not an OpenSSH private key"))?,
+    );
+    Signer::from_openssh(&text).map(Some).map_err(|error| StateError::damaged(path, error.to_string()))
+}
+
+fn save_key(path: &Path, key: &Signer) -> Result<(), StateError> {
+    let folder = fsx::parent(path);
+    fsx::create_private_dir(folder).map_err(StateError::io(folder))?;
+    let text = key.to_openssh().map_err(|error| StateError::damaged(path, error.to_string()))?;
+    write(path, text.as_bytes())
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {

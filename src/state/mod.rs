@@ -9,7 +9,7 @@ mod lock;
 mod pins;
 
 pub use catalog::{Catalog, CatalogPack, Loaded, Location};
-pub use host::{HostState, Last, Look, SealedTo, SourceLook, load_signer, save_signer};
+pub use host::{HostState, Last, Look, SealedTo, SourceLook, driller, load_signer, save_signer};
 pub use lock::WriterLock;
 pub use pins::Pins;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::OperationError;
 use super::known::missing_of;
-use super::remote::{Listing, Remote};
+use super::{Listing, Remote};
 use crate::repository::{Record, SignedRecord, layout};
 use crate::state::{Catalog, HostState, Last};
 use crate::store::{Creation, Stored};

@@ -3,22 +3,35 @@
 //! Order: packs, then manifest, then record. Until the record is stored, nothing of this run is listed; a crash
 //! anywhere leaves packs that the next run uses.
 
+mod assemble;
+mod capture;
+mod commit;
+mod known;
+mod packing;
+mod scan;
+mod sources;
+mod standing;
+mod survey;
+mod upload;
+
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::assemble::assemble;
-use super::commit::{check_keys, commit, settle};
-use super::known::{missing_of, usable_catalog, warn_of_missing};
-use super::packing::{PackSettings, Packer};
+use self::assemble::assemble;
+use self::commit::{check_keys, commit, settle};
+use self::known::{missing_of, usable_catalog, warn_of_missing};
+use self::packing::{PackSettings, Packer};
+use self::scan::Scanner;
+pub use self::sources::{Gentleness, SourceKind, SourceSpec};
+use self::sources::{SourceSet, health_warning, read_all};
+use self::standing::Standing;
+pub use self::survey::{Survey, survey};
+use self::upload::Uploader;
 use super::remote::{Listing, Remote, Seen};
-use super::scan::Scanner;
-use super::sources::{Gentleness, SourceSet, SourceSpec, health_warning, read_all};
-use super::standing::{self, Standing};
 use super::turn::take_turn;
-use super::upload::Uploader;
 use super::{Monitor, OperationError, Phase, Warning};
 use crate::crypto::Digest;
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout, ranges};
@@ -90,7 +103,7 @@ pub async fn backup(
 }
 
 /// Why a machine without a host's state may not write.
-pub(super) fn not_the_writer(remote: &Remote, dir: &Path) -> OperationError {
+fn not_the_writer(remote: &Remote, dir: &Path) -> OperationError {
     if load_signer(dir).is_ok_and(|signer| signer.is_some_and(|own| own.public() == remote.descriptor.signer)) {
         let text = format!("the init of {} was cut short on this machine: run `sealift init` again", remote.url);
         return OperationError::OtherWriter(text);
@@ -239,6 +252,7 @@ impl Run<'_> {
             writer_hold_ms: 0,
             manifest: ManifestRef { name: Digest::from_bytes([0; 32]), bytes: 0, epoch: sealed_to.epoch },
             epochs: vec![Epoch { epoch: sealed_to.epoch, recipient: sealed_to.recipient.clone(), packs: Vec::new() }],
+            take_overs: parent.map(|parent| parent.record.take_overs.clone()).unwrap_or_default(),
             retention: Retention::new(),
         }
     }

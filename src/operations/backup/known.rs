@@ -6,8 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::remote::{Listing, Remote, Seen};
-use super::{OperationError, Warning};
+use super::{Listing, OperationError, Remote, Seen, Warning};
 use crate::crypto::Digest;
 use crate::repository::{PackRef, Record, SignedRecord};
 use crate::state::{Catalog, CatalogPack, HostState, Loaded};

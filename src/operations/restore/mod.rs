@@ -3,17 +3,22 @@
 //! Everything is verified before anything appears under its name: the record's signature against the pin, manifest and
 //! packs against their hashes, every file against its digest, every database by SQLite's `integrity_check`.
 
+mod fill;
+mod scatter;
+mod target;
+mod verify;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fill::{Fill, PackPlan, identity_of};
+use self::fill::{Fill, PackPlan, identity_of};
+use self::scatter::{Target, by_pack, placements};
+use self::target::TargetDir;
 use super::history::{History, Selector, pin};
-use super::scatter::{Target, by_pack, placements};
-use super::target::{self, TargetDir};
 use super::unlock::unlock;
-use super::{Monitor, OperationError, Remote, Warning};
+use super::{Monitor, OperationError, Phase, Remote, Warning};
 use crate::clock;
 use crate::crypto::{DataIdentity, Digest, IdentityFile, PublicSigner};
 use crate::repository::{Entry, Health, Manifest, PackRef, Record, layout};

@@ -3,8 +3,7 @@
 //! Nothing may be written unless it is. Somebody else's valid record above ours is a take-over or a forgery; our own
 //! signature above ours is a cloned or a set-back host; our own record gone is a set-back bucket.
 
-use super::remote::{Listing, Remote, Seen};
-use super::{OperationError, Warning};
+use super::{Listing, OperationError, Remote, Seen, Warning};
 use crate::crypto::PublicSigner;
 use crate::repository::{SignedRecord, layout};
 use crate::state::HostState;

@@ -4,11 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use super::backup::not_the_writer;
 use super::known::usable_catalog;
 use super::scan::Scanner;
 use super::sources::{SourceKind, or_missing};
-use super::{BackupRequest, Monitor, OperationError, Remote, Warning, standing};
+use super::{BackupRequest, Monitor, OperationError, Remote, Warning, not_the_writer, standing};
 use crate::source;
 use crate::state::{Catalog, HostState};
 

@@ -1,0 +1,51 @@
+//! What others found out about snapshots: the receipts in a repository, and putting one there.
+
+use futures::stream::{StreamExt, TryStreamExt};
+use jiff::{SignedDuration, Timestamp};
+
+use super::remote::{FETCHES, MAX_TEXT_BYTES};
+use super::{OperationError, Remote};
+use crate::crypto::{PublicSigner, Signer};
+use crate::repository::{Receipt, SignedReceipt, layout};
+use crate::store::{Creation, Key, StoreError, Stored};
+
+/// How many names that are taken already are passed over, a second each.
+const NAMES: i64 = 60;
+
+/// Every receipt by one of `believed`, in the order of snapshots and times. What others signed, and what is no receipt,
+/// is noise: anybody who may write to the bucket can put it there.
+pub async fn receipts(remote: &Remote, believed: &[PublicSigner]) -> Result<Vec<SignedReceipt>, OperationError> {
+    if believed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listing = remote.store.list(layout::RECEIPTS).await?;
+    let named =
+        listing.objects.into_iter().filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object.key)));
+    let read: Vec<Option<SignedReceipt>> = futures::stream::iter(named)
+        .map(|(sequence, key)| async move { read(remote, sequence, &key).await })
+        .buffered(FETCHES)
+        .try_collect()
+        .await?;
+    Ok(read.into_iter().flatten().filter(|receipt| believed.contains(receipt.signed.signer())).collect())
+}
+
+async fn read(remote: &Remote, sequence: u64, key: &Key) -> Result<Option<SignedReceipt>, OperationError> {
+    match remote.store.get(key, MAX_TEXT_BYTES).await {
+        Ok(bytes) => Ok(SignedReceipt::read(bytes, sequence, remote.id()).ok()),
+        Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Signs `receipt` and stores it under the first free name from its time on; that name.
+pub async fn put_receipt(remote: &Remote, receipt: &Receipt, signer: &Signer) -> Result<Key, OperationError> {
+    let signed = receipt.sign(signer).map_err(|error| OperationError::Usage(error.to_string()))?;
+    for second in 0..NAMES {
+        let time = receipt.time.checked_add(SignedDuration::from_secs(second)).unwrap_or(Timestamp::MAX);
+        let key = layout::receipt(receipt.sequence, time);
+        if remote.store.create(&key, Stored::from(signed.clone())).await? == Creation::Created {
+            return Ok(key);
+        }
+    }
+    Err(OperationError::Usage("every name for the receipt is taken".to_owned()))
+}
