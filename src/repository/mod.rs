@@ -11,6 +11,7 @@ mod manifest;
 mod pack;
 mod receipt;
 mod record;
+mod retention;
 
 pub use descriptor::{DEFAULT_GRACE_SECONDS, Descriptor, RepositoryId};
 pub use format::FormatError;
@@ -19,4 +20,5 @@ pub use link::{Link, LinkTable, put_links_back, take_links_out};
 pub use manifest::{Body, Entry, Manifest, ManifestError, Run, is_safe_name};
 pub use pack::{MAX_PACK_BYTES, PackReader, PackWriter, blocks_per_pack};
 pub use receipt::{Receipt, ReceiptKind, SignedReceipt};
-pub use record::{Epoch, Health, ManifestRef, PackRef, Record, RecordError, Retention, SignedRecord, TakeOver, ranges};
+pub use record::{Epoch, Health, ManifestRef, PackRef, Record, RecordError, SignedRecord, TakeOver, ranges};
+pub use retention::{DEFAULT_KEEP_DAILY, Retention, UnknownZone, Within};

@@ -3,14 +3,13 @@
 //! It says all that listing, retention and checks need without a private key, and nothing that a stranger must not
 //! know: no name of a source, no digest of plain bytes, no recipient.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::RepositoryId;
 use super::format::{FormatError, parse};
+use super::retention::Retention;
 use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, PublicSigner, Signed, Signer};
 
 /// What `quick_check` said of a source when it was read.
@@ -92,9 +91,6 @@ impl TakeOver {
     }
 }
 
-/// The retention rules in force when the snapshot was taken: rule name to number.
-pub type Retention = BTreeMap<String, u64>;
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// [`Record::FORMAT`].
@@ -118,8 +114,9 @@ pub struct Record {
     /// Every change of the signer so far, oldest first; the last one's `to` is this record's signer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub take_overs: Vec<TakeOver>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub retention: Retention,
+    /// The rules in force, where the host has any: what explains that a record is no longer there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
 }
 
 impl Record {

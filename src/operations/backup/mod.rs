@@ -34,7 +34,7 @@ use super::remote::{Listing, Remote, Seen};
 use super::turn::take_turn;
 use super::{Monitor, OperationError, Phase, Warning};
 use crate::crypto::Digest;
-use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout, ranges};
+use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, SignedRecord, layout, ranges};
 use crate::source;
 use crate::state::{Catalog, HostState, Last, Look, SealedTo, SourceLook, load_signer};
 use crate::store::Stored;
@@ -253,7 +253,7 @@ impl Run<'_> {
             manifest: ManifestRef { name: Digest::from_bytes([0; 32]), bytes: 0, epoch: sealed_to.epoch },
             epochs: vec![Epoch { epoch: sealed_to.epoch, recipient: sealed_to.recipient.clone(), packs: Vec::new() }],
             take_overs: parent.map(|parent| parent.record.take_overs.clone()).unwrap_or_default(),
-            retention: Retention::new(),
+            retention: None,
         }
     }
 

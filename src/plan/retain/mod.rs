@@ -1,0 +1,174 @@
+//! Which snapshots stay, and why each stays or goes.
+//!
+//! What this promises, whatever the rules say: the newest snapshot stays, and the newest good one, the newest with a
+//! passed drill, the newest good one of every epoch that counts (see [`Proof`]), and each whose time another one rests
+//! on. A plan that is carried out and made again removes nothing more. More of a rule never keeps less.
+//!
+//! A rule that counts (so many days) walks from the newest snapshot back and keeps the last one of each day that has
+//! one. A snapshot that cannot be restored in full any more is neither counted nor put in the place of a whole one, and
+//! is kept beside it where the rule would have kept it: some of its files may still be wanted.
+
+mod protect;
+mod reason;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+pub use reason::{Cause, Reason, Rule};
+
+use super::effective::Effective;
+use crate::repository::{Retention, UnknownZone};
+
+/// What retention has to know of a listed and verified snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub sequence: u64,
+    pub effective: Effective,
+    pub tags: Vec<String>,
+    /// No source was damaged or missing.
+    pub healthy: bool,
+    /// Nothing that it needs is known to be missing or bad.
+    pub whole: bool,
+    /// The last drill of it by a known driller passed.
+    pub drilled: bool,
+    /// The epochs whose data identities open it.
+    pub epochs: BTreeSet<u32>,
+}
+
+impl Snapshot {
+    pub fn is_good(&self) -> bool {
+        self.healthy && self.whole
+    }
+
+    /// The epoch that it was sealed to: what it takes from older ones does not make it older.
+    fn epoch(&self) -> Option<u32> {
+        self.epochs.last().copied()
+    }
+}
+
+/// The epochs whose data identity a known driller is known to have opened. The newest good snapshot of the last of them
+/// stays; where there is none, of every epoch, because then nobody knows which of them can be opened at all.
+pub type Proof = BTreeSet<u32>;
+
+/// A line for each snapshot, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub lines: Vec<Line>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub sequence: u64,
+    /// The effective time.
+    pub time: Timestamp,
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// At least one reason; what no rule can change stands first.
+    Keep(Vec<Reason>),
+    Remove(Cause),
+}
+
+impl Plan {
+    pub fn removed(&self) -> impl Iterator<Item = u64> {
+        self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Remove(_))).map(|line| line.sequence)
+    }
+
+    pub fn kept(&self) -> impl Iterator<Item = u64> {
+        self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Keep(_))).map(|line| line.sequence)
+    }
+
+    /// Whether more than `percent` of all snapshots would go.
+    pub fn removes_more_than(&self, percent: u8) -> bool {
+        self.removed().count() * 100 > self.lines.len() * usize::from(percent)
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum RetainError {
+    #[error("these rules keep no snapshot at all")]
+    KeepsNothing,
+    #[error("there is no snapshot {0} that could be verified and removed")]
+    Unknown(u64),
+    #[error("snapshot {sequence} cannot be removed: it is {reason}")]
+    Protected { sequence: u64, reason: Reason },
+    #[error(transparent)]
+    Zone(#[from] UnknownZone),
+}
+
+/// The plan by `rules` for `snapshots`, which are all that are listed and verified, in the order of their numbers.
+pub fn retain(snapshots: &[Snapshot], rules: &Retention, proof: &Proof) -> Result<Plan, RetainError> {
+    let ruled = rules::apply(snapshots, rules)?;
+    if !snapshots.is_empty() && ruled.iter().all(|ruled| ruled.reasons.is_empty()) {
+        return Err(RetainError::KeepsNothing);
+    }
+    let mut reasons = protect::reasons(snapshots, proof);
+    for (all, ruled) in reasons.iter_mut().zip(&ruled) {
+        all.extend(ruled.reasons.iter().cloned());
+    }
+    hold_times(snapshots, &mut reasons);
+    let verdicts = reasons.into_iter().zip(ruled).map(|(reasons, ruled)| match reasons.is_empty() {
+        true => Verdict::Remove(ruled.instead.unwrap_or(Cause::Unreached)),
+        false => Verdict::Keep(reasons),
+    });
+    Ok(plan(snapshots, verdicts))
+}
+
+/// The plan that removes the snapshots `named` and no other. The rules only say why others stay.
+pub fn remove(
+    snapshots: &[Snapshot],
+    rules: &Retention,
+    proof: &Proof,
+    named: &BTreeSet<u64>,
+) -> Result<Plan, RetainError> {
+    if let Some(unknown) = named.iter().find(|named| !snapshots.iter().any(|snapshot| snapshot.sequence == **named)) {
+        return Err(RetainError::Unknown(*unknown));
+    }
+    let mut reasons = protect::reasons(snapshots, proof);
+    for ((snapshot, reasons), ruled) in snapshots.iter().zip(&mut reasons).zip(rules::apply(snapshots, rules)?) {
+        if !named.contains(&snapshot.sequence) {
+            reasons.extend(ruled.reasons);
+            if reasons.is_empty() {
+                reasons.push(Reason::NotNamed);
+            }
+        }
+    }
+    hold_times(snapshots, &mut reasons);
+    let named = |sequence: u64| named.contains(&sequence);
+    for (snapshot, reasons) in snapshots.iter().zip(&reasons).filter(|(snapshot, _)| named(snapshot.sequence)) {
+        if let Some(reason) = reasons.first() {
+            return Err(RetainError::Protected { sequence: snapshot.sequence, reason: reason.clone() });
+        }
+    }
+    let verdicts = snapshots.iter().zip(reasons).map(|(snapshot, reasons)| match named(snapshot.sequence) {
+        true => Verdict::Remove(Cause::ByHand),
+        false => Verdict::Keep(reasons),
+    });
+    Ok(plan(snapshots, verdicts))
+}
+
+fn plan(snapshots: &[Snapshot], verdicts: impl Iterator<Item = Verdict>) -> Plan {
+    let line = |(snapshot, verdict): (&Snapshot, Verdict)| Line {
+        sequence: snapshot.sequence,
+        time: snapshot.effective.time,
+        verdict,
+    };
+    Plan { lines: snapshots.iter().zip(verdicts).map(line).collect() }
+}
+
+/// Keeps each snapshot on whose time one that stays rests. It rests on none itself, so this needs no second round.
+fn hold_times(snapshots: &[Snapshot], reasons: &mut [Vec<Reason>]) {
+    let stays = snapshots.iter().zip(reasons.iter()).filter(|(_, reasons)| !reasons.is_empty());
+    let held: BTreeMap<u64, u64> =
+        stays.filter_map(|(snapshot, _)| Some((snapshot.effective.rests_on?, snapshot.sequence))).collect();
+    for (snapshot, reasons) in snapshots.iter().zip(reasons) {
+        reasons.extend(held.get(&snapshot.sequence).map(|of| Reason::HoldsTimeOf(*of)));
+    }
+}

@@ -1,0 +1,29 @@
+//! What stays whatever the rules say.
+
+use std::collections::BTreeSet;
+
+use super::{Proof, Reason, Snapshot};
+
+/// For each snapshot the reasons that no rule can change; most have none.
+pub(super) fn reasons(snapshots: &[Snapshot], proof: &Proof) -> Vec<Vec<Reason>> {
+    let mut reasons = vec![Vec::new(); snapshots.len()];
+    let mut keep_newest = |reason: Reason, is: &dyn Fn(&Snapshot) -> bool| {
+        if let Some(newest) = snapshots.iter().rposition(is) {
+            reasons[newest].push(reason);
+        }
+    };
+    keep_newest(Reason::Newest, &|_| true);
+    keep_newest(Reason::NewestGood, &Snapshot::is_good);
+    keep_newest(Reason::NewestDrilled, &|snapshot| snapshot.drilled && snapshot.whole);
+    let good_of = |epoch: u32| move |snapshot: &Snapshot| snapshot.is_good() && snapshot.epoch() == Some(epoch);
+    match proof.last() {
+        Some(last) => keep_newest(Reason::LastProvedEpoch(*last), &good_of(*last)),
+        None => {
+            let epochs: BTreeSet<u32> = snapshots.iter().filter_map(Snapshot::epoch).collect();
+            for epoch in epochs {
+                keep_newest(Reason::UnprovedEpoch(epoch), &good_of(epoch));
+            }
+        }
+    }
+    reasons
+}

@@ -1,0 +1,521 @@
+//! Cases with their reasons, and laws that hold for any history.
+
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
+use super::super::effective::{Stated, effective_times};
+use super::*;
+
+fn time(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+/// Whole, healthy, never drilled, of epoch 1; numbered from 1.
+fn snapshots(times: &[&str]) -> Vec<Snapshot> {
+    let stated = (1..).zip(times).map(|(sequence, text)| Stated {
+        sequence,
+        signed: time(text),
+        modified: time("2100-01-01T00:00:00Z"),
+    });
+    let snapshot = |(sequence, effective)| Snapshot {
+        sequence,
+        effective,
+        tags: Vec::new(),
+        healthy: true,
+        whole: true,
+        drilled: false,
+        epochs: [1].into(),
+    };
+    (1..).zip(effective_times(stated)).map(snapshot).collect()
+}
+
+fn proved() -> Proof {
+    [1].into()
+}
+
+/// A line for each snapshot that the rules, and not only its being the newest, have to do with: `1: daily 2026-03-28`.
+#[track_caller]
+fn assert_plan(rules: &Retention, snapshots: &[Snapshot], expected: &[&str]) {
+    let plan = retain(snapshots, rules, &proved()).expect("a plan");
+    let say = |line: &Line| match &line.verdict {
+        Verdict::Keep(reasons) => {
+            let newest = [Reason::Newest, Reason::NewestGood, Reason::LastProvedEpoch(1)];
+            let words = reasons.iter().filter(|reason| !newest.contains(reason)).map(Reason::to_string);
+            format!("{}: {}", line.sequence, words.collect::<Vec<_>>().join(", "))
+        }
+        Verdict::Remove(cause) => format!("{} goes: {cause}", line.sequence),
+    };
+    assert_eq!(plan.lines.iter().map(say).collect::<Vec<_>>(), expected);
+}
+
+fn rules(text: &str) -> Retention {
+    let (name, value) = text.split_once(' ').expect("a rule and a number");
+    serde_json::from_value(serde_json::json!({ name: value.parse::<u64>().expect("a number") })).expect("a rule")
+}
+
+fn in_zone(zone: &str, text: &str) -> Retention {
+    Retention { time_zone: Some(zone.to_owned()), ..rules(text) }
+}
+
+#[test]
+fn many_a_day_the_last_of_each_day_stays() {
+    let history = snapshots(&[
+        "2026-11-01T03:00:00Z",
+        "2026-11-02T03:00:00Z",
+        "2026-11-02T15:00:00Z",
+        "2026-11-02T23:59:59Z",
+        "2026-11-03T00:00:00Z",
+    ]);
+    assert_plan(
+        &rules("keep_daily 2"),
+        &history,
+        &[
+            "1 goes: no rule reaches it",
+            "2 goes: 4 is kept for daily 2026-11-02",
+            "3 goes: 4 is kept for daily 2026-11-02",
+            "4: daily 2026-11-02",
+            "5: daily 2026-11-03",
+        ],
+    );
+}
+
+#[test]
+fn days_without_a_snapshot_are_not_counted() {
+    let history = snapshots(&["2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z"]);
+    assert_plan(
+        &rules("keep_daily 2"),
+        &history,
+        &["1 goes: no rule reaches it", "2: daily 2026-01-01", "3: daily 2026-06-01"],
+    );
+}
+
+#[test]
+fn a_single_snapshot_stays() {
+    let history = snapshots(&["2026-11-01T03:00:00Z"]);
+    assert_plan(&rules("keep_daily 1"), &history, &["1: daily 2026-11-01"]);
+    assert_eq!(retain(&[], &rules("keep_daily 1"), &proved()).expect("a plan"), Plan::default());
+}
+
+#[test]
+fn the_hour_that_comes_twice_when_summer_time_ends_is_two_hours() {
+    // In Berlin the clocks went from 03:00 +02:00 to 02:00 +01:00 at 01:00 UTC.
+    let history = snapshots(&["2026-10-25T00:30:00Z", "2026-10-25T00:59:59Z", "2026-10-25T01:30:00Z"]);
+    assert_plan(
+        &in_zone("Europe/Berlin", "keep_hourly 9"),
+        &history,
+        &[
+            "1 goes: 2 is kept for hourly 2026-10-25T02+02:00",
+            "2: hourly 2026-10-25T02+02:00",
+            "3: hourly 2026-10-25T02+01:00",
+        ],
+    );
+}
+
+#[test]
+fn a_day_of_25_hours_and_one_of_23_are_a_day_each() {
+    let history = snapshots(&[
+        "2026-03-28T22:59:59Z", // 23:59:59
+        "2026-03-28T23:00:00Z", // 00:00, and the day has 23 hours
+        "2026-03-29T21:59:59Z", // 23:59:59
+        "2026-03-29T22:00:00Z", // 00:00
+        "2026-10-24T22:00:00Z", // 00:00, and the day has 25 hours
+        "2026-10-25T22:59:59Z", // 23:59:59
+        "2026-10-25T23:00:00Z", // 00:00
+    ]);
+    assert_plan(
+        &in_zone("Europe/Berlin", "keep_daily 9"),
+        &history,
+        &[
+            "1: daily 2026-03-28",
+            "2 goes: 3 is kept for daily 2026-03-29",
+            "3: daily 2026-03-29",
+            "4: daily 2026-03-30",
+            "5 goes: 6 is kept for daily 2026-10-25",
+            "6: daily 2026-10-25",
+            "7: daily 2026-10-26",
+        ],
+    );
+}
+
+#[test]
+fn the_zone_says_where_a_day_begins() {
+    let history = snapshots(&["2026-11-01T13:30:00Z", "2026-11-01T14:30:00Z"]);
+    assert_plan(
+        &in_zone("UTC", "keep_daily 2"),
+        &history,
+        &["1 goes: 2 is kept for daily 2026-11-01", "2: daily 2026-11-01"],
+    );
+    assert_plan(
+        &in_zone("Australia/Brisbane", "keep_daily 2"),
+        &history,
+        &["1: daily 2026-11-01", "2: daily 2026-11-02"],
+    );
+}
+
+#[test]
+fn leap_days_are_days_of_their_months() {
+    let history =
+        snapshots(&["2027-02-28T12:00:00Z", "2028-02-28T12:00:00Z", "2028-02-29T12:00:00Z", "2028-03-01T12:00:00Z"]);
+    assert_plan(
+        &rules("keep_monthly 3"),
+        &history,
+        &["1: monthly 2027-02", "2 goes: 3 is kept for monthly 2028-02", "3: monthly 2028-02", "4: monthly 2028-03"],
+    );
+    assert_plan(
+        &rules("keep_daily 3"),
+        &history,
+        &["1 goes: no rule reaches it", "2: daily 2028-02-28", "3: daily 2028-02-29", "4: daily 2028-03-01"],
+    );
+}
+
+#[test]
+fn months_of_any_length_end_with_their_last_snapshot() {
+    let history = snapshots(&[
+        "2026-01-31T23:59:59Z",
+        "2026-02-01T00:00:00Z",
+        "2026-02-28T23:59:59Z",
+        "2026-03-01T00:00:00Z",
+        "2026-04-30T23:59:59Z",
+    ]);
+    assert_plan(
+        &rules("keep_monthly 12"),
+        &history,
+        &[
+            "1: monthly 2026-01",
+            "2 goes: 3 is kept for monthly 2026-02",
+            "3: monthly 2026-02",
+            "4: monthly 2026-03",
+            "5: monthly 2026-04",
+        ],
+    );
+}
+
+#[test]
+fn weeks_are_those_of_iso_8601_and_years_those_of_the_calendar() {
+    // The last days of 2026 and the first of 2027 are one week, the 53rd.
+    let history =
+        snapshots(&["2026-12-27T12:00:00Z", "2026-12-28T12:00:00Z", "2026-12-31T12:00:00Z", "2027-01-03T12:00:00Z"]);
+    assert_plan(
+        &rules("keep_weekly 2"),
+        &history,
+        &[
+            "1: weekly 2026-W52",
+            "2 goes: 4 is kept for weekly 2026-W53",
+            "3 goes: 4 is kept for weekly 2026-W53",
+            "4: weekly 2026-W53",
+        ],
+    );
+    assert_plan(
+        &rules("keep_yearly 2"),
+        &history,
+        &["1 goes: 3 is kept for yearly 2026", "2 goes: 3 is kept for yearly 2026", "3: yearly 2026", "4: yearly 2027"],
+    );
+}
+
+#[test]
+fn a_span_is_counted_in_the_calendar_from_the_newest_snapshot() {
+    let history =
+        snapshots(&["2026-01-30T12:00:00Z", "2026-01-31T12:00:00Z", "2026-02-28T11:00:00Z", "2026-02-28T12:00:00Z"]);
+    let rules = Retention { keep_within: Some("28d".parse().expect("a span")), ..Retention::default() };
+    assert_plan(&rules, &history, &["1 goes: no rule reaches it", "2: within 28d", "3: within 28d", "4: within 28d"]);
+    let rules = Retention { keep_within: Some("1mo".parse().expect("a span")), ..Retention::default() };
+    // A month before 28 February is 28 January.
+    assert_plan(&rules, &history, &["1: within 1mo", "2: within 1mo", "3: within 1mo", "4: within 1mo"]);
+}
+
+#[test]
+fn a_tag_keeps_whatever_its_age() {
+    let mut history = snapshots(&["2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z", "2026-01-01T00:00:00Z"]);
+    history[0].tags = vec!["a".to_owned(), "before-upgrade".to_owned()];
+    history[1].tags = vec!["upgrade".to_owned()];
+    let rules = Retention { keep_tag: vec!["before-upgrade".to_owned()], ..rules("keep_last 1") };
+    assert_plan(&rules, &history, &["1: tag before-upgrade", "2 goes: no rule reaches it", "3: last"]);
+}
+
+#[test]
+fn a_snapshot_has_every_reason_that_keeps_it_and_the_finest_that_does_not() {
+    let history = snapshots(&["2026-11-01T03:00:00Z", "2026-11-01T04:00:00Z", "2026-11-02T03:00:00Z"]);
+    let rules = Retention { keep_last: Some(1), keep_daily: Some(7), keep_weekly: Some(7), ..Retention::default() };
+    assert_plan(
+        &rules,
+        &history,
+        &[
+            "1 goes: 2 is kept for daily 2026-11-01",
+            "2: daily 2026-11-01, weekly 2026-W44",
+            "3: last, daily 2026-11-02, weekly 2026-W45",
+        ],
+    );
+}
+
+#[test]
+fn rules_that_keep_nothing_are_no_plan() {
+    let history = snapshots(&["2026-11-01T03:00:00Z"]);
+    let tag = Retention { keep_tag: vec!["none".to_owned()], ..Retention::default() };
+    for rules in [Retention::default(), rules("keep_last 0"), tag] {
+        assert!(matches!(retain(&history, &rules, &proved()), Err(RetainError::KeepsNothing)), "{rules}");
+    }
+    let rules = in_zone("Europe/Atlantis", "keep_last 1");
+    assert!(matches!(retain(&history, &rules, &proved()), Err(RetainError::Zone(_))));
+}
+
+#[test]
+fn what_no_rule_can_change_stays_for_reasons_of_its_own() {
+    let mut history = snapshots(&[
+        "2026-01-01T00:00:00Z",
+        "2026-01-02T00:00:00Z",
+        "2026-01-03T00:00:00Z",
+        "2026-01-04T00:00:00Z",
+        "2026-01-05T00:00:00Z",
+    ]);
+    history[1].drilled = true;
+    history[2].epochs = [1, 2].into();
+    history[3].healthy = false;
+    history[3].epochs = [2].into();
+    history[4].healthy = false;
+    history[4].epochs = [2].into();
+    let kept = |proof: &[u32]| {
+        let plan = retain(&history, &rules("keep_last 1"), &proof.iter().copied().collect()).expect("a plan");
+        let say = |line: Line| match line.verdict {
+            Verdict::Keep(reasons) => {
+                let words: Vec<_> = reasons.iter().map(Reason::to_string).collect();
+                Some(format!("{}: {}", line.sequence, words.join(", ")))
+            }
+            Verdict::Remove(_) => None,
+        };
+        plan.lines.into_iter().filter_map(say).collect::<Vec<_>>()
+    };
+    let drilled = "2: the newest with a passed drill";
+    let newest = "5: the newest, last";
+    assert_eq!(
+        kept(&[]),
+        [
+            "2: the newest with a passed drill, the newest good one of epoch 1, while no epoch is proved",
+            "3: the newest good one, the newest good one of epoch 2, while no epoch is proved",
+            newest,
+        ]
+    );
+    let first = "2: the newest with a passed drill, the newest good one of epoch 1, the last proved one";
+    assert_eq!(kept(&[1]), [first, "3: the newest good one", newest]);
+    let second = "3: the newest good one, the newest good one of epoch 2, the last proved one";
+    assert_eq!(kept(&[1, 2]), [drilled, second, newest]);
+}
+
+#[test]
+fn a_hurt_snapshot_takes_no_place_and_is_not_counted() {
+    let mut history = snapshots(&[
+        "2026-01-01T01:00:00Z",
+        "2026-01-01T02:00:00Z",
+        "2026-01-02T01:00:00Z",
+        "2026-01-03T01:00:00Z",
+        "2026-01-04T01:00:00Z",
+    ]);
+    history[1].whole = false;
+    history[2].whole = false;
+    let protected = retain(&history, &rules("keep_daily 3"), &proved()).expect("a plan");
+    assert_eq!(protected.removed().count(), 0);
+    assert_plan(
+        &rules("keep_daily 3"),
+        &history,
+        &[
+            "1: daily 2026-01-01",
+            "2: daily 2026-01-01",
+            "3: daily 2026-01-02",
+            "4: daily 2026-01-03",
+            "5: daily 2026-01-04",
+        ],
+    );
+    assert_plan(
+        &rules("keep_daily 2"),
+        &history,
+        &[
+            "1 goes: no rule reaches it",
+            "2 goes: no rule reaches it",
+            "3 goes: no rule reaches it",
+            "4: daily 2026-01-03",
+            "5: daily 2026-01-04",
+        ],
+    );
+}
+
+/// Without the line that holds the time, each run would move the newest snapshot to the day before and drop that day's.
+#[test]
+fn a_host_clock_that_was_set_back_a_year_eats_no_day() {
+    let mut times = vec!["2026-11-01T03:00:00Z", "2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z"];
+    times.extend(["2025-11-04T03:00:00Z", "2025-11-05T03:00:00Z"]);
+    let mut history = snapshots(&times);
+    let expected = [
+        "1: daily 2026-11-01",
+        "2: daily 2026-11-02",
+        "3: what the time of 5 rests on",
+        "4 goes: 5 is kept for daily 2026-11-03",
+        "5: daily 2026-11-03",
+    ];
+    assert_plan(&rules("keep_daily 3"), &history, &expected);
+    history.remove(3);
+    let after = [expected[0], expected[1], expected[2], expected[4]];
+    assert_plan(&rules("keep_daily 3"), &history, &after);
+}
+
+#[test]
+fn by_hand_only_what_is_named_goes() {
+    let history = snapshots(&["2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z", "2026-01-02T00:00:00Z"]);
+    let plan = remove(&history, &rules("keep_daily 1"), &proved(), &[2].into()).expect("a plan");
+    assert_eq!(plan.removed().collect::<Vec<_>>(), [2]);
+    assert_eq!(plan.lines[0].verdict, Verdict::Keep(vec![Reason::NotNamed]));
+    assert_eq!(plan.lines[1].verdict, Verdict::Remove(Cause::ByHand));
+}
+
+#[test]
+fn by_hand_nothing_goes_that_no_rule_could_let_go() {
+    let mut history = snapshots(&["2026-01-03T00:00:00Z", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z"]);
+    history[1].drilled = true;
+    let refused =
+        |named: &[u64]| match remove(&history, &rules("keep_last 1"), &proved(), &named.iter().copied().collect()) {
+            Err(RetainError::Protected { sequence, reason }) => (sequence, reason),
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(refused(&[3]), (3, Reason::Newest));
+    assert_eq!(refused(&[2]), (2, Reason::NewestDrilled));
+    assert_eq!(refused(&[1]), (1, Reason::HoldsTimeOf(2)));
+    assert!(matches!(remove(&history, &rules("keep_last 1"), &proved(), &[7].into()), Err(RetainError::Unknown(7))));
+}
+
+/// What the records and the listing say, before effective times are worked out from it.
+#[derive(Clone, Debug)]
+struct Fact {
+    stated: Stated,
+    healthy: bool,
+    whole: bool,
+    drilled: bool,
+    epoch: u32,
+}
+
+/// Hours signed and stored, health and wholeness, a die for the drill, the epoch.
+type Drawn = (i64, i64, (bool, bool), u8, u32);
+
+fn facts() -> impl Strategy<Value = Vec<Fact>> {
+    // Hours over two months; clocks that jump both ways.
+    let fact = (0..1500i64, 0..1500i64, any::<(bool, bool)>(), 0..8u8, 1..4u32);
+    vec(fact, 1..40).prop_map(|facts| {
+        let time = |hours: i64| Timestamp::from_second(1_790_000_000 + hours * 3600).expect("a time");
+        let fact = |(sequence, (signed, modified, (healthy, whole), drilled, epoch)): (u64, Drawn)| Fact {
+            stated: Stated { sequence, signed: time(signed), modified: time(modified) },
+            healthy,
+            whole,
+            drilled: drilled == 0,
+            epoch,
+        };
+        (1..).zip(facts).map(fact).collect()
+    })
+}
+
+fn known(facts: &[Fact]) -> Vec<Snapshot> {
+    let times = effective_times(facts.iter().map(|fact| fact.stated));
+    let snapshot = |(fact, effective): (&Fact, Effective)| Snapshot {
+        sequence: fact.stated.sequence,
+        effective,
+        tags: Vec::new(),
+        healthy: fact.healthy,
+        whole: fact.whole,
+        drilled: fact.drilled,
+        epochs: [fact.epoch].into(),
+    };
+    facts.iter().zip(times).map(snapshot).collect()
+}
+
+fn any_rules() -> impl Strategy<Value = Retention> {
+    let count = || prop_oneof![Just(None), (0..9u64).prop_map(Some)];
+    let counts = (count(), count(), count(), count(), count(), 1..9u64);
+    let within = prop_oneof![Just(None), (1..60u32).prop_map(Some)];
+    (counts, within).prop_map(|((last, hourly, daily, weekly, monthly, yearly), within)| Retention {
+        keep_last: last,
+        keep_hourly: hourly,
+        keep_daily: daily,
+        keep_weekly: weekly,
+        keep_monthly: monthly,
+        keep_yearly: Some(yearly),
+        keep_within: within.map(|days| format!("{days}d").parse().expect("a span")),
+        keep_tag: Vec::new(),
+        time_zone: Some("America/Havana".to_owned()),
+    })
+}
+
+fn kept(plan: &Plan) -> BTreeSet<u64> {
+    plan.kept().collect()
+}
+
+proptest! {
+    #[test]
+    fn what_is_protected_stays(facts in facts(), rules in any_rules(), proof in btree_set(1..4u32, 0..3)) {
+        let snapshots = known(&facts);
+        let kept = kept(&retain(&snapshots, &rules, &proof).expect("a plan"));
+        let newest = |is: &dyn Fn(&Snapshot) -> bool| snapshots.iter().rfind(|s| is(s)).map(|s| s.sequence);
+        let mut protected = vec![newest(&|_| true), newest(&Snapshot::is_good), newest(&|s| s.drilled && s.whole)];
+        let epochs = proof.last().map_or(vec![1, 2, 3], |last| vec![*last]);
+        protected.extend(epochs.into_iter().map(|epoch| newest(&|s| s.is_good() && s.epochs.contains(&epoch))));
+        for sequence in protected.into_iter().flatten() {
+            prop_assert!(kept.contains(&sequence), "{sequence} of {kept:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_that_was_carried_out_removes_nothing_more(facts in facts(), rules in any_rules()) {
+        let first = kept(&retain(&known(&facts), &rules, &proved()).expect("a plan"));
+        let left: Vec<Fact> = facts.into_iter().filter(|fact| first.contains(&fact.stated.sequence)).collect();
+        let second = kept(&retain(&known(&left), &rules, &proved()).expect("a plan"));
+        prop_assert_eq!(first, second);
+    }
+
+    #[test]
+    fn times_stay_what_they_were(facts in facts(), rules in any_rules()) {
+        let plan = retain(&known(&facts), &rules, &proved()).expect("a plan");
+        let kept = kept(&plan);
+        let times: Vec<_> = plan.lines.iter().filter(|line| kept.contains(&line.sequence)).map(|l| l.time).collect();
+        let left: Vec<Fact> = facts.into_iter().filter(|fact| kept.contains(&fact.stated.sequence)).collect();
+        prop_assert_eq!(times, known(&left).iter().map(|snapshot| snapshot.effective.time).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn more_of_a_rule_keeps_no_less(facts in facts(), rules in any_rules(), more in 1..9u64, which in 0..6usize) {
+        let mut wider = rules.clone();
+        let count = match which {
+            0 => &mut wider.keep_last,
+            1 => &mut wider.keep_hourly,
+            2 => &mut wider.keep_daily,
+            3 => &mut wider.keep_weekly,
+            4 => &mut wider.keep_monthly,
+            _ => &mut wider.keep_yearly,
+        };
+        *count = Some(count.unwrap_or(0) + more);
+        let snapshots = known(&facts);
+        let less = kept(&retain(&snapshots, &rules, &proved()).expect("a plan"));
+        let more = kept(&retain(&snapshots, &wider, &proved()).expect("a plan"));
+        prop_assert!(more.is_superset(&less), "{less:?} and then {more:?}");
+    }
+
+    /// Whoever holds the host's key can sign what he likes; the server says when it came. What the rules kept of the days
+    /// before it came, they keep still, but for the days that the forgeries themselves fill up.
+    #[test]
+    fn forged_times_reach_no_day_before_the_last_honest_one(
+        days in 2..40usize, forged in vec(-4000..4000i64, 1..100), keep in 2..30u64,
+    ) {
+        let time = |hours: i64| Timestamp::from_second(1_790_000_000 + hours * 3600).expect("a time");
+        let end = i64::try_from(days).expect("small") * 24;
+        let fact = |hours: i64, signed: i64| Fact {
+            stated: Stated { sequence: 0, signed: time(signed), modified: time(hours) },
+            healthy: true, whole: true, drilled: false, epoch: 1,
+        };
+        let honest = (0..end).step_by(24).map(|hours| fact(hours, hours));
+        let stolen = forged.iter().map(|off| fact(end - 24, end - 24 + off));
+        let mut facts: Vec<Fact> = honest.chain(stolen).collect();
+        for (sequence, fact) in (1..).zip(&mut facts) {
+            fact.stated.sequence = sequence;
+        }
+        let rules = Retention { keep_daily: Some(keep), ..Retention::default() };
+        let kept_with = kept(&retain(&known(&facts), &rules, &proved()).expect("a plan"));
+        let honest = kept(&retain(&known(&facts[..days]), &rules, &proved()).expect("a plan"));
+        // The last day's own place may be taken.
+        let last = u64::try_from(days).expect("small");
+        prop_assert!(honest.iter().all(|sequence| *sequence == last || kept_with.contains(sequence)));
+    }
+}
