@@ -146,7 +146,7 @@ fn contents_json(opened: &OpenedSnapshot) -> Value {
         })
     });
     json!({
-        "sequence": opened.record.sequence, "time": opened.record.time, "host": opened.record.host,
+        "sequence": opened.record().sequence, "time": opened.record().time, "host": opened.record().host,
         "files": files.collect::<Vec<_>>(), "warnings": opened.warnings,
     })
 }

@@ -2,28 +2,18 @@
 //! and compared with its digest, while SQLite checks the databases.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::scatter::{Placement, Scatter, ScatterError, Target};
-use super::verify::{digest_of, integrity_check};
-use super::{Monitor, OperationError, Phase, Remote, Warning};
+use super::{Monitor, OperationError, PackPlan, Phase, Remote, Warning, digest_of, identity_of, integrity_check};
 use crate::crypto::DataIdentity;
-use crate::repository::{Body, PackRef, layout};
-use crate::store::Key;
+use crate::repository::{Body, layout};
 
 /// Packs in memory at once at most, which bounds memory on machines with many cores.
 const MAX_PACKS: usize = 3;
-
-/// A pack to fetch, and which of the placements it serves.
-pub(super) struct PackPlan {
-    pub pack: PackRef,
-    pub epoch: u32,
-    pub placements: Range<usize>,
-}
 
 pub(super) struct Fill {
     pub remote: Remote,
@@ -34,19 +24,6 @@ pub(super) struct Fill {
     pub monitor: Arc<dyn Monitor>,
     /// Packs opened at once, and threads that verify.
     pub threads: usize,
-}
-
-/// The data identity of `epoch`, for opening the object `key`.
-pub(super) fn identity_of<'a>(
-    identities: &'a [(u32, DataIdentity)],
-    epoch: u32,
-    key: &Key,
-) -> Result<&'a DataIdentity, OperationError> {
-    let found = identities.iter().find(|(number, _)| *number == epoch);
-    found.map(|(_, identity)| identity).ok_or_else(|| OperationError::Verification {
-        object: key.to_string(),
-        why: format!("the record does not name its epoch {epoch}"),
-    })
 }
 
 impl Fill {
@@ -116,7 +93,8 @@ impl Fill {
         self.monitor.begin(Phase::Verifying, Some(self.total_bytes()));
         for target in &self.targets {
             let advance = |bytes| self.monitor.advance(Phase::Verifying, bytes);
-            let digest = digest_of(&target.file, target.entry.bytes, self.threads, advance)
+            let read_at = |buffer: &mut [u8], offset| target.file.read_exact_at(buffer, offset);
+            let digest = digest_of(target.entry.bytes, self.threads, read_at, advance)
                 .map_err(OperationError::io(&target.path))?;
             if digest != target.entry.digest {
                 return Err(OperationError::Verification {

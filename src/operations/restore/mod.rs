@@ -6,22 +6,21 @@
 mod fill;
 mod scatter;
 mod target;
-mod verify;
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::fill::{Fill, PackPlan, identity_of};
+use self::fill::Fill;
 use self::scatter::{Target, by_pack, placements};
 use self::target::TargetDir;
-use super::history::{History, Selector, pin};
-use super::unlock::unlock;
+use super::history::Selector;
+use super::opened::{OpenedSnapshot, PackPlan, identity_of, open_with};
+use super::pieces::digest_of;
+use super::still::integrity_check;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
 use crate::clock;
-use crate::crypto::{DataIdentity, Digest, IdentityFile, PublicSigner};
-use crate::repository::{Entry, Health, Manifest, PackRef, Record, layout};
+use crate::crypto::{Digest, IdentityFile, PublicSigner};
+use crate::repository::{Entry, Health};
 
 pub struct RestoreRequest {
     pub snapshot: Selector,
@@ -65,23 +64,36 @@ pub async fn restore(
     request: RestoreRequest,
     monitor: Arc<dyn Monitor>,
 ) -> Result<RestoreReport, OperationError> {
-    let mut opened = open_snapshot(remote, &request).await?;
+    let state_dir = request.state_root.join(remote.id().as_str());
+    let signer = request.signer.clone();
+    let opened = open_with(remote, &request.snapshot, &request.identities, signer, &state_dir).await?;
+    restore_opened(remote, opened, &request, monitor).await
+}
+
+/// Restores a snapshot that is open already.
+pub(super) async fn restore_opened(
+    remote: &Remote,
+    mut opened: OpenedSnapshot,
+    request: &RestoreRequest,
+    monitor: Arc<dyn Monitor>,
+) -> Result<RestoreReport, OperationError> {
     opened.keep_only(&request.only)?;
     let names: Vec<&str> = opened.manifest.entries.iter().map(|entry| entry.name.as_str()).collect();
     target::check(&request.target, &names, request.force)?;
     let placements = placements(&opened.manifest.entries);
     let packs = opened.packs(&by_pack(&placements))?;
-    tracing::info!(sequence = opened.record.sequence, packs = packs.len(), "snapshot opened");
-    let mut report = opened.report(&request.target, &packs);
+    tracing::info!(sequence = opened.record().sequence, packs = packs.len(), "snapshot opened");
+    let mut report = report(&opened, &request.target, &packs);
     if request.dry_run {
         return Ok(report);
     }
     // It goes with everything in it when this is dropped, by an error or by Ctrl-C.
     let dir = TargetDir::prepare(&request.target, &names, request.force)?;
     let targets = opened.manifest.entries.into_iter().map(|entry| Target::create(&dir, entry));
+    let sequence = report.sequence;
     let fill = Arc::new(Fill {
         remote: remote.clone(),
-        sequence: opened.record.sequence,
+        sequence,
         identities: opened.identities,
         placements,
         targets: targets.collect::<Result<_, _>>()?,
@@ -99,96 +111,26 @@ pub async fn restore(
     Ok(report)
 }
 
-/// A verified record with its manifest open.
-pub struct OpenedSnapshot {
-    pub record: Record,
-    pub manifest: Manifest,
-    identities: Vec<(u32, DataIdentity)>,
-    pub warnings: Vec<Warning>,
-}
-
-async fn open_snapshot(remote: &Remote, request: &RestoreRequest) -> Result<OpenedSnapshot, OperationError> {
-    let state_dir = request.state_root.join(remote.id().as_str());
-    open_with(remote, &request.snapshot, &request.identities, request.signer.clone(), &state_dir).await
-}
-
-/// Finds, verifies and opens a snapshot.
-pub async fn open_with(
-    remote: &Remote,
-    snapshot: &Selector,
-    identities: &[IdentityFile],
-    signer: Option<PublicSigner>,
-    state_dir: &Path,
-) -> Result<OpenedSnapshot, OperationError> {
-    let pin = pin(remote, signer, state_dir, identities)?;
-    let history = History::load(remote, &pin, state_dir).await?;
-    let record = history.find(snapshot)?.record.clone();
-    let mut opened = Vec::new();
-    for epoch in &record.epochs {
-        opened.push((epoch.epoch, unlock(remote, epoch, identities).await?));
+fn report(opened: &OpenedSnapshot, target: &Path, packs: &[PackPlan]) -> RestoreReport {
+    let record = opened.record();
+    let file = |entry: &Entry| RestoredFile {
+        name: entry.name.clone(),
+        path: target.join(&entry.name),
+        bytes: entry.bytes,
+        digest: entry.digest,
+    };
+    let mut warnings = opened.warnings.clone();
+    if record.worst_health() > Health::Unchecked {
+        let text =
+            format!("when snapshot {} was taken, a source was {}", record.sequence, record.worst_health().as_str());
+        warnings.push(Warning::doubt("snapshot-health", text));
     }
-    pin.refuse_exchanged(remote)?;
-    let key = layout::manifest(&record.manifest.name);
-    let sealed = remote.sealed(&key, &record.manifest.name).await?;
-    let identity = identity_of(&opened, record.manifest.epoch, &key)?;
-    let manifest = Manifest::open(&sealed, identity).map_err(|error| OperationError::object(&key, error))?;
-    Ok(OpenedSnapshot { record, manifest, identities: opened, warnings: history.warnings })
-}
-
-impl OpenedSnapshot {
-    /// Lets go of what is not wanted; an unknown name is an error.
-    fn keep_only(&mut self, only: &[String]) -> Result<(), OperationError> {
-        if let Some(name) = only.iter().find(|name| !self.manifest.entries.iter().any(|entry| entry.name == **name)) {
-            let names: Vec<&str> = self.manifest.entries.iter().map(|entry| entry.name.as_str()).collect();
-            let text = format!("snapshot {} has no {name}; it has {}", self.record.sequence, names.join(", "));
-            return Err(OperationError::Usage(text));
-        }
-        self.manifest.entries.retain(|entry| only.is_empty() || only.contains(&entry.name));
-        Ok(())
-    }
-
-    /// What the record says of each pack that is needed: a pack that it does not name is refused.
-    fn packs(&self, groups: &[(usize, Range<usize>)]) -> Result<Vec<PackPlan>, OperationError> {
-        let known: HashMap<Digest, (PackRef, u32)> = self
-            .record
-            .epochs
-            .iter()
-            .flat_map(|epoch| epoch.packs.iter().map(|pack| (pack.0, (*pack, epoch.epoch))))
-            .collect();
-        let plan = |(index, placements): &(usize, Range<usize>)| {
-            let name = self.manifest.packs[*index];
-            let (pack, epoch) = *known.get(&name).ok_or_else(|| OperationError::Verification {
-                object: layout::manifest(&self.record.manifest.name).to_string(),
-                why: format!("it needs the pack {name}, which the signed record does not name"),
-            })?;
-            Ok(PackPlan { pack, epoch, placements: placements.clone() })
-        };
-        groups.iter().map(plan).collect()
-    }
-
-    fn report(&self, target: &Path, packs: &[PackPlan]) -> RestoreReport {
-        let file = |entry: &Entry| RestoredFile {
-            name: entry.name.clone(),
-            path: target.join(&entry.name),
-            bytes: entry.bytes,
-            digest: entry.digest,
-        };
-        let mut warnings = self.warnings.clone();
-        if self.record.worst_health() > Health::Unchecked {
-            let text = format!(
-                "when snapshot {} was taken, a source was {}",
-                self.record.sequence,
-                self.record.worst_health().as_str()
-            );
-            warnings.push(Warning::doubt("snapshot-health", text));
-        }
-        RestoreReport {
-            sequence: self.record.sequence,
-            time: self.record.time,
-            files: self.manifest.entries.iter().map(file).collect(),
-            downloaded_bytes: self.record.manifest.bytes + packs.iter().map(|plan| plan.pack.1).sum::<u64>(),
-            moved: Vec::new(),
-            warnings,
-        }
+    RestoreReport {
+        sequence: record.sequence,
+        time: record.time,
+        files: opened.manifest.entries.iter().map(file).collect(),
+        downloaded_bytes: record.manifest.bytes + packs.iter().map(|plan| plan.pack.1).sum::<u64>(),
+        moved: Vec::new(),
+        warnings,
     }
 }

@@ -1,0 +1,112 @@
+//! A snapshot opened with an identity: its verified record, its manifest, and the data identities of its epochs.
+//! Whoever reads what a snapshot holds (restore, check, drill) begins here.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::history::{History, Selector, pin};
+use super::unlock::unlock;
+use super::{OperationError, Remote, Warning};
+use crate::crypto::{DataIdentity, Digest, IdentityFile, PublicSigner};
+use crate::repository::{Manifest, PackRef, Record, SignedRecord, layout};
+use crate::store::Key;
+
+/// A verified record with its manifest open.
+pub struct OpenedSnapshot {
+    pub signed: Arc<SignedRecord>,
+    pub manifest: Manifest,
+    /// By epoch.
+    pub(super) identities: Vec<(u32, DataIdentity)>,
+    pub warnings: Vec<Warning>,
+}
+
+/// A pack to fetch, and which of the placements it serves.
+pub(super) struct PackPlan {
+    pub pack: PackRef,
+    pub epoch: u32,
+    pub placements: Range<usize>,
+}
+
+/// Finds, verifies and opens a snapshot.
+pub async fn open_with(
+    remote: &Remote,
+    snapshot: &Selector,
+    identities: &[IdentityFile],
+    signer: Option<PublicSigner>,
+    state_dir: &Path,
+) -> Result<OpenedSnapshot, OperationError> {
+    let pin = pin(remote, signer, state_dir, identities)?;
+    let history = History::load(remote, &pin, state_dir).await?;
+    let signed = Arc::clone(history.find(snapshot)?);
+    let mut opened = Vec::new();
+    for epoch in &signed.record.epochs {
+        opened.push((epoch.epoch, unlock(remote, epoch, identities).await?));
+    }
+    pin.refuse_exchanged(remote)?;
+    let name = &signed.record.manifest.name;
+    let sealed = remote.sealed(&layout::manifest(name), name).await?;
+    let manifest = open_manifest(&sealed, &signed.record, &opened)?;
+    Ok(OpenedSnapshot { signed, manifest, identities: opened, warnings: history.warnings })
+}
+
+/// Opens the stored manifest of a record.
+pub(super) fn open_manifest(
+    sealed: &[u8],
+    record: &Record,
+    identities: &[(u32, DataIdentity)],
+) -> Result<Manifest, OperationError> {
+    let key = layout::manifest(&record.manifest.name);
+    let identity = identity_of(identities, record.manifest.epoch, &key)?;
+    Manifest::open(sealed, identity).map_err(|error| OperationError::object(&key, error))
+}
+
+/// The data identity of `epoch`, for opening the object `key`.
+pub(super) fn identity_of<'a>(
+    identities: &'a [(u32, DataIdentity)],
+    epoch: u32,
+    key: &Key,
+) -> Result<&'a DataIdentity, OperationError> {
+    let found = identities.iter().find(|(number, _)| *number == epoch);
+    found.map(|(_, identity)| identity).ok_or_else(|| OperationError::Verification {
+        object: key.to_string(),
+        why: format!("the record does not name its epoch {epoch}"),
+    })
+}
+
+impl OpenedSnapshot {
+    pub fn record(&self) -> &Record {
+        &self.signed.record
+    }
+
+    /// Lets go of what is not wanted; an unknown name is an error.
+    pub(super) fn keep_only(&mut self, only: &[String]) -> Result<(), OperationError> {
+        if let Some(name) = only.iter().find(|name| !self.manifest.entries.iter().any(|entry| entry.name == **name)) {
+            let names: Vec<&str> = self.manifest.entries.iter().map(|entry| entry.name.as_str()).collect();
+            let text = format!("snapshot {} has no {name}; it has {}", self.record().sequence, names.join(", "));
+            return Err(OperationError::Usage(text));
+        }
+        self.manifest.entries.retain(|entry| only.is_empty() || only.contains(&entry.name));
+        Ok(())
+    }
+
+    /// What the record says of each pack that is needed: a pack that it does not name is refused.
+    pub(super) fn packs(&self, groups: &[(usize, Range<usize>)]) -> Result<Vec<PackPlan>, OperationError> {
+        let record = self.record();
+        let known: HashMap<Digest, (PackRef, u32)> = record
+            .epochs
+            .iter()
+            .flat_map(|epoch| epoch.packs.iter().map(|pack| (pack.0, (*pack, epoch.epoch))))
+            .collect();
+        let plan = |(index, placements): &(usize, Range<usize>)| {
+            let name = self.manifest.packs[*index];
+            let (pack, epoch) = *known.get(&name).ok_or_else(|| OperationError::Verification {
+                object: layout::manifest(&record.manifest.name).to_string(),
+                why: format!("it needs the pack {name}, which the signed record does not name"),
+            })?;
+            Ok(PackPlan { pack, epoch, placements: placements.clone() })
+        };
+        groups.iter().map(plan).collect()
+    }
+}
