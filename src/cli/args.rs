@@ -191,4 +191,7 @@ pub struct Reader {
     /// Whose signature counts: ssh-ed25519 AAAA…, as init printed it
     #[arg(long, value_name = "KEY")]
     pub signer: Option<String>,
+    /// Who took over from that signer, as `init --take-over` printed it; remembered on this machine
+    #[arg(long, value_name = "KEY")]
+    pub accept_signer: Option<String>,
 }

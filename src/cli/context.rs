@@ -4,11 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::Global;
+use super::args::{self, Global};
 use super::failure::Failure;
 use super::progress::Progress;
 use crate::config::{Config, FILE_NAME};
-use crate::operations::{Monitor, Remote, Unwatched, Warning};
+use crate::crypto::IdentityFile;
+use crate::operations::{Monitor, Reader, Remote, Unwatched, Warning};
 use crate::store::{self, Limit, Meter, RepositoryUrl, S3Settings, Store};
 
 pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
@@ -112,6 +113,17 @@ impl Context {
     pub async fn remote(&self) -> Result<(Remote, Arc<Meter>), Failure> {
         let (store, meter) = self.store().await?;
         Ok((Remote::open(store, &self.url()?.to_string()).await?, meter))
+    }
+
+    /// What a reader of the repository brings along, besides `identities`.
+    pub fn reader(&self, flags: &args::Reader, identities: Vec<IdentityFile>) -> Result<Reader, Failure> {
+        let signer = |text: &Option<String>| text.as_deref().map(str::parse).transpose();
+        Ok(Reader {
+            identities,
+            signer: signer(&flags.signer)?,
+            accept: signer(&flags.accept_signer)?,
+            state_root: self.state_root()?,
+        })
     }
 
     /// Cores to use.

@@ -71,6 +71,7 @@ impl From<OperationError> for Failure {
             }
             E::Verification { .. } => Self::new(VERIFICATION, message)
                 .hint("nothing was written; another snapshot may be whole: `sealift snapshots` lists them"),
+            E::SignerChanged(claim) => Self::new(VERIFICATION, message).hint(claim.advice()),
             E::NewerFormat { .. } => Self::new(VERIFICATION, message).hint("a newer sealift reads it"),
             E::Refused { way_out, .. } => Self::refused(message, way_out),
             E::NoInstant { .. } => Self::new(FAILED, message).hint(

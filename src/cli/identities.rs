@@ -30,6 +30,15 @@ impl Prompt for Terminal {
 
 /// Everything that was given; at least one.
 pub fn load(paths: &[PathBuf]) -> Result<Vec<IdentityFile>, Failure> {
+    let identities = load_any(paths)?;
+    if identities.is_empty() {
+        return Err(Failure::usage("no identity is given", format!("give one with -i FILE, or in {VARIABLE}")));
+    }
+    Ok(identities)
+}
+
+/// Everything that was given, if anything was.
+pub fn load_any(paths: &[PathBuf]) -> Result<Vec<IdentityFile>, Failure> {
     let mut identities = Vec::new();
     for path in paths {
         let bytes = read(path)?;
@@ -39,9 +48,6 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<IdentityFile>, Failure> {
     if let Some(text) = std::env::var_os(VARIABLE) {
         let text = Zeroizing::new(text.into_encoded_bytes());
         identities.push(IdentityFile::parse(&text, VARIABLE, &Terminal)?);
-    }
-    if identities.is_empty() {
-        return Err(Failure::usage("no identity is given", format!("give one with -i FILE, or in {VARIABLE}")));
     }
     Ok(identities)
 }

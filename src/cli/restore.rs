@@ -8,12 +8,11 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::args::{Reader, Restore};
+use super::args::Restore;
 use super::context::Context;
 use super::failure::{FAILED, Failure};
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings, table};
-use crate::crypto::PublicSigner;
 use crate::operations::{self, RestoreReport, RestoreRequest, Selector};
 
 pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
@@ -25,8 +24,7 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
         ));
     }
     let snapshot = selector(&command.snapshot)?;
-    let signer = signer(&command.reader)?;
-    let identities = identities::load(&command.reader.identity)?;
+    let reader = context.reader(&command.reader, identities::load(&command.reader.identity)?)?;
     let scratch = if to_stdout { Some(Scratch::new()?) } else { None };
     let target = match &scratch {
         Some(scratch) => scratch.0.clone(),
@@ -35,9 +33,7 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
     let (remote, meter) = context.remote().await?;
     let request = RestoreRequest {
         snapshot,
-        identities,
-        signer,
-        state_root: context.state_root()?,
+        reader,
         target,
         only: command.only.clone(),
         // A dry run changes nothing, so nothing is in its way.
@@ -114,10 +110,6 @@ fn show(context: &Context, command: &Restore, report: &RestoreReport, downloaded
     lines
         .extend(report.moved.iter().map(|(from, to)| format!("  moved aside: {} to {}", from.display(), to.display())));
     print_lines(lines)
-}
-
-pub fn signer(reader: &Reader) -> Result<Option<PublicSigner>, Failure> {
-    Ok(reader.signer.as_deref().map(str::parse).transpose()?)
 }
 
 /// `latest`, a sequence number, or a time; a bare date means its end, UTC.

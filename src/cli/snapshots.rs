@@ -10,9 +10,9 @@ use super::context::Context;
 use super::failure::Failure;
 use super::identities;
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
-use super::restore::{selector, signer};
+use super::restore::selector;
 use crate::clock;
-use crate::operations::{History, OpenedSnapshot, open_with, pin};
+use crate::operations::{History, OpenedSnapshot, open_with};
 use crate::repository::{Body, Record};
 
 pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
@@ -24,14 +24,8 @@ pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
 
 async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
     let (remote, _) = context.remote().await?;
-    let state_dir = context.state_root()?.join(remote.id().as_str());
-    let given = match signer(&command.reader)? {
-        // The host itself knows its own key best.
-        None => crate::state::load_signer(&state_dir)?.map(|own| own.public()),
-        given => given,
-    };
-    let pin = pin(&remote, given, &state_dir, &[])?;
-    let history = History::load(&remote, &pin, &state_dir).await?;
+    let reader = context.reader(&command.reader, identities::load_any(&command.reader.identity)?)?;
+    let history = History::load(&remote, &reader).await?;
     print_warnings(&context.global, &history.warnings);
     let rows = rows(&history);
     if context.global.json {
@@ -114,10 +108,9 @@ impl Row<'_> {
 
 async fn contents(command: &Snapshots, context: &Context, snapshot: &str) -> Result<u8, Failure> {
     let selector = selector(snapshot)?;
-    let identities = identities::load(&command.reader.identity)?;
+    let reader = context.reader(&command.reader, identities::load(&command.reader.identity)?)?;
     let (remote, _) = context.remote().await?;
-    let state_dir = context.state_root()?.join(remote.id().as_str());
-    let opened = open_with(&remote, &selector, &identities, signer(&command.reader)?, &state_dir).await?;
+    let opened = open_with(&remote, &selector, &reader).await?;
     print_warnings(&context.global, &opened.warnings);
     if context.global.json {
         print_json(&contents_json(&opened))?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Claim;
 use crate::crypto::CryptoError;
 use crate::repository::FormatError;
 use crate::source::SourceError;
@@ -32,6 +33,9 @@ pub enum OperationError {
     /// A stored object is not what a signature or a hash says it should be.
     #[error("{object}: {why}")]
     Verification { object: String, why: String },
+    /// Newer snapshots are signed by somebody who says that he took over.
+    #[error("{0}")]
+    SignerChanged(Box<Claim>),
     #[error("{object} has a newer format: {why}")]
     NewerFormat { object: String, why: String },
     /// Refused, because going on could lose something.

@@ -10,7 +10,7 @@ use age::secrecy::SecretString;
 use super::{OperationError, Remote};
 use crate::crypto::{DataIdentity, PublicSigner, Recipient, Signer, Unprompted, new_identity_file};
 use crate::repository::{Descriptor, RepositoryId, key_file_comments, layout};
-use crate::state::{HostState, SealedTo, WriterLock, load_signer, save_signer};
+use crate::state::{HostState, Pins, SealedTo, WriterLock, load_signer, save_signer};
 use crate::store::{Creation, Key, Store, StoreError, Stored};
 use crate::{clock, fsx};
 
@@ -64,6 +64,8 @@ pub async fn init(
     }
     let epoch = next_epoch(store.as_ref()).await?;
     let sealed_to = wrap_data_identity(store.as_ref(), &dir, &descriptor, epoch, &request.recipients).await?;
+    // What reads on this machine trusts this host.
+    Pins { signer: Some(signer.public()), ..Pins::load(&dir)? }.save(&dir)?;
     let host = HostState::create(&dir, signer, sealed_to)?;
     Ok(InitReport {
         repository: descriptor.repository,

@@ -17,7 +17,7 @@ mod warning;
 
 pub use backup::{BackupReport, BackupRequest, Gentleness, SourceKind, SourceSpec, Survey, backup, survey};
 pub use error::OperationError;
-pub use history::{History, Listed, Pin, Selector, pin};
+pub use history::{Claim, History, Listed, Proof, Reader, Selector};
 pub use init::{InitReport, InitRequest, NewIdentity, init};
 pub use monitor::{Monitor, Phase, Unwatched};
 pub use opened::{OpenedSnapshot, open_with};

@@ -3,13 +3,12 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::history::{History, Selector, pin};
+use super::history::{History, Reader, Selector};
 use super::unlock::unlock;
 use super::{OperationError, Remote, Warning};
-use crate::crypto::{DataIdentity, Digest, IdentityFile, PublicSigner};
+use crate::crypto::{DataIdentity, Digest};
 use crate::repository::{Manifest, PackRef, Record, SignedRecord, layout};
 use crate::store::Key;
 
@@ -33,18 +32,15 @@ pub(super) struct PackPlan {
 pub async fn open_with(
     remote: &Remote,
     snapshot: &Selector,
-    identities: &[IdentityFile],
-    signer: Option<PublicSigner>,
-    state_dir: &Path,
+    reader: &Reader,
 ) -> Result<OpenedSnapshot, OperationError> {
-    let pin = pin(remote, signer, state_dir, identities)?;
-    let history = History::load(remote, &pin, state_dir).await?;
+    let history = History::load(remote, reader).await?;
     let signed = Arc::clone(history.find(snapshot)?);
     let mut opened = Vec::new();
     for epoch in &signed.record.epochs {
-        opened.push((epoch.epoch, unlock(remote, epoch, identities).await?));
+        opened.push((epoch.epoch, unlock(remote, epoch, &reader.identities).await?));
     }
-    pin.refuse_exchanged(remote)?;
+    history.refuse_exchanged(remote)?;
     let name = &signed.record.manifest.name;
     let sealed = remote.sealed(&layout::manifest(name), name).await?;
     let manifest = open_manifest(&sealed, &signed.record, &opened)?;

@@ -71,10 +71,11 @@ impl Remote {
         })
     }
 
-    /// Only the names of the records.
-    pub async fn list_records(&self) -> Result<Vec<u64>, OperationError> {
+    /// Only the records.
+    pub async fn list_records(&self) -> Result<BTreeMap<u64, Seen>, OperationError> {
         let listing = self.store.list(layout::RECORDS).await?;
-        Ok(listing.objects.iter().filter_map(|object| layout::record_sequence(&object.key)).collect())
+        let records = listing.objects.iter();
+        Ok(records.filter_map(|object| Some((layout::record_sequence(&object.key)?, Seen::of(object)))).collect())
     }
 
     /// Only the wrapped keys of `epoch`.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RepositoryId;
 use super::format::{FormatError, parse};
+use super::ranges::{Range, are_ranges};
 use super::retention::Retention;
 use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, PublicSigner, Signed, Signer};
 
@@ -100,7 +101,7 @@ pub struct Record {
     /// SHA-256 of the previous record's bytes.
     pub previous: Option<Digest>,
     /// The sequences of all earlier records that are still listed, as inclusive ranges.
-    pub earlier: Vec<(u64, u64)>,
+    pub earlier: Vec<Range>,
     /// The instant that the snapshot shows: the end of its last read.
     pub time: Timestamp,
     pub host: String,
@@ -165,7 +166,8 @@ impl SignedRecord {
     pub fn read(bytes: Bytes, sequence: u64, id: &RepositoryId) -> Result<Self, RecordError> {
         let read = Self::read_own(bytes, id)?;
         if read.record.sequence != sequence {
-            let why = format!("it says sequence {}, and lies under {sequence}", read.record.sequence);
+            let why =
+                format!("it is that of snapshot {}, and lies under {sequence}: it was moved", read.record.sequence);
             return Err(FormatError::invalid(why).into());
         }
         Ok(read)
@@ -176,22 +178,33 @@ impl SignedRecord {
         let signed = Signed::verify(bytes)?;
         let record: Record = parse(signed.line(), Record::FORMAT)?;
         if record.repository != *id {
-            return Err(FormatError::invalid("it belongs to another repository").into());
+            return Err(FormatError::invalid("it belongs to another repository, and was copied from there").into());
+        }
+        check_take_overs(&record, signed.signer())?;
+        if !are_ranges(&record.earlier, record.sequence) {
+            return Err(FormatError::invalid("its list of earlier snapshots is not in order").into());
         }
         Ok(Self { record, signed })
     }
+
+    /// Whose signature counts under `sequence` for whoever trusts this record.
+    pub fn signer_of(&self, sequence: u64) -> &PublicSigner {
+        signer_of(&self.record.take_overs, self.signed.signer(), sequence)
+    }
 }
 
-/// `sequences`, in ascending order, as inclusive ranges.
-pub fn ranges(sequences: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for sequence in sequences {
-        match ranges.last_mut() {
-            Some(last) if last.1 + 1 == sequence => last.1 = sequence,
-            _ => ranges.push((sequence, sequence)),
-        }
-    }
-    ranges
+/// Who signs the record under `sequence`, where `take_overs` led to `signer`.
+pub fn signer_of<'a>(take_overs: &'a [TakeOver], signer: &'a PublicSigner, sequence: u64) -> &'a PublicSigner {
+    take_overs.iter().find(|step| sequence <= step.last).map_or(signer, |step| &step.from)
+}
+
+/// A list of take-overs leads from signer to signer, upwards, and to whoever signed the record.
+fn check_take_overs(record: &Record, signer: &PublicSigner) -> Result<(), FormatError> {
+    let steps = &record.take_overs;
+    let joined = steps.windows(2).all(|pair| pair[0].to == pair[1].from && pair[0].last < pair[1].last);
+    let fits = steps.last().is_none_or(|step| step.to == *signer && step.last < record.sequence);
+    let why = "its list of take-overs does not lead to whoever signed it";
+    (joined && fits).then_some(()).ok_or_else(|| FormatError::invalid(why))
 }
 
 #[cfg(test)]
@@ -210,8 +223,39 @@ mod tests {
     }
 
     #[test]
-    fn ranges_join_neighbours_only() {
-        assert_eq!(ranges([1, 2, 3, 7, 9, 10]), [(1, 3), (7, 7), (9, 10)]);
-        assert!(ranges([]).is_empty());
+    fn a_list_of_take_overs_leads_upwards_to_the_signer_or_is_refused() {
+        let (id, identity) = (RepositoryId::generate(), DataIdentity::generate());
+        let [a, b, c] = [(); 3].map(|()| Signer::generate().expect("a key"));
+        let step =
+            |from: &Signer, last, to: &Signer| TakeOver::new(&id, from.public(), last, to.public(), (1, &identity));
+        let read = |take_overs: &[TakeOver], signer: &Signer| {
+            let record = Record {
+                format: Record::FORMAT,
+                repository: id.clone(),
+                sequence: 9,
+                previous: None,
+                earlier: Vec::new(),
+                time: Timestamp::UNIX_EPOCH,
+                host: String::new(),
+                tags: Vec::new(),
+                health: Vec::new(),
+                writer_hold_ms: 0,
+                manifest: ManifestRef { name: Digest::from_bytes([0; 32]), bytes: 0, epoch: 1 },
+                epochs: Vec::new(),
+                take_overs: take_overs.to_vec(),
+                retention: None,
+            };
+            SignedRecord::read(record.sign(signer).expect("signed").bytes().clone(), 9, &id)
+        };
+        let good = read(&[step(&a, 3, &b), step(&b, 7, &c)], &c).expect("a list that leads to c");
+        assert_eq!([3, 4, 7, 8].map(|n| good.signer_of(n).clone()), [a.public(), b.public(), b.public(), c.public()]);
+        for (take_overs, signer) in [
+            (vec![step(&a, 3, &b)], &c),
+            (vec![step(&a, 3, &b), step(&a, 7, &c)], &c),
+            (vec![step(&a, 7, &b), step(&b, 3, &c)], &c),
+            (vec![step(&a, 9, &c)], &c),
+        ] {
+            assert!(read(&take_overs, signer).is_err(), "{take_overs:?}");
+        }
     }
 }

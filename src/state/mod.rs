@@ -11,7 +11,7 @@ mod pins;
 pub use catalog::{Catalog, CatalogPack, Loaded, Location};
 pub use host::{HostState, Last, Look, SealedTo, SourceLook, driller, load_signer, save_signer};
 pub use lock::WriterLock;
-pub use pins::Pins;
+pub use pins::{Pins, Remembered};
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,21 +1,46 @@
-//! What a reader remembers of a repository: whose signature counts, and the newest record that it saw.
+//! What a reader remembers of a repository: whose signature counts, and the records that it saw.
+//!
+//! So a bucket that is set back, a record that is exchanged and one that vanishes are noticed by whoever was there
+//! before. Lost, it costs this knowledge alone.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use crate::crypto::PublicSigner;
+use crate::crypto::{Digest, PublicSigner};
 use crate::fsx;
 
 /// One file a repository; absent until something is worth remembering.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pins {
     pub signer: Option<PublicSigner>,
-    /// The highest sequence number of a verified record.
-    pub newest: Option<u64>,
+    /// The verified record with the highest sequence number ever.
+    pub newest: Option<(u64, Digest)>,
+    /// The verified records that were listed last time.
+    #[serde(default)]
+    pub seen: Vec<Remembered>,
+    /// Sequence numbers, as inclusive ranges, that the newest record names and that are known to be gone.
+    #[serde(default)]
+    pub gone: Vec<(u64, u64)>,
+}
+
+/// What it takes to tell whether retention would have removed a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    pub sequence: u64,
+    /// The hash of the record's bytes.
+    pub record: Digest,
+    /// Its time as retention counts it.
+    pub time: Timestamp,
+    pub tags: Vec<String>,
+    /// No source was missing or damaged.
+    pub good: bool,
+    /// The epochs whose keys open it.
+    pub epochs: Vec<u32>,
 }
 
 impl Pins {

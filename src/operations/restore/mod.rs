@@ -13,22 +13,18 @@ use std::sync::Arc;
 use self::fill::Fill;
 use self::scatter::{Target, by_pack, placements};
 use self::target::TargetDir;
-use super::history::Selector;
+use super::history::{Reader, Selector};
 use super::opened::{OpenedSnapshot, PackPlan, identity_of, open_with};
 use super::pieces::digest_of;
 use super::still::integrity_check;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
 use crate::clock;
-use crate::crypto::{Digest, IdentityFile, PublicSigner};
+use crate::crypto::Digest;
 use crate::repository::{Entry, Health};
 
 pub struct RestoreRequest {
     pub snapshot: Selector,
-    pub identities: Vec<IdentityFile>,
-    /// Whose signature counts; `None`: as remembered, or as the identity file says.
-    pub signer: Option<PublicSigner>,
-    /// Where this reader remembers pins.
-    pub state_root: PathBuf,
+    pub reader: Reader,
     pub target: PathBuf,
     /// Names of the sources wanted; empty: all.
     pub only: Vec<String>,
@@ -64,9 +60,7 @@ pub async fn restore(
     request: RestoreRequest,
     monitor: Arc<dyn Monitor>,
 ) -> Result<RestoreReport, OperationError> {
-    let state_dir = request.state_root.join(remote.id().as_str());
-    let signer = request.signer.clone();
-    let opened = open_with(remote, &request.snapshot, &request.identities, signer, &state_dir).await?;
+    let opened = open_with(remote, &request.snapshot, &request.reader).await?;
     restore_opened(remote, opened, &request, monitor).await
 }
 

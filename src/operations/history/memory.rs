@@ -1,0 +1,133 @@
+//! What this machine saw of a repository before, against what lies there now.
+//!
+//! What is gone is told once and is then the new state of things; a repository that was set back is told until it has
+//! gone on beyond the newest snapshot that was seen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{History, Listed, Warning};
+use crate::plan::effective::{Stated, effective_times};
+use crate::plan::retain::{Snapshot, retain};
+use crate::repository::ranges::{Range, contains, ranges, without, written};
+use crate::repository::{Health, Retention, SignedRecord};
+use crate::state::{Pins, Remembered};
+
+/// What does not agree with `pins`, which remember what is there now.
+pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
+    let there = ranges(history.listed.iter().map(|listed| listed.sequence));
+    let newest = history.verified().next_back();
+    let mut warnings: Vec<Warning> = set_back(pins, newest, &there).into_iter().collect();
+    let Some(newest) = newest else { return warnings };
+    warnings.extend(exchanged(pins, history));
+    let now: Vec<Remembered> = history.listed.iter().filter_map(remembered).collect();
+    warnings.extend(gone(pins, newest, &there, &now));
+    pins.seen = now;
+    if pins.newest.is_none_or(|before| before.0 <= newest.record.sequence) {
+        pins.newest = Some((newest.record.sequence, newest.signed.digest()));
+    }
+    warnings
+}
+
+fn remembered(listed: &Listed) -> Option<Remembered> {
+    let signed = listed.record.as_ref().ok()?;
+    let record = &signed.record;
+    Some(Remembered {
+        sequence: record.sequence,
+        record: signed.signed.digest(),
+        time: record.time.min(listed.seen.modified),
+        tags: record.tags.clone(),
+        good: record.worst_health() <= Health::Unchecked,
+        epochs: record.epochs.iter().map(|epoch| epoch.epoch).collect(),
+    })
+}
+
+fn set_back(pins: &Pins, newest: Option<&Arc<SignedRecord>>, there: &[Range]) -> Option<Warning> {
+    let (before, _) = pins.newest?;
+    let lower = newest.is_none_or(|newest| newest.record.sequence < before);
+    (lower && !contains(there, before)).then(|| {
+        let text = format!("snapshot {before} was here before and is gone: the repository was set back");
+        Warning::doubt("repository-set-back", text)
+    })
+}
+
+/// One number, two records that verify.
+fn exchanged(pins: &Pins, history: &History) -> Option<Warning> {
+    let seen = pins.seen.iter().map(|seen| (seen.sequence, seen.record)).chain(pins.newest);
+    let known: HashMap<u64, _> = seen.collect();
+    let other = |record: &&Arc<SignedRecord>| {
+        known.get(&record.record.sequence).is_some_and(|digest| *digest != record.signed.digest())
+    };
+    let numbers = ranges(history.verified().filter(other).map(|record| record.record.sequence));
+    (!numbers.is_empty()).then(|| {
+        let text = format!(
+            "snapshot {} is another one than this machine saw under that number, with a valid signature, too: a copy \
+             of the host writes here, or the repository was set back and went on",
+            written(&numbers)
+        );
+        Warning::doubt("record-exchanged", text)
+    })
+}
+
+/// What `newest` names, or this machine saw, and is no longer there.
+fn gone(pins: &mut Pins, newest: &SignedRecord, there: &[Range], now: &[Remembered]) -> Vec<Warning> {
+    let named = without(&newest.record.earlier, there);
+    let seen = pins.seen.iter().map(|seen| seen.sequence).filter(|sequence| *sequence < newest.record.sequence);
+    let known = without(&without(&ranges(seen), there), &pins.gone);
+    let unknown = without(&without(&named, &pins.gone), &known);
+    let (vanished, untold) = match &newest.record.retention {
+        Some(rules) => (without(&known, &removed_by(rules, &pins.seen, now)), unknown),
+        None => (joined(known, unknown), Vec::new()),
+    };
+    pins.gone = named;
+    let mut warnings = Vec::new();
+    if !vanished.is_empty() {
+        let text = format!("snapshot {} was there and is gone, and no retention rule explains it", written(&vanished));
+        warnings.push(Warning::doubt("record-vanished", text));
+    }
+    if !untold.is_empty() {
+        let text = format!(
+            "snapshot {} was removed after snapshot {} was made. Retention is in force, but this machine never saw what \
+             was removed, so it cannot tell whether the rules did it",
+            written(&untold),
+            newest.record.sequence
+        );
+        warnings.push(Warning::standing("record-removed", text));
+    }
+    warnings
+}
+
+/// What `rules` let go of all that was ever seen here. What was drilled or proved since is not known here, so the rules
+/// are taken to protect no more than they must.
+fn removed_by(rules: &Retention, before: &[Remembered], now: &[Remembered]) -> Vec<Range> {
+    let all: BTreeMap<u64, &Remembered> = before.iter().chain(now).map(|seen| (seen.sequence, seen)).collect();
+    let stated = all.values().map(|seen| Stated { sequence: seen.sequence, signed: seen.time, modified: seen.time });
+    let snapshots: Vec<Snapshot> = all
+        .values()
+        .zip(effective_times(stated))
+        .map(|(seen, effective)| Snapshot {
+            sequence: seen.sequence,
+            effective,
+            tags: seen.tags.clone(),
+            healthy: seen.good,
+            whole: true,
+            drilled: false,
+            epochs: seen.epochs.iter().copied().collect(),
+        })
+        .collect();
+    let proved = snapshots.iter().flat_map(|snapshot| snapshot.epochs.iter().copied()).collect();
+    match retain(&snapshots, rules, &proved) {
+        Ok(plan) => ranges(plan.removed()),
+        Err(error) => {
+            tracing::debug!(%error, "the rules in the newest record explain nothing");
+            Vec::new()
+        }
+    }
+}
+
+/// Both, which have no number in common.
+fn joined(a: Vec<Range>, b: Vec<Range>) -> Vec<Range> {
+    let mut all = [a, b].concat();
+    all.sort_unstable();
+    all
+}

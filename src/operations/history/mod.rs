@@ -1,0 +1,227 @@
+//! All snapshots of a repository as a reader sees them: whose signature counts, what cannot be verified, what is gone.
+//!
+//! Every command that reads goes through [`History::load`], so that all of them trust the same.
+
+mod chain;
+mod memory;
+mod reader;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use self::reader::Reader;
+pub(super) use self::trust::Trust;
+pub use self::trust::{Claim, Proof};
+use super::remote::Seen;
+use super::{OperationError, Remote, Warning};
+use crate::crypto::PublicSigner;
+use crate::repository::{SignedRecord, layout};
+use crate::state::Pins;
+
+/// Which snapshot is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    Latest,
+    Sequence(u64),
+    /// The last at or before this time.
+    At(Timestamp),
+}
+
+/// A listed record, or why it cannot be used.
+pub struct Listed {
+    pub sequence: u64,
+    pub record: Result<Arc<SignedRecord>, String>,
+    /// As the listing shows it.
+    pub seen: Seen,
+}
+
+/// Every listed record, oldest first.
+pub struct History {
+    pub listed: Vec<Listed>,
+    pub warnings: Vec<Warning>,
+    /// Whose signature counts from the last take-over on.
+    pub signer: PublicSigner,
+    /// Who says to have taken over from that signer.
+    claims: Vec<Claim>,
+    exchanged: bool,
+}
+
+impl History {
+    /// Lists and reads all records, judges them by whom the reader trusts, and remembers what was seen.
+    pub async fn load(remote: &Remote, reader: &Reader) -> Result<Self, OperationError> {
+        let listing = remote.list_records().await?;
+        Self::of(remote, reader, &listing).await
+    }
+
+    /// The same, by a listing that was read before.
+    pub async fn of(remote: &Remote, reader: &Reader, listing: &BTreeMap<u64, Seen>) -> Result<Self, OperationError> {
+        let state_dir = reader.state_dir(remote);
+        let mut pins = Pins::load(&state_dir)?;
+        let pin = reader.pin(remote, &pins);
+        let read = read(remote, listing).await?;
+        let valid: Vec<Arc<SignedRecord>> = read.iter().filter_map(|(_, record)| record.clone().ok()).collect();
+        let (trust, claims) = trusted(remote, reader, pin.signer, &valid).await?;
+        let listed = read.into_iter().map(|(sequence, record)| Listed {
+            sequence,
+            record: record.and_then(|record| judge(&trust, record)),
+            seen: listing[&sequence],
+        });
+        let mut history = Self {
+            listed: listed.collect(),
+            warnings: pin.warning.into_iter().collect(),
+            signer: trust.signer,
+            claims,
+            exchanged: pin.exchanged,
+        };
+        history.warn_of_unverifiable();
+        history.warnings.extend(chain::check(&history));
+        history.warnings.extend(memory::compare(&mut pins, &history));
+        // A signer is remembered once something it signed was seen, and never on the repository's word alone.
+        let unpinned = history.warnings.iter().any(|warning| warning.name == reader::UNPINNED);
+        if history.verified().next().is_some() && !unpinned {
+            pins.signer = Some(history.signer.clone());
+        }
+        if let Err(error) = pins.save(&state_dir) {
+            tracing::debug!(%error, "pins could not be remembered");
+        }
+        Ok(history)
+    }
+
+    pub fn verified(&self) -> impl DoubleEndedIterator<Item = &Arc<SignedRecord>> {
+        self.listed.iter().filter_map(|listed| listed.record.as_ref().ok())
+    }
+
+    /// The snapshot that is meant. Naming one that cannot be verified is an error; passing one over is a warning, unless
+    /// it may be the work of a host that took over: then nobody knows yet what is the latest.
+    pub fn find(&self, selector: &Selector) -> Result<&Arc<SignedRecord>, OperationError> {
+        let claimed = |covers: &dyn Fn(&Claim) -> bool| match self.best_claim(covers) {
+            Some(claim) => Err(OperationError::SignerChanged(Box::new(claim.clone()))),
+            None => Ok(()),
+        };
+        match selector {
+            Selector::Latest => {
+                claimed(&|_| true)?;
+                self.verified().next_back().ok_or_else(|| self.nothing_found(None))
+            }
+            Selector::At(time) => {
+                claimed(&|claim| claim.since <= *time)?;
+                let found = self.verified().rfind(|record| record.record.time <= *time);
+                found.ok_or_else(|| self.nothing_found(Some(format!("at or before {time}"))))
+            }
+            Selector::Sequence(sequence) => {
+                let listed = self.listed.iter().find(|listed| listed.sequence == *sequence);
+                let listed = listed.ok_or_else(|| OperationError::NoSnapshot(Some(sequence.to_string())))?;
+                if listed.record.is_err() {
+                    claimed(&|claim| claim.sequences.contains(sequence))?;
+                }
+                listed.record.as_ref().map_err(|why| unverifiable(*sequence, why))
+            }
+        }
+    }
+
+    /// Of those that apply, the one with the best proof, and of equals that with the newest snapshot.
+    fn best_claim(&self, applies: &dyn Fn(&Claim) -> bool) -> Option<&Claim> {
+        let claims = self.claims.iter().filter(|claim| applies(claim));
+        claims.max_by_key(|claim| (claim.proof.clone(), claim.sequences.last().copied()))
+    }
+
+    /// To be asked once an identity opened something: was it made for this repository at all?
+    pub(super) fn refuse_exchanged(&self, remote: &Remote) -> Result<(), OperationError> {
+        if self.exchanged { Err(reader::exchanged(remote)) } else { Ok(()) }
+    }
+
+    /// Snapshots that are there and cannot be verified, every one of them, are not the same as no snapshot.
+    fn nothing_found(&self, wanted: Option<String>) -> OperationError {
+        match self.listed.last() {
+            Some(Listed { sequence, record: Err(why), .. }) if self.verified().next().is_none() => {
+                unverifiable(*sequence, why)
+            }
+            _ => OperationError::NoSnapshot(wanted),
+        }
+    }
+
+    fn warn_of_unverifiable(&mut self) {
+        let mut warnings: Vec<Warning> = Vec::new();
+        for claim in &self.claims {
+            warnings.push(Warning::doubt("signer-changed", format!("{claim}; {}", claim.advice())));
+        }
+        for listed in &self.listed {
+            let claimed = || self.claims.iter().any(|claim| claim.sequences.contains(&listed.sequence));
+            if let Err(why) = listed.record.as_ref()
+                && !claimed()
+            {
+                let text = format!("snapshot {} cannot be verified and is passed over: {why}", listed.sequence);
+                warnings.push(Warning::doubt("unverifiable-record", text));
+            }
+        }
+        self.warnings.append(&mut warnings);
+    }
+}
+
+/// Whom the reader trusts, and who says to have taken over from there. What the reader accepts moves the trust.
+async fn trusted(
+    remote: &Remote,
+    reader: &Reader,
+    pinned: PublicSigner,
+    valid: &[Arc<SignedRecord>],
+) -> Result<(Trust, Vec<Claim>), OperationError> {
+    let trust = Trust::of(pinned, valid);
+    let claims = proved_claims(remote, reader, &trust, valid).await?;
+    let Some(accept) = reader.accept.as_ref().filter(|accept| **accept != trust.signer) else {
+        return Ok((trust, claims));
+    };
+    match claims.into_iter().find(|claim| claim.signer == *accept) {
+        Some(claim) if claim.proof == Proof::Forged => Err(OperationError::SignerChanged(Box::new(claim))),
+        Some(claim) => {
+            let trust = Trust::of(claim.signer, valid);
+            let claims = proved_claims(remote, reader, &trust, valid).await?;
+            Ok((trust, claims))
+        }
+        None => Err(OperationError::Verification {
+            object: layout::RECORDS.to_owned(),
+            why: format!(
+                "no snapshot shows that {accept} took over from {}, whose signature counts here",
+                trust.signer
+            ),
+        }),
+    }
+}
+
+async fn proved_claims(
+    remote: &Remote,
+    reader: &Reader,
+    trust: &Trust,
+    valid: &[Arc<SignedRecord>],
+) -> Result<Vec<Claim>, OperationError> {
+    let mut claims = trust.claims(valid);
+    for claim in &mut claims {
+        claim.prove(remote, reader, trust, valid).await?;
+    }
+    Ok(claims)
+}
+
+/// Every listed record whose signature holds. Errors of the store end everything; a record that is not right is told.
+async fn read(
+    remote: &Remote,
+    listing: &BTreeMap<u64, Seen>,
+) -> Result<Vec<(u64, Result<Arc<SignedRecord>, String>)>, OperationError> {
+    let sequences: Vec<u64> = listing.keys().copied().collect();
+    let told = |record: Result<SignedRecord, OperationError>| match record {
+        Ok(record) => Ok(Ok(Arc::new(record))),
+        Err(OperationError::Verification { why, .. } | OperationError::NewerFormat { why, .. }) => Ok(Err(why)),
+        Err(other) => Err(other),
+    };
+    let records = remote.records(&sequences).await?;
+    records.into_iter().map(|(sequence, record)| Ok((sequence, told(record)?))).collect()
+}
+
+fn judge(trust: &Trust, record: Arc<SignedRecord>) -> Result<Arc<SignedRecord>, String> {
+    if trust.counts(&record) { Ok(record) } else { Err(trust.refusal(&record)) }
+}
+
+fn unverifiable(sequence: u64, why: &str) -> OperationError {
+    OperationError::Verification { object: layout::record(sequence).to_string(), why: why.to_owned() }
+}

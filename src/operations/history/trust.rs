@@ -1,0 +1,197 @@
+//! Whose signature counts under which number, for somebody who trusts one signer.
+//!
+//! A signer vouches for his predecessors by the list of take-overs in his newest record. For his successors he cannot:
+//! whoever says that he took over makes a claim, which a person accepts or does not.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::crypto::PublicSigner;
+use crate::operations::unlock::unlock;
+use crate::operations::{OperationError, Remote};
+use crate::repository::{Epoch, SignedRecord, TakeOver, signer_of};
+
+use super::Reader;
+
+/// One signer who is trusted, and what follows from it.
+pub(in crate::operations) struct Trust {
+    pub signer: PublicSigner,
+    pub take_overs: Vec<TakeOver>,
+}
+
+impl Trust {
+    /// With the list in the newest of `records` that `signer` signed. They are in the order of their numbers.
+    pub fn of(signer: PublicSigner, records: &[Arc<SignedRecord>]) -> Self {
+        let newest = records.iter().rev().find(|record| *record.signed.signer() == signer);
+        let take_overs = newest.map(|record| record.record.take_overs.clone()).unwrap_or_default();
+        Self { signer, take_overs }
+    }
+
+    /// Whether the right one signed it.
+    pub fn counts(&self, record: &SignedRecord) -> bool {
+        signer_of(&self.take_overs, &self.signer, record.record.sequence) == record.signed.signer()
+    }
+
+    /// Why a record does not count.
+    pub fn refusal(&self, record: &SignedRecord) -> String {
+        let (signer, sequence) = (record.signed.signer(), record.record.sequence);
+        let right = signer_of(&self.take_overs, &self.signer, sequence);
+        if let Some(step) = self.take_overs.iter().rev().find(|step| step.from == *signer) {
+            return format!("it is signed by {signer}, whose place was taken after snapshot {}", step.last);
+        }
+        match self.steps_to(record) {
+            Some(_) => format!("it is signed by {signer}, who says to have taken over from the pinned signer {right}"),
+            None => format!("it is signed by a stranger, {signer}, and the pinned signer is {right}"),
+        }
+    }
+
+    /// The take-overs that lead from the trusted signer to whoever signed `record`, as that record has it.
+    fn steps_to<'a>(&self, record: &'a SignedRecord) -> Option<&'a [TakeOver]> {
+        let steps = &record.record.take_overs;
+        let first = steps.iter().position(|step| step.from == self.signer)?;
+        Some(&steps[first..])
+    }
+
+    /// Everybody who says to have taken over from the trusted signer, by his newest record.
+    pub fn claims(&self, records: &[Arc<SignedRecord>]) -> Vec<Claim> {
+        let mut claims: Vec<Claim> = Vec::new();
+        for record in records.iter().rev().filter(|record| !self.counts(record)) {
+            let Some(steps) = self.steps_to(record) else { continue };
+            let signer = record.signed.signer();
+            if claims.iter().any(|claim| claim.signer == *signer) {
+                continue;
+            }
+            let theirs = Self { signer: signer.clone(), take_overs: record.record.take_overs.clone() };
+            let claimed: Vec<_> = records.iter().filter(|it| theirs.counts(it) && !self.counts(it)).collect();
+            claims.push(Claim {
+                from: self.signer.clone(),
+                signer: signer.clone(),
+                steps: steps.to_vec(),
+                since: claimed.iter().map(|it| it.record.time).min().unwrap_or(record.record.time),
+                sequences: claimed.iter().map(|it| it.record.sequence).collect(),
+                proof: Proof::Untried,
+            });
+        }
+        claims
+    }
+}
+
+/// Somebody says that he took over from the signer who counts.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub from: PublicSigner,
+    pub signer: PublicSigner,
+    /// From the one to the other; never empty.
+    steps: Vec<TakeOver>,
+    /// The snapshots that would count if he did, in ascending order.
+    pub sequences: Vec<u64>,
+    /// The time of the earliest of them.
+    pub(super) since: Timestamp,
+    pub proof: Proof,
+}
+
+/// What an operator's identity says of a claim. The worst comes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// The proof is not that of the data identity.
+    Forged,
+    /// It cannot be checked, for this reason.
+    Unknown(String),
+    /// No identity was given.
+    Untried,
+    /// Made by somebody who had an operator's identity.
+    Holds,
+}
+
+impl Claim {
+    /// The highest number that the signer who counts signed before.
+    pub fn last(&self) -> u64 {
+        self.steps.first().map_or(0, |step| step.last)
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> String {
+        let (signer, last) = (&self.signer, self.last());
+        match self.proof {
+            Proof::Forged => format!(
+                "do not accept this signer; snapshot {last} and those before can be restored by naming one of them"
+            ),
+            Proof::Holds => format!(
+                "if that was you or one of yours, add --accept-signer '{signer}'; snapshot {last} and those before can \
+                 also be restored by naming one of them"
+            ),
+            Proof::Unknown(_) | Proof::Untried => format!(
+                "compare the signer with what `sealift init --take-over` printed; if it is the same, add \
+                 --accept-signer '{signer}'; snapshot {last} and those before can be restored by naming one of them"
+            ),
+        }
+    }
+
+    /// Looks at each step with a data identity that the records trusted so far name.
+    pub(super) async fn prove(
+        &mut self,
+        remote: &Remote,
+        reader: &Reader,
+        trust: &Trust,
+        records: &[Arc<SignedRecord>],
+    ) -> Result<(), OperationError> {
+        if reader.identities.is_empty() {
+            return Ok(());
+        }
+        let mut trusted: Vec<&SignedRecord> =
+            records.iter().map(AsRef::as_ref).filter(|record| trust.counts(record)).collect();
+        for step in &self.steps {
+            self.proof = match epoch_of(step, &trusted) {
+                Some(epoch) => try_step(remote, reader, step, epoch).await?,
+                None => {
+                    let why = format!("no snapshot that can be verified here names epoch {} as the newest", step.epoch);
+                    Proof::Unknown(why)
+                }
+            };
+            if self.proof != Proof::Holds {
+                return Ok(());
+            }
+            trusted.extend(records.iter().map(AsRef::as_ref).filter(|record| *record.signed.signer() == step.to));
+        }
+        Ok(())
+    }
+}
+
+/// The epoch that a step was proved with, if it was the newest one: older ones may be known to whoever was removed.
+fn epoch_of<'a>(step: &TakeOver, trusted: &[&'a SignedRecord]) -> Option<&'a Epoch> {
+    let before = trusted.iter().filter(|record| record.record.sequence <= step.last);
+    let newest = &before.max_by_key(|record| record.record.sequence)?.record;
+    newest.epochs.iter().find(|epoch| epoch.epoch == step.epoch && epoch.epoch == newest.manifest.epoch)
+}
+
+async fn try_step(remote: &Remote, reader: &Reader, step: &TakeOver, epoch: &Epoch) -> Result<Proof, OperationError> {
+    match unlock(remote, epoch, &reader.identities).await {
+        Ok(identity) if step.is_proved_by(remote.id(), &identity) => Ok(Proof::Holds),
+        Ok(_) => Ok(Proof::Forged),
+        Err(error @ (OperationError::NoIdentityOpens { .. } | OperationError::Verification { .. })) => {
+            Ok(Proof::Unknown(error.to_string()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, signer, .. } = self;
+        let which = match self.sequences[..] {
+            [] => String::new(),
+            [only] => format!("snapshot {only} is"),
+            [first, .., last] => format!("snapshots {first} to {last} are"),
+        };
+        write!(f, "{which} signed by {signer}, who says to have taken over after snapshot {} from ", self.last())?;
+        write!(f, "{from}, whose signature counts here: ")?;
+        match &self.proof {
+            Proof::Forged => f.write_str("the proof is wrong, so this is a forgery"),
+            Proof::Holds => f.write_str("the proof holds, so it was made by somebody with an operator's identity"),
+            Proof::Unknown(why) => write!(f, "the proof cannot be checked: {why}"),
+            Proof::Untried => f.write_str("the proof was not checked, because no identity was given"),
+        }
+    }
+}
