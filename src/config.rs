@@ -95,6 +95,9 @@ pub struct Limits {
     /// How long a writer in rollback mode may be held up at most, such as `3s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer_hold: Option<jiff::SignedDuration>,
+    /// How many stored bytes compaction may upload afresh in one backup; 0 turns it off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_compact_bytes: Option<u64>,
 }
 
 impl Limits {

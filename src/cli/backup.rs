@@ -1,5 +1,6 @@
 //! `sealift backup`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,7 +9,11 @@ use super::args::Backup;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
+use crate::clock::SystemClock;
 use crate::operations::{self, BackupRequest, Gentleness, Survey, Warning};
+
+/// What compaction may upload afresh in a run where nothing else is configured: 1 GiB.
+const MAX_COMPACT_BYTES: u64 = 1 << 30;
 
 pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
     let request = request(&command, &context)?;
@@ -28,7 +33,7 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
         print_json(&json!({
             "sequence": report.sequence, "time": report.time, "manifest": report.manifest,
             "unchanged": report.unchanged, "stored_bytes": report.stored_bytes,
-            "restore_bytes": report.restore_bytes, "requests": usage.requests,
+            "restore_bytes": report.restore_bytes, "restore_ratio": report.restore_ratio, "requests": usage.requests,
             "health": report.health, "writer_hold_seconds": report.writer_hold.as_secs_f64(),
             "warnings": report.warnings,
         }))?;
@@ -38,9 +43,10 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
         print_lines([
             format!("snapshot {} of {}: {what} {}", report.sequence, report.time, human_bytes(report.stored_bytes)),
             format!(
-                "  a writer could wait {:.3} s; a restore downloads {}",
+                "  a writer could wait {:.3} s; a restore downloads {}, {:.2} times the least",
                 report.writer_hold.as_secs_f64(),
-                human_bytes(report.restore_bytes)
+                human_bytes(report.restore_bytes),
+                report.restore_ratio
             ),
         ])?;
     }
@@ -72,6 +78,8 @@ fn request(command: &Backup, context: &Context) -> Result<BackupRequest, Failure
         },
         wait,
         adopt: command.adopt,
+        max_compact_bytes: context.config.limits.max_compact_bytes.unwrap_or(MAX_COMPACT_BYTES),
+        clock: Arc::new(SystemClock),
     })
 }
 

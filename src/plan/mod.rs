@@ -3,6 +3,7 @@
 //!
 //! Nothing here reads a clock, a file or a bucket. `operations` gathers what a plan needs and does what it says, no more.
 
+pub mod compact;
 pub mod effective;
 pub mod prune;
 pub mod retain;

@@ -99,6 +99,17 @@ impl Catalog {
         self.blocks
     }
 
+    /// How many packs are numbered.
+    pub fn packs(&self) -> usize {
+        self.packs.len()
+    }
+
+    /// How many blocks a pack has so far, and their size; 0 blocks for a retired one.
+    pub fn shape(&self, ordinal: usize) -> (usize, u32) {
+        let pack = &self.packs[ordinal];
+        (pack.fingerprints.len(), pack.block_size)
+    }
+
     /// Where the block with this fingerprint lies.
     pub fn find(&self, fingerprint: &Fingerprint) -> Option<Location> {
         if self.table.is_empty() {
@@ -146,12 +157,22 @@ impl Catalog {
         // The old one goes first: both at once would be the peak of a large catalog.
         self.table = Vec::new();
         let mut table = vec![EMPTY; (self.blocks * 3 / 2).next_power_of_two().max(1024)];
-        for (ordinal, pack) in self.packs.iter().enumerate() {
+        // The newest first: of a block that lies in two packs, that one is found, as an interrupted compaction needs it.
+        for (ordinal, pack) in self.packs.iter().enumerate().rev() {
             for (slot, fingerprint) in pack.fingerprints.iter().enumerate() {
                 insert(&mut table, fingerprint, Location::new(ordinal, slot));
             }
         }
         self.table = table;
+    }
+
+    /// Forgets the blocks of these packs, so that they are stored anew where they are still needed. The log keeps them
+    /// until the next [`Catalog::save`]: an interrupted run has retired nothing.
+    pub fn retire(&mut self, ordinals: &[usize]) {
+        for ordinal in ordinals {
+            self.blocks -= std::mem::take(&mut self.packs[*ordinal].fingerprints).len();
+        }
+        self.rebuild();
     }
 
     /// Gives a written pack its name.
@@ -323,6 +344,27 @@ mod tests {
             assert_eq!((location.ordinal(), location.slot()), expected);
         }
         assert!((4096..5000).all(|n| catalog.find(&fingerprint(n)).is_none()));
+    }
+
+    #[test]
+    fn blocks_of_a_retired_pack_are_unknown_until_they_are_added_anew() {
+        let mut catalog = Catalog::of([pack(0, 10), pack(10, 20), pack(20, 30)]);
+        catalog.retire(&[1]);
+        let known = |catalog: &Catalog, n| catalog.find(&fingerprint(n)).map(Location::ordinal);
+        assert!((10..20).all(|n| known(&catalog, n).is_none()));
+        assert!((0..10).chain(20..30).all(|n| known(&catalog, n).is_some()));
+        assert_eq!((catalog.blocks(), catalog.shape(1)), (20, (0, 4096)));
+        let ordinal = catalog.open_pack(4096).expect("room");
+        catalog.add(ordinal, fingerprint(12));
+        assert_eq!(known(&catalog, 12), Some(3));
+    }
+
+    #[test]
+    fn of_a_block_in_two_packs_the_newer_is_found_until_that_is_retired() {
+        let mut catalog = Catalog::of([pack(0, 10), pack(5, 15)]);
+        assert_eq!(catalog.find(&fingerprint(7)).map(Location::ordinal), Some(1));
+        catalog.retire(&[1]);
+        assert_eq!(catalog.find(&fingerprint(7)).map(Location::ordinal), Some(0));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Last {
     pub read: Timestamp,
     /// Keyed hash of the plain manifest that the parent record names.
     pub manifest_print: String,
+    /// What a restore of the parent would download at best, its manifest included.
+    pub ideal_bytes: u64,
     pub sources: Vec<SourceLook>,
 }
 

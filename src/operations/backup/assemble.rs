@@ -57,7 +57,8 @@ fn pieces(content: &Content) -> &[PieceMap] {
     }
 }
 
-fn locations(content: &Content) -> impl Iterator<Item = Location> {
+/// Where the blocks of one source lie.
+pub(super) fn locations(content: &Content) -> impl Iterator<Item = Location> {
     pieces(content).iter().flat_map(|piece| piece.locations.iter().copied())
 }
 

@@ -7,12 +7,14 @@
 //! reader holds up nobody (WAL mode, ordinary files), the next round stores what is missing while it holds its view.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::packing::Packer;
 use super::scan::{PieceMap, RawPiece, Scanned, Scanner, Shape};
 use super::{Monitor, OperationError, Phase};
+use crate::clock::Clock;
 use crate::source::{self, Database, FileMeta, Journal, LargeFile, Print, ReadLimits, Source, SourceError, View};
 use crate::state::Location;
 
@@ -35,6 +37,7 @@ pub(super) struct PagedSource {
     pub database: bool,
     pub limits: ReadLimits,
     pub writer_hold: Duration,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// One instant of a source, with all of its blocks stored or on their way.
@@ -99,6 +102,11 @@ impl<'a> Capture<'a> {
                 done => return done,
             }
         }
+    }
+
+    /// Where the blocks lie that pass 1 saw.
+    pub fn locations(&self) -> impl Iterator<Item = Location> {
+        self.pieces.iter().flat_map(|piece| piece.locations.iter().copied())
     }
 
     /// Pass 2, and both again where it had to let go.
@@ -229,7 +237,7 @@ impl<'a> Capture<'a> {
             self.scan_held(&view, shape, begun, limit)?
         };
         let print = view.finish()?;
-        let (hold, time) = (begun.elapsed(), crate::clock::now());
+        let (hold, time) = (begun.elapsed(), self.source.clock.now());
         self.monitor.end(Phase::Fixing);
         let mut pieces = std::mem::take(&mut self.pieces);
         pieces.truncate(shape.pieces());

@@ -6,6 +6,7 @@
 mod assemble;
 mod capture;
 mod commit;
+mod compaction;
 mod known;
 mod packing;
 mod scan;
@@ -20,8 +21,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::assemble::assemble;
+use self::assemble::{assemble, locations};
 use self::commit::{check_keys, commit, settle};
+use self::compaction::restore_size;
 use self::known::{missing_of, usable_catalog, warn_of_missing};
 use self::packing::{PackSettings, Packer};
 use self::scan::Scanner;
@@ -33,6 +35,7 @@ use self::upload::Uploader;
 use super::remote::{Listing, Remote, Seen};
 use super::turn::take_turn;
 use super::{Monitor, OperationError, Phase, Warning};
+use crate::clock::Clock;
 use crate::crypto::Digest;
 use crate::repository::ranges::ranges;
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, SignedRecord, layout};
@@ -61,6 +64,9 @@ pub struct BackupRequest {
     pub wait: Duration,
     /// This machine was restored to an older state: go on from the newest record of its own signer.
     pub adopt: bool,
+    /// How many stored bytes compaction may upload afresh.
+    pub max_compact_bytes: u64,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What a backup did.
@@ -75,6 +81,8 @@ pub struct BackupReport {
     pub stored_bytes: u64,
     /// What a restore of the snapshot would download.
     pub restore_bytes: u64,
+    /// How many times that is what it would be if packs held nothing but what the snapshot needs.
+    pub restore_ratio: f64,
     pub writer_hold: Duration,
     pub health: Vec<Health>,
     pub warnings: Vec<Warning>,
@@ -200,7 +208,7 @@ impl Run<'_> {
     /// Whether `stat` and the change counter prove that no source differs from the parent snapshot.
     fn proven_unchanged(&self) -> Option<Last> {
         let last = self.host.last()?;
-        let age = crate::clock::now().duration_since(last.read);
+        let age = self.request.clock.now().duration_since(last.read);
         let fresh = age >= SignedDuration::ZERO && age < FULL_SCAN;
         let specs = &self.request.sources;
         let key = &self.host.fingerprint_key;
@@ -221,7 +229,7 @@ impl Run<'_> {
         }
         tracing::info!("no source has changed");
         let record = Record {
-            time: crate::clock::now(),
+            time: self.request.clock.now(),
             health: parent.record.health.clone(),
             writer_hold_ms: 0,
             manifest: parent.record.manifest.clone(),
@@ -231,7 +239,7 @@ impl Run<'_> {
         let done = commit(self.remote, &self.host, record, &self.listing, |_| false).await?;
         // It needs the packs of its parent, so the catalog stays as it is.
         settle(&self.host, &done, None, &last)?;
-        Ok(report(&done, true, 0, warnings))
+        Ok(report(&done, true, 0, last.ideal_bytes, warnings))
     }
 
     /// What every record of this run says, whatever was read.
@@ -246,7 +254,7 @@ impl Run<'_> {
             sequence: self.standing.next,
             previous: parent.map(|parent| parent.signed.digest()),
             earlier: ranges(earlier.chain(parent.map(|_| parent_sequence))),
-            time: crate::clock::now(),
+            time: self.request.clock.now(),
             host: self.request.host.clone(),
             tags: self.request.tags.clone(),
             health: Vec::new(),
@@ -274,6 +282,8 @@ impl Run<'_> {
         let manifest_print = self.host.fingerprint_key.print(&plain);
         let (reference, manifest_bytes) = self.store_manifest(&plain, &manifest_print, parent_whole).await?;
         let name = layout::manifest(&reference.name).to_string();
+        let blocks = set.contents.iter().flat_map(|(_, content)| locations(content));
+        let ideal_bytes = reference.bytes + restore_size(blocks, &read(&catalog)).ideal_bytes;
         let mut record = self.blank_record();
         record.time = set.time.unwrap_or(record.time);
         record.health = set.health.clone();
@@ -282,8 +292,8 @@ impl Run<'_> {
         record.epochs[0].packs = packs;
         let put_now = |object: &str| object == name || uploader.put_now(object);
         let done = commit(self.remote, &self.host, record, &self.listing, put_now).await?;
-        settle(&self.host, &done, Some(&read(&catalog)), &self.last(set, manifest_print))?;
-        Ok(report(&done, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, warnings))
+        settle(&self.host, &done, Some(&read(&catalog)), &self.last(set, manifest_print, ideal_bytes))?;
+        Ok(report(&done, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, ideal_bytes, warnings))
     }
 
     /// A database that had pages last time and has none now is either new or gone.
@@ -334,7 +344,7 @@ impl Run<'_> {
             let (key, catalog) = (self.host.fingerprint_key.clone(), Arc::clone(catalog));
             tokio::task::spawn_blocking(move || {
                 let scanner = || Scanner { key: &key, catalog: &catalog, threads: request.threads };
-                let set = read_all(&request.sources, request.gentleness, scanner, &mut packer, monitor.as_ref())?;
+                let set = read_all(&request, scanner, &mut packer, monitor.as_ref())?;
                 packer.finish()?;
                 Ok(set)
             })
@@ -368,13 +378,13 @@ impl Run<'_> {
     }
 
     /// What the next run compares with. A source that is missing proves nothing.
-    fn last(&self, set: SourceSet, manifest_print: String) -> Last {
+    fn last(&self, set: SourceSet, manifest_print: String, ideal_bytes: u64) -> Last {
         let sources = self.request.sources.iter().zip(set.looks);
         let sources = sources
             .map(|(spec, look)| Some(SourceLook { name: spec.name.clone(), path: spec.path.clone(), look: look? }))
             .collect::<Option<Vec<_>>>()
             .unwrap_or_default();
-        Last { read: crate::clock::now(), manifest_print, sources }
+        Last { read: self.request.clock.now(), manifest_print, ideal_bytes, sources }
     }
 }
 
@@ -382,7 +392,13 @@ fn read(catalog: &RwLock<Catalog>) -> std::sync::RwLockReadGuard<'_, Catalog> {
     catalog.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn report(record: &SignedRecord, unchanged: bool, uploaded: u64, mut warnings: Vec<Warning>) -> BackupReport {
+fn report(
+    record: &SignedRecord,
+    unchanged: bool,
+    uploaded: u64,
+    ideal_bytes: u64,
+    mut warnings: Vec<Warning>,
+) -> BackupReport {
     let signed_bytes = record.signed.bytes().len() as u64;
     let record = &record.record;
     let hold = Duration::from_millis(record.writer_hold_ms);
@@ -397,6 +413,7 @@ fn report(record: &SignedRecord, unchanged: bool, uploaded: u64, mut warnings: V
         unchanged,
         stored_bytes: uploaded + signed_bytes,
         restore_bytes: record.stored_bytes(),
+        restore_ratio: record.stored_bytes() as f64 / ideal_bytes.max(1) as f64,
         writer_hold: hold,
         health: record.health.clone(),
         warnings,

@@ -132,6 +132,11 @@ impl Packer {
         Ok(location)
     }
 
+    /// How many packs the catalog numbers.
+    pub fn packs(&self) -> usize {
+        self.read_catalog().packs()
+    }
+
     fn read_catalog(&self) -> std::sync::RwLockReadGuard<'_, Catalog> {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
     }

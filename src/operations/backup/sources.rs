@@ -4,19 +4,21 @@
 //! taken again. A missing source does not stop the others; one that cannot be read does.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::assemble::Content;
 use super::capture::{Capture, Captured, PagedSource};
+use super::compaction::retire;
 use super::packing::Packer;
 use super::scan::Scanner;
-use super::{Monitor, OperationError, Warning};
+use super::{BackupRequest, Monitor, OperationError, Warning};
 use crate::crypto::FingerprintKey;
 use crate::repository::Health;
 use crate::source::{self, Database, LargeFile, ReadLimits, SmallFile, SourceError};
-use crate::state::Look;
+use crate::state::{Catalog, Look};
 
 /// How often the whole set is taken anew because a small file changed meanwhile.
 const TRIES: usize = 5;
@@ -49,7 +51,7 @@ impl SourceSpec {
     /// Both passes over this source, not begun.
     pub(super) fn capture<'a>(
         &self,
-        gentleness: Gentleness,
+        request: &BackupRequest,
         scanner: Scanner<'a>,
         monitor: &'a dyn Monitor,
     ) -> Capture<'a> {
@@ -57,8 +59,9 @@ impl SourceSpec {
             name: self.name.clone(),
             path: self.path.clone(),
             database: self.kind == SourceKind::Database,
-            limits: ReadLimits { busy: gentleness.busy },
-            writer_hold: gentleness.writer_hold,
+            limits: ReadLimits { busy: request.gentleness.busy },
+            writer_hold: request.gentleness.writer_hold,
+            clock: Arc::clone(&request.clock),
         };
         Capture::new(paged, scanner, monitor)
     }
@@ -120,16 +123,16 @@ enum Reading<'a> {
 
 /// Reads everything; new blocks go to `packer`. Runs on a blocking thread.
 pub(super) fn read_all<'a>(
-    specs: &[SourceSpec],
-    gentleness: Gentleness,
+    request: &BackupRequest,
     scanner: impl Fn() -> Scanner<'a>,
     packer: &mut Packer,
     monitor: &'a dyn Monitor,
 ) -> Result<SourceSet, OperationError> {
     let mut warnings = Vec::new();
     let mut readings = Vec::new();
+    let (specs, known_packs) = (&request.sources, packer.packs());
     for spec in specs {
-        let reading = begin(spec, gentleness, &scanner, packer, monitor);
+        let reading = begin(spec, request, &scanner, packer, monitor);
         readings.push(or_missing(reading, spec, &mut warnings)?.unwrap_or(Reading::Missing));
     }
     let worth_it = |(spec, reading): (&SourceSpec, &Reading<'_>)| {
@@ -138,6 +141,7 @@ pub(super) fn read_all<'a>(
     if !specs.iter().zip(&readings).any(worth_it) {
         return Err(OperationError::NothingToBackUp);
     }
+    store_retired(&mut readings, known_packs, request.max_compact_bytes, scanner().catalog, packer)?;
     for _ in 0..TRIES {
         let before = read_small_files(&readings)?;
         let mut captured = Vec::new();
@@ -149,7 +153,7 @@ pub(super) fn read_all<'a>(
         }
         let after = read_small_files(&readings)?;
         if same(&before, &after) {
-            return Ok(finish(specs, captured, after, gentleness, scanner().key, warnings));
+            return Ok(finish(specs, captured, after, request.gentleness, scanner().key, warnings));
         }
         tracing::info!("a small file changed while the databases were read: once more");
     }
@@ -175,7 +179,7 @@ pub(super) fn or_missing<T>(
 
 fn begin<'a>(
     spec: &SourceSpec,
-    gentleness: Gentleness,
+    request: &BackupRequest,
     scanner: &impl Fn() -> Scanner<'a>,
     packer: &mut Packer,
     monitor: &'a dyn Monitor,
@@ -185,9 +189,30 @@ fn begin<'a>(
     {
         return Ok(Reading::Small(spec.path.clone()));
     }
-    let mut capture = spec.capture(gentleness, scanner(), monitor);
+    let mut capture = spec.capture(request, scanner(), monitor);
     capture.prepare(packer)?;
     Ok(Reading::Paged(capture))
+}
+
+/// Compaction: what pass 1 saw tells which of the first `known_packs` packs to retire; their blocks are then read afresh.
+fn store_retired(
+    readings: &mut [Reading<'_>],
+    known_packs: usize,
+    max_bytes: u64,
+    catalog: &RwLock<Catalog>,
+    packer: &mut Packer,
+) -> Result<(), OperationError> {
+    let mut captures: Vec<_> = readings
+        .iter_mut()
+        .filter_map(|reading| match reading {
+            Reading::Paged(capture) => Some(capture),
+            Reading::Small(_) | Reading::Missing => None,
+        })
+        .collect();
+    if retire(captures.iter().flat_map(|capture| capture.locations()), known_packs, max_bytes, catalog) {
+        captures.iter_mut().try_for_each(|capture| capture.prepare(packer))?;
+    }
+    Ok(())
 }
 
 fn read_small_files(readings: &[Reading<'_>]) -> Result<Vec<Option<SmallFile>>, OperationError> {

@@ -45,7 +45,7 @@ pub async fn survey(
                 if small {
                     return Ok(());
                 }
-                let capture = spec.capture(request.gentleness, scanner, monitor.as_ref());
+                let capture = spec.capture(&request, scanner, monitor.as_ref());
                 capture.count(|scanned| {
                     survey.source_bytes += scanned.bytes as u64;
                     for block in scanned.new.iter().filter(|block| seen.insert(block.fingerprint)) {
