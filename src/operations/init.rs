@@ -9,7 +9,9 @@ use age::secrecy::SecretString;
 
 use super::{OperationError, Remote};
 use crate::crypto::{DataIdentity, PublicSigner, Recipient, Signer, Unprompted, new_identity_file};
-use crate::repository::{Descriptor, RepositoryId, key_file_comments, layout};
+use crate::repository::{
+    Descriptor, RECOVERY_SCRIPT, RepositoryId, key_file_comments, layout, recovery_script_digest, recovery_text,
+};
 use crate::state::{HostState, Pins, SealedTo, WriterLock, load_signer, save_signer};
 use crate::store::{Creation, Key, Store, StoreError, Stored};
 use crate::{clock, fsx};
@@ -62,6 +64,7 @@ pub async fn init(
     if let Some(new) = request.new_identity.take() {
         request.recipients.push(make_identity(new, &descriptor)?);
     }
+    put_recovery(store.as_ref()).await?;
     let epoch = next_epoch(store.as_ref()).await?;
     let sealed_to = wrap_data_identity(store.as_ref(), &dir, &descriptor, epoch, &request.recipients).await?;
     // What reads on this machine trusts this host.
@@ -140,6 +143,20 @@ async fn probe_create_once(store: &dyn Store, url: &str) -> Result<(), Operation
         }
         .into()),
     }
+}
+
+/// What brings everything back without sealift. Another text in its place is none that should be trusted with a key.
+async fn put_recovery(store: &dyn Store) -> Result<(), OperationError> {
+    let script = layout::recovery_script(&recovery_script_digest());
+    for (key, text) in [(script, RECOVERY_SCRIPT.to_owned()), (layout::recovery_text(), recovery_text())] {
+        if store.create(&key, Stored::public_text(text)).await? == Creation::AlreadyThere {
+            return Err(OperationError::Refused {
+                what: format!("{key} is there already, and is not the one that this sealift writes"),
+                way_out: "remove it, then run init again".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn make_identity(new: NewIdentity, descriptor: &Descriptor) -> Result<Recipient, OperationError> {

@@ -11,6 +11,16 @@ pub fn descriptor() -> Key {
     key("repository.json".to_owned())
 }
 
+/// How to get everything back without sealift.
+pub fn recovery_text() -> Key {
+    key("RECOVERY.txt".to_owned())
+}
+
+/// The script that does it.
+pub fn recovery_script(digest: &Digest) -> Key {
+    key(format!("recover-{digest}.py"))
+}
+
 /// The highest number of a snapshot.
 pub const MAX_SEQUENCE: u64 = 9_999_999_999;
 

@@ -12,6 +12,7 @@ mod pack;
 pub mod ranges;
 mod receipt;
 mod record;
+mod recovery;
 mod retention;
 
 pub use descriptor::{DEFAULT_GRACE_SECONDS, Descriptor, RepositoryId};
@@ -22,4 +23,5 @@ pub use manifest::{Body, Entry, Manifest, ManifestError, Run, is_safe_name};
 pub use pack::{MAX_PACK_BYTES, PackReader, PackWriter, blocks_per_pack};
 pub use receipt::{Receipt, ReceiptKind, SignedReceipt};
 pub use record::{Epoch, Health, ManifestRef, PackRef, Record, RecordError, SignedRecord, TakeOver, signer_of};
+pub use recovery::{FORMAT_DESCRIPTION, RECOVERY_SCRIPT, recovery_script_digest, recovery_text};
 pub use retention::{DEFAULT_KEEP_DAILY, Retention, UnknownZone, Within};

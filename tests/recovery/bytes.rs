@@ -1,31 +1,26 @@
-//! The worst day: all that is left is the repository, an identity, and standard tools. `recovery/recover.py` was written
-//! from the format's description, and brings back what sealift brings back.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
+//! The script brings back the same bytes as `restore`: every page size and journal mode, ordinary files, each day of a
+//! database in use, whatever kind of key opens it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use rusqlite::Connection;
 
-#[path = "support/live.rs"]
-mod live;
-#[path = "support/trinity.rs"]
-mod trinity;
+use crate::live::{self, Host, have};
+use crate::script::{self, TOOLS};
+use crate::support::world::Output;
+use crate::trinity;
 
-use live::{Host, have};
+const FORMAT: &str = include_str!("../../src/repository/FORMAT.md");
 
-const TOOLS: [&str; 5] = ["age", "age-keygen", "zstd", "ssh-keygen", "python3"];
-const FORMAT: &str = include_str!("../src/repository/FORMAT.md");
-
+/// Restores with the script into a new folder.
 fn recover(host: &Host, identity: &Path, folder: &str, more: &[&str]) -> (Output, PathBuf) {
     let target = host.path(folder);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recovery/recover.py");
-    let mut command = Command::new("python3");
-    command.arg(script).args([&host.repository(), identity, &target]).args(more);
-    (command.output().expect("python3 starts"), target)
+    let (identity, to) = (identity.display().to_string(), target.display().to_string());
+    let output = script::run("restore", &host.repository(), &[&["-i", &identity, "--to", &to], more].concat());
+    (output, target)
 }
 
 /// Both restore the same names, and under each the same bytes, mode and time; and they are those of `originals`.
@@ -33,7 +28,7 @@ fn assert_both_bring_back(host: &Host, snapshot: &str, originals: &[(&str, Vec<u
     let with = host.restore(snapshot, &format!("with-{snapshot}"));
     let number = if snapshot == "latest" { &[][..] } else { &[snapshot] };
     let (done, without) = recover(host, &host.identity(), &format!("without-{snapshot}"), number);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    done.exits(0);
     assert_eq!(live::listing(&with), live::listing(&without).into_iter().map(with_mode_of(&with)).collect::<Vec<_>>());
     for (name, original) in originals {
         let (with, without) = (with.join(name), without.join(name));
@@ -90,7 +85,7 @@ fn every_page_size_and_journal_mode_comes_back_without_sealift() {
     assert_eq!(logs.filter(|entry| entry.file_name().to_string_lossy().ends_with("-wal")).count(), 4);
     let (with, identity) = (host.restore("latest", "with"), host.identity());
     let (done, without) = recover(&host, &identity, "without", &[]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    done.exits(0);
     for name in databases {
         let restored = fs::read(without.join(name)).unwrap();
         assert!(restored == fs::read(with.join(name)).unwrap(), "{name}: recover.py and sealift differ");
@@ -181,9 +176,7 @@ fn a_flipped_byte_in_a_pack_leaves_no_file_without_sealift() {
     host.backup();
     let pack = flip_a_byte_in_a_pack(&host.repository());
     let (done, target) = recover(&host, &host.identity(), "without", &[]);
-    assert!(!done.status.success());
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(said.contains(pack.file_name().unwrap().to_str().unwrap()), "{said}");
+    done.exits(13).says(pack.file_name().unwrap().to_str().unwrap());
     assert!(!target.join("a.db").exists());
 }
 
@@ -199,9 +192,9 @@ fn without_sealift_only_the_named_signer_is_believed() {
         signers.push(host.init(&[], &[".env"])["signer"].as_str().unwrap().to_owned());
         host.backup();
     }
-    assert!(recover(&host, &host.identity(), "own", &["--signer", &signers[0]]).0.status.success());
+    assert!(recover(&host, &host.identity(), "own", &["--signer", &signers[0]]).0.code == 0);
     let (done, target) = recover(&host, &host.identity(), "other", &["--signer", &signers[1]]);
-    assert!(!done.status.success());
+    done.exits(13);
     assert!(!target.exists());
 }
 
@@ -246,6 +239,6 @@ fn an_ssh_key_opens_the_repository_without_sealift() {
     host.init_with(&["a.db"], &[], &["-r", recipient.trim()]);
     host.backup();
     let (done, target) = recover(&host, &key, "without", &[]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    done.exits(0);
     assert!(fs::read(target.join("a.db")).unwrap() == fs::read(host.source("a.db")).unwrap());
 }
