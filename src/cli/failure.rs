@@ -66,6 +66,7 @@ impl From<OperationError> for Failure {
                 "one host writes a repository. If this machine was restored to an older state, \
                  `sealift backup --adopt` goes on from the newest snapshot; otherwise give this host a repository of its own",
             ),
+            E::NotTheWriter { way_out, .. } => Self::new(OTHER_WRITER, message).hint(way_out),
             E::NoIdentityOpens { .. } => {
                 Self::new(NO_IDENTITY, message).hint("give the private key of one of the recipients with -i")
             }

@@ -28,6 +28,9 @@ pub enum OperationError {
     /// Somebody else writes here, or this host or the bucket was set back.
     #[error("{0}")]
     OtherWriter(String),
+    /// Another host writes here, or is about to, and no flag of ours changes that.
+    #[error("{what}")]
+    NotTheWriter { what: String, way_out: String },
     #[error("no given identity opens {object}")]
     NoIdentityOpens { object: String },
     /// A stored object is not what a signature or a hash says it should be.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::OperationError;
-use crate::state::{StateError, WriterLock};
+use crate::state::{LockFile, StateError, WriterLock};
 
 /// How often the lock is asked for.
 const POLL: Duration = Duration::from_millis(50);
@@ -14,10 +14,13 @@ const POLL: Duration = Duration::from_millis(50);
 /// Takes the writer's lock in `dir`, waiting for at most `wait`.
 pub(super) async fn take_turn(dir: &Path, wait: Duration) -> Result<WriterLock, OperationError> {
     let began = Instant::now();
+    let mut file = LockFile::open(dir)?;
     loop {
-        match WriterLock::take(dir) {
-            Err(StateError::Locked { .. }) if began.elapsed() < wait => sleep(POLL).await,
-            taken => return Ok(taken?),
+        match file.take() {
+            Ok(lock) => return Ok(lock),
+            Err((waiting, StateError::Locked { .. })) if began.elapsed() < wait => file = waiting,
+            Err((_, error)) => return Err(error.into()),
         }
+        sleep(POLL).await;
     }
 }

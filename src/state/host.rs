@@ -5,6 +5,7 @@
 //! fingerprint.key    32 random bytes
 //! host.json          the epoch that is sealed to: its number and public half
 //! parent.record      the bytes of this host's newest committed record
+//! take-over.json     the change of the signer that this host's first record is to carry, until it is committed
 //! unsent.record      a record on its way: written before the put, removed after it
 //! last.json          what the last full look at the sources found (a cache)
 //! catalog            see `catalog`
@@ -120,6 +121,22 @@ impl HostState {
 
     pub fn set_parent(&self, record: &[u8]) -> Result<(), StateError> {
         write(&self.dir.join("parent.record"), record)
+    }
+
+    /// Before [`HostState::create`]: this host takes a writer's place, as `take_over` has it, and follows on `parent`,
+    /// that writer's newest record.
+    pub fn prepare_take_over(dir: &Path, take_over: &[u8], parent: &[u8]) -> Result<(), StateError> {
+        write(&dir.join("take-over.json"), take_over)?;
+        write(&dir.join("parent.record"), parent)
+    }
+
+    pub fn take_over(&self) -> Result<Option<Vec<u8>>, StateError> {
+        read(&self.dir.join("take-over.json"))
+    }
+
+    /// Once a record of this host carries it.
+    pub fn drop_take_over(&self) -> Result<(), StateError> {
+        remove(&self.dir.join("take-over.json"))
     }
 
     /// The bytes of a record that was made and perhaps not stored.

@@ -10,7 +10,7 @@ mod pins;
 
 pub use catalog::{Catalog, CatalogPack, Loaded, Location};
 pub use host::{HostState, Last, Look, SealedTo, SourceLook, driller, load_signer, save_signer};
-pub use lock::WriterLock;
+pub use lock::{LockFile, WriterLock};
 pub use pins::{Pins, Remembered};
 
 use std::io;

@@ -315,9 +315,7 @@ fn commit_manifest(world: &World, sequence: u64, head: &serde_json::Value, tail:
     record["previous"] = json!(sha256(&fs::read(world.record(2)).unwrap()));
     record["earlier"] = json!([[1, sequence - 1]]);
     record["manifest"] = json!({ "name": sealed.digest(), "bytes": sealed.len(), "epoch": 1 });
-    let signer =
-        Signer::from_openssh(&fs::read_to_string(world.state_of_repository().join("signer")).unwrap()).unwrap();
-    fs::write(world.record(sequence), signer.sign(&record.to_string()).unwrap().bytes()).unwrap();
+    world.write_record(sequence, &record, &world.signer());
 }
 
 #[test]

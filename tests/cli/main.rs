@@ -15,5 +15,6 @@ mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
+mod trust;
 mod unsent;
 mod writers;

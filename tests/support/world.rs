@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use sealift::crypto::Signer;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -208,6 +209,17 @@ impl World {
     pub fn record_json(&self, sequence: u64) -> Value {
         let bytes = fs::read(self.record(sequence)).expect("a record");
         serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next().expect("a line")).expect("JSON")
+    }
+
+    /// This host's own key, as only it has it.
+    pub fn signer(&self) -> Signer {
+        let text = fs::read_to_string(self.state_of_repository().join("signer")).expect("a signer");
+        Signer::from_openssh(&text).expect("a key")
+    }
+
+    /// Puts a record under a number, as the owner of `signer` would, whatever it says.
+    pub fn write_record(&self, sequence: u64, record: &Value, signer: &Signer) {
+        fs::write(self.record(sequence), signer.sign(&record.to_string()).expect("signed").bytes()).expect("written");
     }
 
     /// The packs that a snapshot needs.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::OperationError;
 use super::known::missing_of;
 use super::{Listing, Remote};
+use crate::operations::history::remember_own;
 use crate::repository::{Record, SignedRecord, layout};
-use crate::state::{Catalog, HostState, Last};
+use crate::state::{Catalog, HostState, Last, Pins};
 use crate::store::{Creation, Stored};
 
 /// A listing older than this is read again before anything is sent.
@@ -90,9 +91,10 @@ pub(super) fn check_keys(host: &HostState, listing: &Listing) -> Result<(), Oper
     })
 }
 
-/// Makes a committed record this host's parent, and `catalog`, where it changed, that of its packs.
+/// Makes a committed record this host's parent and the newest that this machine saw, and `catalog`, where it changed, that of its packs.
 pub(super) fn settle(
     host: &HostState,
+    mut pins: Pins,
     committed: &SignedRecord,
     catalog: Option<&Catalog>,
     last: &Last,
@@ -103,5 +105,8 @@ pub(super) fn settle(
         catalog.save(host.dir(), |name| needed.contains(name))?;
     }
     host.set_last(last)?;
+    host.drop_take_over()?;
+    remember_own(&mut pins, committed);
+    pins.save(host.dir())?;
     Ok(host.drop_unsent()?)
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::{Listing, OperationError, Remote, Seen, Warning};
 use crate::crypto::Digest;
-use crate::repository::{PackRef, Record, SignedRecord};
+use crate::repository::{Epoch, PackRef, Record, SignedRecord};
 use crate::state::{Catalog, CatalogPack, HostState, Loaded};
 
 /// The part of the host's catalog that this run may use.
@@ -19,7 +19,9 @@ pub(super) fn usable_catalog(
     parent: Option<&(SignedRecord, Seen)>,
     warnings: &mut Vec<Warning>,
 ) -> Catalog {
-    if !loaded.whole && parent.is_some_and(|(parent, _)| parent.record.packs().next().is_some()) {
+    // Packs of another epoch are of no use to this one, whatever the catalog said.
+    let used = |epoch: &Epoch| epoch.epoch == host.sealed_to.epoch && !epoch.packs.is_empty();
+    if !loaded.whole && parent.is_some_and(|(parent, _)| parent.record.epochs.iter().any(used)) {
         let text = "the catalog of stored blocks is missing or damaged: what it no longer tells is uploaded again";
         warnings.push(Warning::standing("catalog-lost", text));
     }

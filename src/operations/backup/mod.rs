@@ -37,7 +37,7 @@ use super::turn::take_turn;
 use super::{Monitor, OperationError, Phase, Warning};
 use crate::clock::Clock;
 use crate::crypto::Digest;
-use crate::repository::ranges::ranges;
+use crate::repository::ranges::{contains, ranges};
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, SignedRecord, layout};
 use crate::source;
 use crate::state::{Catalog, HostState, Last, Look, SealedTo, SourceLook, load_signer};
@@ -113,9 +113,10 @@ pub async fn backup(
 
 /// Why a machine without a host's state may not write.
 fn not_the_writer(remote: &Remote, dir: &Path) -> OperationError {
-    if load_signer(dir).is_ok_and(|signer| signer.is_some_and(|own| own.public() == remote.descriptor.signer)) {
-        let text = format!("the init of {} was cut short on this machine: run `sealift init` again", remote.url);
-        return OperationError::OtherWriter(text);
+    if let Ok(Some(own)) = load_signer(dir) {
+        let command = if own.public() == remote.descriptor.signer { "init" } else { "init --take-over" };
+        let what = format!("`sealift {command}` for {} was cut short on this machine", remote.url);
+        return OperationError::NotTheWriter { what, way_out: format!("run `sealift {command}` again") };
     }
     OperationError::OtherWriter(format!(
         "this machine is not the writer of the repository at {} (signer {})",
@@ -131,6 +132,10 @@ fn adopt(host: &mut HostState, standing: &Standing) -> Result<(), OperationError
     host.drop_last()?;
     let Some((parent, _)) = &standing.parent else { return Ok(()) };
     host.set_parent(parent.signed.bytes())?;
+    if *parent.signed.signer() != host.signer.public() {
+        // Its predecessor's: this host has made an epoch of its own and no record yet.
+        return Ok(());
+    }
     let newest = parent.record.epochs.iter().find(|epoch| epoch.epoch == parent.record.manifest.epoch);
     if let Some(epoch) = newest {
         host.seal_to(SealedTo { epoch: epoch.epoch, recipient: epoch.recipient.clone() })?;
@@ -238,7 +243,7 @@ impl Run<'_> {
         };
         let done = commit(self.remote, &self.host, record, &self.listing, |_| false).await?;
         // It needs the packs of its parent, so the catalog stays as it is.
-        settle(&self.host, &done, None, &last)?;
+        settle(&self.host, self.standing.pins, &done, None, &last)?;
         Ok(report(&done, true, 0, last.ideal_bytes, warnings))
     }
 
@@ -246,7 +251,9 @@ impl Run<'_> {
     fn blank_record(&self) -> Record {
         let parent = self.standing.parent.as_ref().map(|(parent, _)| parent);
         let parent_sequence = parent.map_or(0, |parent| parent.record.sequence);
-        let earlier = self.listing.records.keys().copied().filter(|sequence| *sequence < parent_sequence);
+        // What the parent does not name was put there by somebody else, or put back after it was removed.
+        let named = |sequence: &u64| parent.is_some_and(|parent| contains(&parent.record.earlier, *sequence));
+        let earlier = self.listing.records.keys().copied().filter(named);
         let sealed_to = &self.host.sealed_to;
         Record {
             format: Record::FORMAT,
@@ -261,7 +268,7 @@ impl Run<'_> {
             writer_hold_ms: 0,
             manifest: ManifestRef { name: Digest::from_bytes([0; 32]), bytes: 0, epoch: sealed_to.epoch },
             epochs: vec![Epoch { epoch: sealed_to.epoch, recipient: sealed_to.recipient.clone(), packs: Vec::new() }],
-            take_overs: parent.map(|parent| parent.record.take_overs.clone()).unwrap_or_default(),
+            take_overs: self.standing.take_overs.clone(),
             retention: None,
         }
     }
@@ -292,7 +299,8 @@ impl Run<'_> {
         record.epochs[0].packs = packs;
         let put_now = |object: &str| object == name || uploader.put_now(object);
         let done = commit(self.remote, &self.host, record, &self.listing, put_now).await?;
-        settle(&self.host, &done, Some(&read(&catalog)), &self.last(set, manifest_print, ideal_bytes))?;
+        let last = self.last(set, manifest_print, ideal_bytes);
+        settle(&self.host, self.standing.pins, &done, Some(&read(&catalog)), &last)?;
         Ok(report(&done, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, ideal_bytes, warnings))
     }
 

@@ -5,11 +5,12 @@
 
 use super::{History, Warning};
 use crate::repository::SignedRecord;
-use crate::repository::ranges::{Range, without, written};
+use crate::repository::ranges::{Range, ranges, without, written};
 
 pub(super) fn check(history: &History) -> Vec<Warning> {
     let verified: Vec<&SignedRecord> = history.verified().map(AsRef::as_ref).collect();
-    verified.windows(2).flat_map(|pair| check_pair(pair[0], pair[1])).collect()
+    let pairs = verified.windows(2).flat_map(|pair| check_pair(pair[0], pair[1]));
+    pairs.chain(check_list(&verified)).collect()
 }
 
 /// What does not fit between two records, of which the first is the one before the second, as far as it is there.
@@ -17,13 +18,7 @@ fn check_pair(before: &SignedRecord, record: &SignedRecord) -> Vec<Warning> {
     let (n, before_n) = (record.record.sequence, before.record.sequence);
     let parent = record.record.earlier.last().map_or(0, |range| range.1);
     let mut warnings = Vec::new();
-    if parent < before_n {
-        let text = format!(
-            "snapshot {n} does not know of snapshot {before_n}, which lies before it and has a valid signature: \
-             a copy of the host writes here, too, or one of them was put back after it was removed"
-        );
-        warnings.push(Warning::doubt("forked-chain", text));
-    } else if parent == before_n && record.record.previous != Some(before.signed.digest()) {
+    if parent == before_n && record.record.previous != Some(before.signed.digest()) {
         let text = format!(
             "snapshot {n} does not follow on the snapshot {before_n} that lies here: one of them was exchanged"
         );
@@ -40,4 +35,19 @@ fn check_pair(before: &SignedRecord, record: &SignedRecord) -> Vec<Warning> {
         warnings.push(Warning::doubt("earlier-unfit", text));
     }
     warnings
+}
+
+/// What lies there and the newest record does not name.
+fn check_list(verified: &[&SignedRecord]) -> Option<Warning> {
+    let (newest, earlier) = verified.split_last()?;
+    let unlisted = without(&ranges(earlier.iter().map(|record| record.record.sequence)), &newest.record.earlier);
+    (!unlisted.is_empty()).then(|| {
+        let text = format!(
+            "snapshot {} does not know of snapshot {}, which has a valid signature: it was put back after it was \
+             removed, or a copy of the host writes here, too",
+            newest.record.sequence,
+            written(&unlisted)
+        );
+        Warning::doubt("record-unlisted", text)
+    })
 }

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{History, Listed, Warning};
+use jiff::Timestamp;
+
+use super::{History, Warning};
 use crate::plan::effective::{Stated, effective_times};
 use crate::plan::retain::{Snapshot, retain};
 use crate::repository::ranges::{Range, contains, ranges, without, written};
@@ -20,7 +22,14 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = set_back(pins, newest, &there).into_iter().collect();
     let Some(newest) = newest else { return warnings };
     warnings.extend(exchanged(pins, history));
-    let now: Vec<Remembered> = history.listed.iter().filter_map(remembered).collect();
+    let now: Vec<Remembered> = history
+        .listed
+        .iter()
+        .filter_map(|listed| {
+            let signed = listed.record.as_ref().ok()?;
+            Some(remembered(signed, listed.seen.modified))
+        })
+        .collect();
     warnings.extend(gone(pins, newest, &there, &now));
     pins.seen = now;
     if pins.newest.is_none_or(|before| before.0 <= newest.record.sequence) {
@@ -29,17 +38,37 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
     warnings
 }
 
-fn remembered(listed: &Listed) -> Option<Remembered> {
-    let signed = listed.record.as_ref().ok()?;
+/// For the host itself, which reads no older record than its `parent`: what that names, or this machine saw, and is not
+/// `listed`.
+pub(in crate::operations) fn missing(
+    pins: &mut Pins,
+    parent: &SignedRecord,
+    listed: impl Iterator<Item = u64>,
+) -> Vec<Warning> {
+    let there = ranges(listed);
+    let warnings = gone(pins, parent, &there, &[]);
+    pins.seen.retain(|seen| contains(&there, seen.sequence));
+    warnings
+}
+
+/// This machine's own new record is the newest that it saw.
+pub(in crate::operations) fn remember_own(pins: &mut Pins, own: &SignedRecord) {
+    pins.signer = Some(own.signed.signer().clone());
+    pins.newest = Some((own.record.sequence, own.signed.digest()));
+    pins.seen.push(remembered(own, own.record.time));
+}
+
+/// `modified` is the server's time of the record.
+fn remembered(signed: &SignedRecord, modified: Timestamp) -> Remembered {
     let record = &signed.record;
-    Some(Remembered {
+    Remembered {
         sequence: record.sequence,
         record: signed.signed.digest(),
-        time: record.time.min(listed.seen.modified),
+        time: record.time.min(modified),
         tags: record.tags.clone(),
         good: record.worst_health() <= Health::Unchecked,
         epochs: record.epochs.iter().map(|epoch| epoch.epoch).collect(),
-    })
+    }
 }
 
 fn set_back(pins: &Pins, newest: Option<&Arc<SignedRecord>>, there: &[Range]) -> Option<Warning> {

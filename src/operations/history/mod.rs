@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub(super) use self::memory::{missing, remember_own};
 pub use self::reader::Reader;
 pub(super) use self::trust::Trust;
 pub use self::trust::{Claim, Proof};
