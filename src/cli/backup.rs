@@ -80,6 +80,7 @@ fn request(command: &Backup, context: &Context) -> Result<BackupRequest, Failure
         adopt: command.adopt,
         max_compact_bytes: context.config.limits.max_compact_bytes.unwrap_or(MAX_COMPACT_BYTES),
         clock: Arc::new(SystemClock),
+        believed: context.config.drill_signers()?,
     })
 }
 

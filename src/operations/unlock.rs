@@ -7,7 +7,7 @@ use crate::repository::{Epoch, layout};
 use crate::store::StoreError;
 
 /// The largest wrapped key that is read, in bytes.
-const MAX_KEY_BYTES: u64 = 1 << 20;
+pub(super) const MAX_KEY_BYTES: u64 = 1 << 20;
 
 /// The data identity of `epoch`. All of its generations are tried, the newest first; one whose data identity is not
 /// the one that the signed record names is noise that somebody planted, and is passed over.

@@ -9,6 +9,7 @@
 //! unsent.record      a record on its way: written before the put, removed after it
 //! last.json          what the last full look at the sources found (a cache)
 //! catalog            see `catalog`
+//! findings.json      see `findings`
 //! keys/              every wrapped data identity that this host made (ciphertext)
 //! ```
 
@@ -181,6 +182,11 @@ impl HostState {
         entries.filter_map(|entry| kept(entry).transpose()).collect::<io::Result<_>>().map_err(StateError::io(&folder))
     }
 
+    /// The copy of one wrapping.
+    pub fn kept_key(&self, epoch: u32, generation: u32) -> Result<Option<Vec<u8>>, StateError> {
+        read(&self.dir.join("keys").join(format!("{epoch}-{generation}.age")))
+    }
+
     /// Keeps a copy of a wrapped data identity, which is ciphertext.
     pub fn keep_key(dir: &Path, epoch: u32, generation: u32, sealed: &[u8]) -> Result<(), StateError> {
         let folder = dir.join("keys");
@@ -202,12 +208,17 @@ pub fn save_signer(dir: &Path, signer: &Signer) -> Result<(), StateError> {
 /// directory itself. It is never the host's signer, so that whoever takes the host cannot vouch for its backups.
 pub fn driller(root: &Path) -> Result<Signer, StateError> {
     let path = root.join("driller");
-    if let Some(signer) = load_key(&path)? {
+    if let Some(signer) = known_driller(root)? {
         return Ok(signer);
     }
     let signer = Signer::generate().map_err(|error| StateError::damaged(&path, error.to_string()))?;
     save_key(&path, &signer)?;
     Ok(signer)
+}
+
+/// That key, if this machine ever used it.
+pub fn known_driller(root: &Path) -> Result<Option<Signer>, StateError> {
+    load_key(&root.join("driller"))
 }
 
 fn load_key(path: &Path) -> Result<Option<Signer>, StateError> {
@@ -233,7 +244,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| StateError::damaged(path, error.to_string()))
 }
@@ -242,7 +253,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     fsx::write_atomic(path, bytes).map_err(StateError::io(path))
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
     let json = serde_json::to_vec(value).map_err(|error| StateError::damaged(path, error.to_string()))?;
     write(path, &json)
 }
