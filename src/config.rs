@@ -201,6 +201,21 @@ impl Config {
     }
 }
 
+/// The text of a configuration with other recipients, and all else in it as it was, comments included.
+pub fn with_recipients(text: &str, recipients: &[&str], path: &Path) -> Result<String, ConfigError> {
+    let invalid = |why: &str| ConfigError::Invalid { path: path.to_owned(), why: why.to_owned(), suggestion: None };
+    let mut document: toml_edit::DocumentMut = text.parse().map_err(|_| invalid("it cannot be read as TOML"))?;
+    let item = document.entry("recipients").or_insert(toml_edit::value(toml_edit::Array::new()));
+    let list = item.as_array_mut().ok_or_else(|| invalid("recipients is a list"))?;
+    list.retain(|value| value.as_str().is_some_and(|known| recipients.contains(&known)));
+    for recipient in recipients {
+        if !list.iter().any(|value| value.as_str() == Some(recipient)) {
+            list.push(*recipient);
+        }
+    }
+    Ok(document.to_string())
+}
+
 /// Where and why a text is wrong, without its words: somebody may have put a secret there.
 fn explanation(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
@@ -255,6 +270,19 @@ mod tests {
         let again = parse(&config.to_toml().expect("written")).expect("read again");
         assert_eq!(again.limits.writer_hold(), Some(Duration::from_secs(2)));
         assert_eq!(again.database, config.database);
+    }
+
+    #[test]
+    fn other_recipients_leave_the_rest_of_the_file_as_it_was() {
+        let text = "# mine\nrepository = \"/r\" # here\nrecipients = [\n  \"age1a\", # alice\n  \"age1b\", # bob\n]\n\n[limits]\n";
+        let changed = with_recipients(text, &["age1b", "age1c"], Path::new("sealift.toml")).expect("changed");
+        assert!(
+            changed.starts_with("# mine\nrepository = \"/r\" # here\n") && changed.ends_with("\n\n[limits]\n"),
+            "{changed}"
+        );
+        assert_eq!(parse(&changed).expect("read").recipients, ["age1b", "age1c"]);
+        let bare = with_recipients("[limits]\nthreads = 2\n", &["age1c"], Path::new("sealift.toml")).expect("changed");
+        assert_eq!(parse(&bare).expect("read").recipients, ["age1c"]);
     }
 
     #[test]

@@ -95,8 +95,9 @@ pub enum Command {
     Snapshots(Snapshots),
     /// Bring a snapshot back; needs an identity and the repository's URL, nothing else
     Restore(Restore),
-    /// Compare the repository with its records; with an identity, also what is sealed in it
-    Check(Check),
+    /// Who can open the backups: look, rotate, make keys
+    #[command(subcommand)]
+    Keys(Keys),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
     /// Print the manual as man(7) source
@@ -118,12 +119,8 @@ pub struct Init {
     /// Other file to back up
     #[arg(long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
-    /// Whoever may read the backups: age1…, ssh-ed25519 …, ssh-rsa …
-    #[arg(short, long, value_name = "KEY")]
-    pub recipient: Vec<String>,
-    /// File with one recipient a line
-    #[arg(short = 'R', long, value_name = "FILE")]
-    pub recipients_file: Vec<PathBuf>,
+    #[command(flatten)]
+    pub recipients: Recipients,
     /// Make an identity for an operator who has none: write it here, take it away from this host
     #[arg(long, value_name = "FILE")]
     pub new_identity: Option<PathBuf>,
@@ -135,20 +132,102 @@ pub struct Init {
     pub host: Option<String>,
 }
 
+/// Whom to seal for.
+#[derive(clap::Args)]
+pub struct Recipients {
+    /// Whoever may read the backups: age1…, ssh-ed25519 …, ssh-rsa …
+    #[arg(short, long, value_name = "KEY")]
+    pub recipient: Vec<String>,
+    /// File with one recipient a line
+    #[arg(short = 'R', long, value_name = "FILE")]
+    pub recipients_file: Vec<PathBuf>,
+}
+
+/// On an operator's machine, with a private key: list, add, remove, rotate, confirm, restore. On the host, without one:
+/// rebase.
+#[derive(Subcommand)]
+pub enum Keys {
+    /// Show epochs and generations, whom they are for, and which snapshots need them; names need an identity
+    List {
+        #[command(flatten)]
+        reader: Reader,
+    },
+    /// Let more recipients open the backups, old and new
+    Add(Rotation),
+    /// Rewrap the keys without these recipients. Who has opened a key keeps it: `keys rebase` ends that for new snapshots
+    Remove(Rotation),
+    /// Rewrap the keys for exactly these recipients. Who has opened a key keeps it: `keys rebase` ends that for new
+    /// snapshots
+    Rotate(Rotation),
+    /// Prove that an identity of the new set opens what a rotation left; then the old wrapped keys go
+    Confirm {
+        #[command(flatten)]
+        reader: Reader,
+    },
+    /// Put a wrapped key back that the bucket lost, from a copy that this identity opens
+    Restore {
+        #[command(flatten)]
+        reader: Reader,
+        /// Folder with the copies [default: those that this host keeps]
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+    },
+    /// On the host: a new key and a full upload, so that new snapshots need no older key; needs no identity
+    Rebase(Rebase),
+    /// Make an identity for an operator
+    New {
+        /// Where to write it
+        file: PathBuf,
+        /// Do not protect it with a passphrase
+        #[arg(long)]
+        no_passphrase: bool,
+        /// Whose signature counts in the repository: ssh-ed25519 AAAA…, as init printed it
+        #[arg(long, value_name = "KEY")]
+        signer: Option<String>,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct Rotation {
+    #[command(flatten)]
+    pub recipients: Recipients,
+    #[command(flatten)]
+    pub reader: Reader,
+    /// Private key of the new set that proves it at once; without one, `keys confirm` does it later
+    #[arg(long, value_name = "IDENTITY")]
+    pub proof: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct Rebase {
+    /// Names the set, which then goes into sealift.toml [default: the one that stands there]
+    #[command(flatten)]
+    pub recipients: Recipients,
+    #[command(flatten)]
+    pub backup: BackupFlags,
+}
+
 #[derive(clap::Args)]
 pub struct Backup {
-    /// A word to find the snapshot by
-    #[arg(long, value_name = "NAME")]
-    pub tag: Vec<String>,
     /// Say what would be uploaded, and upload nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How long to wait for another run of this host, such as 10m
-    #[arg(long, value_name = "TIME", default_value = "0s")]
-    pub wait: jiff::SignedDuration,
+    #[command(flatten)]
+    pub flags: BackupFlags,
     /// This machine was restored to an older state: go on from the newest snapshot of its own key, with a full upload
     #[arg(long)]
     pub adopt: bool,
+}
+
+/// What every run that takes a snapshot has.
+#[derive(clap::Args)]
+pub struct BackupFlags {
+    /// A word to find the snapshot by
+    #[arg(long, value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// How long to wait for another run of this host, such as 10m
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    pub wait: jiff::SignedDuration,
     /// zstd level, 1 to 19 [default: 3]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
     pub compression: Option<i32>,
@@ -181,22 +260,6 @@ pub struct Restore {
     /// Move what is in the way aside; nothing is deleted
     #[arg(long)]
     pub force: bool,
-}
-
-#[derive(clap::Args)]
-pub struct Check {
-    /// Only this one: latest, a number, or a time [default: every snapshot]
-    pub snapshot: Option<String>,
-    /// Read the stored bytes and compare their hashes: all of them, or so much of them as the day's share of a round that
-    /// reads everything in 100 / PERCENT days
-    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
-          value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub read_data: Option<u8>,
-    #[command(flatten)]
-    pub reader: Reader,
-    /// Where opened blocks are kept for the while, encrypted, when an identity is given [default: the temporary directory]
-    #[arg(long, value_name = "DIR")]
-    pub scratch: Option<PathBuf>,
 }
 
 /// What a reader brings along.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::args::Backup;
+use super::args::{Backup, BackupFlags};
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
@@ -16,7 +16,7 @@ use crate::operations::{self, BackupRequest, Gentleness, Survey, Warning};
 const MAX_COMPACT_BYTES: u64 = 1 << 30;
 
 pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
-    let request = request(&command, &context)?;
+    let request = request(&command.flags, command.adopt, &context)?;
     let (remote, meter) = context.remote().await?;
     let dir = context.state_root()?.join(remote.id().as_str());
     if command.dry_run {
@@ -25,8 +25,7 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
     }
     let mut report = operations::backup(&remote, &dir, request, context.monitor()).await?;
     if context.config.recipients.len() == 1 {
-        let text = "there is one recipient: if that key is lost, every backup is lost";
-        report.warnings.push(Warning::standing("single-recipient", text));
+        report.warnings.push(single_recipient());
     }
     let usage = meter.usage();
     if context.global.json {
@@ -53,7 +52,14 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
     Ok(context.exit_code(&report.warnings))
 }
 
-fn request(command: &Backup, context: &Context) -> Result<BackupRequest, Failure> {
+/// One lost key must not lose everything.
+pub fn single_recipient() -> Warning {
+    let text = "there is one recipient: if that key is lost, every backup is lost. Add a second one that is kept offline: \
+                `sealift keys add -r KEY --identity FILE` on an operator's machine";
+    Warning::standing("single-recipient", text)
+}
+
+pub fn request(flags: &BackupFlags, adopt: bool, context: &Context) -> Result<BackupRequest, Failure> {
     let sources = context.config.sources(context.config_path.as_deref())?;
     if context.config_path.is_none() {
         return Err(Failure::usage(
@@ -61,26 +67,24 @@ fn request(command: &Backup, context: &Context) -> Result<BackupRequest, Failure
             "`sealift init` writes one; --config FILE names another",
         ));
     }
-    // Read here, so that a typing error shows before the next rotation needs them.
-    context.config.recipients()?;
     let gentle = Gentleness::default();
-    let wait = Duration::try_from(command.wait)
+    let wait = Duration::try_from(flags.wait)
         .map_err(|_| Failure::usage("--wait is a time, such as 10m", "it cannot be negative"))?;
     Ok(BackupRequest {
         sources,
+        recipients: context.config.recipients()?,
         host: context.host(),
-        tags: command.tag.clone(),
-        compression: command.compression.or(context.config.compression).unwrap_or(3),
+        tags: flags.tag.clone(),
+        compression: flags.compression.or(context.config.compression).unwrap_or(3),
         threads: context.threads(),
         gentleness: Gentleness {
             writer_hold: context.config.limits.writer_hold().unwrap_or(gentle.writer_hold),
             ..gentle
         },
         wait,
-        adopt: command.adopt,
+        adopt,
         max_compact_bytes: context.config.limits.max_compact_bytes.unwrap_or(MAX_COMPACT_BYTES),
         clock: Arc::new(SystemClock),
-        believed: context.config.drill_signers()?,
     })
 }
 

@@ -66,6 +66,11 @@ impl Context {
         Ok(text.parse()?)
     }
 
+    /// Whether anything says where the repository is.
+    pub fn names_repository(&self) -> bool {
+        self.global.repository.is_some() || self.config.repository.is_some()
+    }
+
     pub fn state_root(&self) -> Result<PathBuf, Failure> {
         if let Some(dir) = self.global.state_dir.as_ref().or(self.config.state_dir.as_ref()) {
             return Ok(dir.clone());

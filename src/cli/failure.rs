@@ -13,7 +13,7 @@ pub const DOUBT: u8 = 3;
 const NO_REPOSITORY: u8 = 10;
 const OTHER_WRITER: u8 = 11;
 const NO_IDENTITY: u8 = 12;
-pub const VERIFICATION: u8 = 13;
+const VERIFICATION: u8 = 13;
 const REFUSED: u8 = 15;
 const INTERRUPTED: u8 = 130;
 
@@ -67,6 +67,8 @@ impl From<OperationError> for Failure {
                  `sealift backup --adopt` goes on from the newest snapshot; otherwise give this host a repository of its own",
             ),
             E::NotTheWriter { way_out, .. } => Self::new(OTHER_WRITER, message).hint(way_out),
+            E::OtherRotation { .. } => Self::new(OTHER_WRITER, message)
+                .hint("`sealift keys list --identity FILE` shows what it did; nothing of it was changed"),
             E::NoIdentityOpens { .. } => {
                 Self::new(NO_IDENTITY, message).hint("give the private key of one of the recipients with -i")
             }

@@ -37,19 +37,24 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<IdentityFile>, Failure> {
     Ok(identities)
 }
 
-/// Everything that was given, if anything was.
+/// Everything that was given; perhaps nothing.
 pub fn load_any(paths: &[PathBuf]) -> Result<Vec<IdentityFile>, Failure> {
-    let mut identities = Vec::new();
-    for path in paths {
-        let bytes = read(path)?;
-        let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-        identities.push(IdentityFile::parse(&bytes, &name, &Terminal)?);
-    }
+    let mut identities = load_files(paths)?;
     if let Some(text) = std::env::var_os(VARIABLE) {
         let text = Zeroizing::new(text.into_encoded_bytes());
         identities.push(IdentityFile::parse(&text, VARIABLE, &Terminal)?);
     }
     Ok(identities)
+}
+
+/// What these files hold.
+pub fn load_files(paths: &[PathBuf]) -> Result<Vec<IdentityFile>, Failure> {
+    let load = |path: &PathBuf| -> Result<IdentityFile, Failure> {
+        let bytes = read(path)?;
+        let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+        Ok(IdentityFile::parse(&bytes, &name, &Terminal)?)
+    };
+    paths.iter().map(load).collect()
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {

@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::args::Init;
+use super::backup::single_recipient;
 use super::context::{Context, machine_name};
 use super::failure::Failure;
 use super::identities::new_passphrase;
 use super::output::{print_json, print_lines, print_warnings};
 use crate::config::{Config, FILE_NAME, S3Section, SourceSection};
-use crate::crypto::{Recipient, parse_recipients};
+use crate::crypto::Recipient;
 use crate::fsx;
 use crate::operations::{self, InitReport, InitRequest, NewIdentity, Warning};
 
 pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
-    let recipients = recipients(&command)?;
+    let recipients = command.recipients.parse()?;
     let config_path = context.new_config_path();
     let mut config = configuration(&command, &context, &recipients)?;
     config.sources(Some(&config_path))?;
@@ -46,20 +47,6 @@ pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
     let warnings = warnings(&report);
     show(&command, &context, &report, &config_path, &warnings)?;
     Ok(context.exit_code(&warnings))
-}
-
-fn recipients(command: &Init) -> Result<Vec<Recipient>, Failure> {
-    let mut recipients = Vec::new();
-    for text in &command.recipient {
-        recipients.push(Recipient::parse(text)?);
-    }
-    for path in &command.recipients_file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!("{}: {error}", path.display()), "-R names a file with one recipient a line")
-        })?;
-        recipients.extend(parse_recipients(&text)?);
-    }
-    Ok(recipients)
 }
 
 fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) -> Result<Config, Failure> {
@@ -146,9 +133,7 @@ fn write_config(path: &Path, config: &Config) -> Result<(), Failure> {
 fn warnings(report: &InitReport) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if report.recipients.len() == 1 {
-        let text =
-            "there is one recipient: if that key is lost, every backup is lost. Add a second, offline one with -r";
-        warnings.push(Warning::standing("single-recipient", text));
+        warnings.push(single_recipient());
     }
     if report.recipients.iter().any(|recipient| recipient.starts_with("ssh-")) {
         let text = "age writes a 4-byte tag of an SSH key beside what it seals: whoever knows the public key can tell \

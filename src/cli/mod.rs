@@ -2,14 +2,15 @@
 
 mod args;
 mod backup;
-mod check;
 mod context;
 mod demo;
 mod failure;
 mod identities;
 mod init;
+mod keys;
 mod output;
 mod progress;
+mod recipients;
 mod restore;
 mod snapshots;
 
@@ -84,7 +85,7 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Backup(command) => backup::run(command, Context::load(args.global)?).await,
         Command::Snapshots(command) => snapshots::run(command, Context::load(args.global)?).await,
         Command::Restore(command) => restore::run(command, Context::load_if_sound(args.global)?).await,
-        Command::Check(command) => check::run(command, Context::load(args.global)?).await,
+        Command::Keys(command) => keys::run(command, args.global).await,
         Command::Demo(_) | Command::Completions { .. } | Command::Man => Ok(0),
     }
 }

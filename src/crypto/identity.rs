@@ -163,14 +163,22 @@ impl DataIdentity {
         sealed: &[u8],
         identities: impl Iterator<Item = &'a dyn age::Identity>,
     ) -> Result<Self, CryptoError> {
+        Self::unwrap_with_comments(sealed, identities).map(|(identity, _)| identity)
+    }
+
+    /// The same, with the comment lines beside the identity.
+    pub fn unwrap_with_comments<'a>(
+        sealed: &[u8],
+        identities: impl Iterator<Item = &'a dyn age::Identity>,
+    ) -> Result<(Self, Vec<String>), CryptoError> {
         let plain = open(sealed, identities)?;
         let refused = || CryptoError::Damaged("does not hold exactly one X25519 identity".to_owned());
         let text = std::str::from_utf8(&plain).map_err(|_| refused())?;
         let mut keys = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        match (keys.next(), keys.next()) {
-            (Some(key), None) => age::x25519::Identity::from_str(key).map(Self).map_err(|_| refused()),
-            _ => Err(refused()),
-        }
+        let (Some(key), None) = (keys.next(), keys.next()) else { return Err(refused()) };
+        let identity = age::x25519::Identity::from_str(key).map(Self).map_err(|_| refused())?;
+        let comments = text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim().to_owned());
+        Ok((identity, comments.collect()))
     }
 
     /// What only a holder of this data identity can say about `statement`: HMAC-SHA256 (RFC 2104) under a key that is

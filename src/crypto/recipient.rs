@@ -6,10 +6,22 @@ use age::NoCallbacks;
 
 use super::CryptoError;
 
-/// An operator's public key: age X25519 (`age1…`), an SSH key (`ssh-ed25519`, `ssh-rsa`) or a plugin's (`age1name1…`).
+/// An operator's public key: age X25519 (`age1…`), an SSH key (`ssh-ed25519`, `ssh-rsa`), a tagged key of a hardware
+/// token (`age1tag1…`, `age1tagpq1…`) or a plugin's (`age1name1…`).
+#[derive(Clone)]
 pub struct Recipient {
     text: String,
-    key: Box<dyn age::Recipient + Send + Sync>,
+    key: Key,
+}
+
+#[derive(Clone)]
+enum Key {
+    X25519(age::x25519::Recipient),
+    Ssh(age::ssh::Recipient),
+    Tag(age::tag::Recipient),
+    TagPq(Box<age::tagpq::Recipient>),
+    /// Its program is looked for when something is sealed: a host need not have it to say whom it seals for.
+    Plugin(age::plugin::Recipient),
 }
 
 impl Recipient {
@@ -23,10 +35,38 @@ impl Recipient {
         &self.text
     }
 
-    pub(super) fn as_age(&self) -> &dyn age::Recipient {
-        self.key.as_ref()
+    /// The key alone: an SSH key without its comment.
+    pub fn key(&self) -> &str {
+        let end = match self.key {
+            Key::Ssh(_) => self.text.match_indices(char::is_whitespace).nth(1).map(|(at, _)| at),
+            _ => None,
+        };
+        &self.text[..end.unwrap_or(self.text.len())]
+    }
+
+    pub(super) fn as_age(&self) -> Result<Box<dyn age::Recipient>, CryptoError> {
+        Ok(match &self.key {
+            Key::X25519(key) => Box::new(key.clone()),
+            Key::Ssh(key) => Box::new(key.clone()),
+            Key::Tag(key) => Box::new(key.clone()),
+            Key::TagPq(key) => Box::new((**key).clone()),
+            Key::Plugin(key) => {
+                let plugin =
+                    age::plugin::RecipientPluginV1::new(key.plugin(), std::slice::from_ref(key), &[], NoCallbacks);
+                Box::new(plugin.map_err(|error| CryptoError::Plugin(error.to_string()))?)
+            }
+        })
     }
 }
+
+/// Two are equal when their keys are; an SSH key's comment is a label.
+impl PartialEq for Recipient {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Recipient {}
 
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,25 +74,24 @@ impl fmt::Debug for Recipient {
     }
 }
 
-fn parse_key(text: &str) -> Result<Box<dyn age::Recipient + Send + Sync>, CryptoError> {
+fn parse_key(text: &str) -> Result<Key, CryptoError> {
     let refused = |reason: &str| CryptoError::NotARecipient { text: shown(text), reason: reason.to_owned() };
+    // It stands in lists, configurations and key files, one a line.
+    if text.contains(char::is_control) {
+        return Err(refused("it holds a control character"));
+    }
     if text.starts_with("ssh-") {
-        return match text.parse::<age::ssh::Recipient>() {
-            Ok(key) => Ok(Box::new(key)),
+        return match text.parse() {
+            Ok(key) => Ok(Key::Ssh(key)),
             Err(age::ssh::ParseRecipientKeyError::RsaModulusTooSmall) => Err(refused("an RSA key under 2048 bits")),
             Err(_) => Err(refused("only ssh-ed25519 and ssh-rsa public keys can be sealed to")),
         };
     }
-    if let Ok(key) = text.parse::<age::x25519::Recipient>() {
-        return Ok(Box::new(key));
-    }
-    if let Ok(plugin) = text.parse::<age::plugin::Recipient>() {
-        let name = plugin.plugin().to_owned();
-        let key = age::plugin::RecipientPluginV1::new(&name, &[plugin], &[], NoCallbacks)
-            .map_err(|error| CryptoError::Plugin(error.to_string()))?;
-        return Ok(Box::new(key));
-    }
-    Err(refused("expected age1…, ssh-ed25519 … or ssh-rsa …"))
+    let native = text.parse().map(Key::X25519).or_else(|_| text.parse().map(Key::Tag));
+    let native = native.or_else(|_| text.parse().map(|key| Key::TagPq(Box::new(key))));
+    native.or_else(|_| text.parse().map(Key::Plugin)).map_err(|_: &str| {
+        refused("expected age1…, ssh-ed25519 … or ssh-rsa …, with nothing missing and nothing changed")
+    })
 }
 
 /// A private key pasted in the wrong place must not be echoed.
@@ -124,6 +163,14 @@ mod tests {
         let secret = "AGE-SECRET-KEY-1QQPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQQQQQQ";
         let error = Recipient::parse(secret).expect_err("not a recipient");
         assert!(!error.to_string().contains("QQPQ"), "{error}");
+    }
+
+    #[test]
+    fn an_ssh_key_is_the_same_whatever_its_comment() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN";
+        let (bare, named) = (Recipient::parse(key).expect("a key"), Recipient::parse(&format!("{key} alice a")));
+        assert_eq!(bare, named.expect("a key"));
+        assert!(Recipient::parse(&format!("{key} ali\u{1b}[2Jce")).is_err());
     }
 
     #[test]

@@ -25,6 +25,17 @@ pub struct Sealed {
 }
 
 impl Sealed {
+    /// Bytes that were sealed before, by whomever: the header of an age file for keys, not for a passphrase, is whole.
+    pub fn reread(bytes: Bytes) -> Result<Self, CryptoError> {
+        let decryptor = Decryptor::new_buffered(&*bytes).map_err(explain)?;
+        if decryptor.is_scrypt() {
+            return Err(CryptoError::Damaged("it is sealed for a passphrase, not for keys".to_owned()));
+        }
+        drop(decryptor);
+        let digest = super::sha256(&bytes);
+        Ok(Self { bytes, digest })
+    }
+
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -91,8 +102,9 @@ impl Write for HashingBuffer {
 
 /// Seals `plain` to all of `recipients`: any one of their identities opens it.
 pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Result<Sealed, CryptoError> {
+    let keys = recipients.iter().map(Recipient::as_age).collect::<Result<Vec<_>, _>>()?;
     let write = || {
-        let mut sealing = Sealing::wrap(recipients.iter().map(Recipient::as_age))?;
+        let mut sealing = Sealing::wrap(keys.iter().map(AsRef::as_ref))?;
         sealing.write_all(plain)?;
         sealing.finish()
     };

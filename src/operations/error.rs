@@ -31,6 +31,9 @@ pub enum OperationError {
     /// Another host writes here, or is about to, and no flag of ours changes that.
     #[error("{what}")]
     NotTheWriter { what: String, way_out: String },
+    /// Another rotation of keys was faster.
+    #[error("{object} was just made by another rotation")]
+    OtherRotation { object: String },
     #[error("no given identity opens {object}")]
     NoIdentityOpens { object: String },
     /// A stored object is not what a signature or a hash says it should be.

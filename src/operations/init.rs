@@ -3,28 +3,16 @@
 //! The data identity exists in memory only, for as long as it takes to wrap it. An interrupted `init` is finished by
 //! the next one: the descriptor names this host's signer, and `host.json` is written last.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use age::secrecy::SecretString;
-
+use super::epoch::{first_free, make_epoch};
+use super::keys::{NewIdentity, identity_made_for, new_identity};
 use super::{OperationError, Remote};
-use crate::crypto::{DataIdentity, PublicSigner, Recipient, Signer, Unprompted, new_identity_file};
-use crate::repository::{
-    Descriptor, RECOVERY_SCRIPT, RepositoryId, key_file_comments, layout, recovery_script_digest, recovery_text,
-};
-use crate::state::{HostState, Pins, SealedTo, WriterLock, load_signer, save_signer};
+use crate::clock;
+use crate::crypto::{PublicSigner, Recipient, Signer, seal};
+use crate::repository::{Descriptor, RECOVERY_SCRIPT, RepositoryId, layout, recovery_script_digest, recovery_text};
+use crate::state::{HostState, Pins, WriterLock, load_signer, save_signer};
 use crate::store::{Creation, Key, Store, StoreError, Stored};
-use crate::{clock, fsx};
-
-/// The largest `repository.json` or wrapped key that is read, in bytes.
-const MAX_SMALL_BYTES: u64 = 1 << 20;
-
-/// An identity to make for an operator who has none.
-pub struct NewIdentity {
-    pub path: PathBuf,
-    /// Protects the file; `None` writes it plain.
-    pub passphrase: Option<SecretString>,
-}
 
 pub struct InitRequest {
     pub recipients: Vec<Recipient>,
@@ -49,6 +37,10 @@ pub async fn init(
     state_root: &Path,
     mut request: InitRequest,
 ) -> Result<InitReport, OperationError> {
+    // Before anything is made: a plugin that is missing, or keys that age will not mix.
+    if !request.recipients.is_empty() {
+        seal(b"", &request.recipients)?;
+    }
     let (descriptor, signer, resumed) = match existing(store, url).await? {
         Some(remote) => {
             let signer = interrupted_signer(&remote, state_root)?;
@@ -66,7 +58,10 @@ pub async fn init(
     }
     put_recovery(store.as_ref()).await?;
     let epoch = next_epoch(store.as_ref()).await?;
-    let sealed_to = wrap_data_identity(store.as_ref(), &dir, &descriptor, epoch, &request.recipients).await?;
+    let (id, by) = (&descriptor.repository, &descriptor.signer);
+    let sealed_to = make_epoch(store.as_ref(), &dir, id, by, epoch, &request.recipients).await?;
+    let sealed_to =
+        sealed_to.ok_or_else(|| OperationError::OtherWriter(format!("epoch {epoch} was just made by another init")))?;
     // What reads on this machine trusts this host.
     Pins { signer: Some(signer.public()), ..Pins::load(&dir)? }.save(&dir)?;
     let host = HostState::create(&dir, signer, sealed_to)?;
@@ -160,69 +155,16 @@ async fn put_recovery(store: &dyn Store) -> Result<(), OperationError> {
 }
 
 fn make_identity(new: NewIdentity, descriptor: &Descriptor) -> Result<Recipient, OperationError> {
-    if let Some(recipient) = identity_of_interrupted_init(&new.path, descriptor) {
-        return Ok(recipient);
+    match identity_made_for(&new.path, &descriptor.repository) {
+        Some(recipient) => Ok(recipient),
+        None => new_identity(new, Some((&descriptor.repository, &descriptor.signer))),
     }
-    let comments = |public: &str| {
-        vec![
-            "sealift operator identity: opens the backups. Keep it away from the host that is backed up.".to_owned(),
-            format!("repository: {}", descriptor.repository),
-            format!("signer: {}", descriptor.signer),
-            format!("created: {}", clock::now()),
-            format!("public key: {public}"),
-        ]
-    };
-    let protected = new.passphrase.is_some();
-    let (recipient, bytes) = new_identity_file(comments, new.passphrase)?;
-    if new.path.exists() {
-        return Err(OperationError::Refused {
-            what: format!("{} already exists", new.path.display()),
-            way_out: "name another file, or give its public key with -r".to_owned(),
-        });
-    }
-    fsx::write_atomic(&new.path, &bytes).map_err(OperationError::io(&new.path))?;
-    tracing::info!(path = %new.path.display(), protected, "new identity written");
-    Ok(recipient)
 }
 
-/// The public key in a plain identity file that an interrupted `init` of this repository wrote.
-fn identity_of_interrupted_init(path: &Path, descriptor: &Descriptor) -> Option<Recipient> {
-    let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
-    let file = crate::crypto::IdentityFile::parse(&bytes, &path.display().to_string(), &Unprompted).ok()?;
-    let same = file.comment("repository") == Some(descriptor.repository.as_str());
-    same.then(|| file.comment("public key").and_then(|key| Recipient::parse(key).ok())).flatten()
-}
-
-/// The first number above all epochs that have a key: what an interrupted `init` left is passed over.
+/// The first epoch without a key: what an interrupted `init` left is passed over.
 async fn next_epoch(store: &dyn Store) -> Result<u32, OperationError> {
     let keys = store.list(layout::KEYS).await?;
-    let epochs = keys.objects.iter().filter_map(|object| layout::epoch_and_generation(&object.key));
-    Ok(epochs.map(|(epoch, _)| epoch).max().unwrap_or(0) + 1)
-}
-
-/// Makes, wraps, stores and reads back an epoch's data identity; only its public half leaves this function.
-async fn wrap_data_identity(
-    store: &dyn Store,
-    dir: &Path,
-    descriptor: &Descriptor,
-    epoch: u32,
-    recipients: &[Recipient],
-) -> Result<SealedTo, OperationError> {
-    let identity = DataIdentity::generate();
-    let comments = key_file_comments(&descriptor.repository, epoch, &descriptor.signer, recipients, clock::now());
-    let wrapped = identity.wrap(&comments, recipients)?;
-    let recipient = identity.recipient();
-    drop(identity);
-    let key = layout::data_key(epoch, 1);
-    if store.create(&key, Stored::from(wrapped.clone())).await? == Creation::AlreadyThere {
-        return Err(OperationError::OtherWriter(format!("{key} was just made by another init")));
-    }
-    if store.get(&key, MAX_SMALL_BYTES).await? != *wrapped.bytes() {
-        return Err(OperationError::Verification {
-            object: key.to_string(),
-            why: "it does not read back as it was written".to_owned(),
-        });
-    }
-    HostState::keep_key(dir, epoch, 1, wrapped.bytes())?;
-    Ok(SealedTo { epoch, recipient })
+    let taken: Vec<u32> =
+        keys.objects.iter().filter_map(|object| Some(layout::epoch_and_generation(&object.key)?.0)).collect();
+    first_free(0, |epoch| taken.contains(&epoch))
 }

@@ -1,11 +1,11 @@
 //! One file a verb. What a person asks for is carried out here; how it looks is the cli's business.
 
 mod backup;
-mod bad_objects;
-mod check;
+mod epoch;
 mod error;
 mod history;
 mod init;
+mod keys;
 mod monitor;
 mod opened;
 mod pieces;
@@ -18,11 +18,14 @@ mod unlock;
 mod warning;
 
 pub use backup::{BackupReport, BackupRequest, Gentleness, SourceKind, SourceSpec, Survey, backup, survey};
-pub use bad_objects::BadObjects;
-pub use check::{CheckReport, CheckRequest, Problem, ProblemKind, Sample, check};
 pub use error::OperationError;
 pub use history::{Claim, History, Listed, Proof, Reader, Selector};
-pub use init::{InitReport, InitRequest, NewIdentity, init};
+pub use init::{InitReport, InitRequest, init};
+pub use keys::{
+    Change, ConfirmReport, ConfirmedEpoch, KeyList, ListedEpoch, ListedGeneration, NewIdentity, PutBackReport, Rebase,
+    RebaseReport, RotateReport, RotateRequest, RotatedEpoch, confirm_keys, list_keys, new_identity, put_back_keys,
+    rotate_keys,
+};
 pub use monitor::{Monitor, Phase, Unwatched};
 pub use opened::{OpenedSnapshot, open_with};
 pub use receipts::{put_receipt, receipts};

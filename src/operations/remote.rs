@@ -78,6 +78,13 @@ impl Remote {
         Ok(records.filter_map(|object| Some((layout::record_sequence(&object.key)?, Seen::of(object)))).collect())
     }
 
+    /// Only the wrapped keys, by epoch and generation.
+    pub async fn list_keys(&self) -> Result<BTreeMap<(u32, u32), Seen>, OperationError> {
+        let listing = self.store.list(layout::KEYS).await?;
+        let seen = |object: &ObjectInfo| Some((layout::epoch_and_generation(&object.key)?, Seen::of(object)));
+        Ok(listing.objects.iter().filter_map(seen).collect())
+    }
+
     /// Only the wrapped keys of `epoch`.
     pub async fn list_generations(&self, epoch: u32) -> Result<Vec<u32>, OperationError> {
         let listing = self.store.list(&format!("{}{epoch}/", layout::KEYS)).await?;

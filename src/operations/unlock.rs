@@ -1,13 +1,12 @@
 //! Getting at an epoch's data identity with an operator's identity.
 
+use bytes::Bytes;
+
 use super::error::ObjectError;
 use super::{OperationError, Remote};
-use crate::crypto::{CryptoError, DataIdentity, IdentityFile};
-use crate::repository::{Epoch, layout};
+use crate::crypto::{CryptoError, DataIdentity, DataRecipient, IdentityFile};
+use crate::repository::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
 use crate::store::StoreError;
-
-/// The largest wrapped key that is read, in bytes.
-pub(super) const MAX_KEY_BYTES: u64 = 1 << 20;
 
 /// The data identity of `epoch`. All of its generations are tried, the newest first; one whose data identity is not
 /// the one that the signed record names is noise that somebody planted, and is passed over.
@@ -20,26 +19,12 @@ pub(super) async fn unlock(
     generations.sort_unstable();
     let mut failure = None;
     for generation in generations.into_iter().rev() {
-        let key = layout::data_key(epoch.epoch, generation);
-        let wrapped = match remote.store.get(&key, MAX_KEY_BYTES).await {
-            Ok(wrapped) => wrapped,
-            Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let keys = identities.iter().flat_map(IdentityFile::keys);
-        match DataIdentity::unwrap(&wrapped, keys) {
-            Ok(identity) if identity.recipient() == epoch.recipient => return Ok(identity),
-            Ok(_) => {
-                let why = "it holds another data identity than the signed record names".to_owned();
-                failure.get_or_insert(OperationError::object(&key, ObjectError::Damaged(why)));
-            }
-            // What somebody can mend at the keyboard goes before everything else.
-            Err(error @ (CryptoError::NoPassphrase(_) | CryptoError::WrongPassphrase(_))) => return Err(error.into()),
-            Err(CryptoError::NoIdentityOpens) => {
-                failure = Some(OperationError::NoIdentityOpens { object: key.to_string() });
-            }
+        match open_generation(remote, (epoch.epoch, generation), &epoch.recipient, identities).await? {
+            Ok(opened) => return Ok(opened.identity),
+            Err(OperationError::Store(_)) => {}
+            Err(error @ OperationError::NoIdentityOpens { .. }) => failure = Some(error),
             Err(error) => {
-                failure.get_or_insert(OperationError::object(&key, error));
+                failure.get_or_insert(error);
             }
         }
     }
@@ -47,4 +32,48 @@ pub(super) async fn unlock(
         object: format!("{}{}/", layout::KEYS, epoch.epoch),
         why: "no wrapped key of this epoch is there".to_owned(),
     }))
+}
+
+/// A generation that one of the identities opened.
+pub(super) struct OpenedGeneration {
+    pub generation: u32,
+    pub wrapped: Bytes,
+    pub identity: DataIdentity,
+    pub holders: KeyHolders,
+}
+
+/// Opens one generation; or why it is of no use here. `named` is the public half that a signed record names.
+pub(super) async fn open_generation(
+    remote: &Remote,
+    (epoch, generation): (u32, u32),
+    named: &DataRecipient,
+    identities: &[IdentityFile],
+) -> Result<Result<OpenedGeneration, OperationError>, OperationError> {
+    let key = layout::data_key(epoch, generation);
+    let wrapped = match remote.store.get(&key, MAX_KEY_BYTES).await {
+        Ok(wrapped) => wrapped,
+        Err(error @ (StoreError::NotFound { .. } | StoreError::TooLarge { .. })) => return Ok(Err(error.into())),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(match open_wrapped(&wrapped, named, identities) {
+        Ok((identity, holders)) => Ok(OpenedGeneration { generation, wrapped, identity, holders }),
+        // What somebody can mend at the keyboard goes before everything else.
+        Err(error @ (CryptoError::NoPassphrase(_) | CryptoError::WrongPassphrase(_))) => return Err(error.into()),
+        Err(error) => Err(OperationError::object(&key, ObjectError::from(error))),
+    })
+}
+
+/// The data identity in `wrapped`, if it is the one that a signed record names, and whom its comments name.
+pub(super) fn open_wrapped<'a>(
+    wrapped: &[u8],
+    named: &DataRecipient,
+    identities: impl IntoIterator<Item = &'a IdentityFile>,
+) -> Result<(DataIdentity, KeyHolders), CryptoError> {
+    let keys = identities.into_iter().flat_map(IdentityFile::keys);
+    let (identity, comments) = DataIdentity::unwrap_with_comments(wrapped, keys)?;
+    if identity.recipient() != *named {
+        let why = "it holds another data identity than the signed record names".to_owned();
+        return Err(CryptoError::Damaged(why));
+    }
+    Ok((identity, KeyHolders::read(&comments)))
 }

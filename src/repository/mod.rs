@@ -17,7 +17,7 @@ mod retention;
 
 pub use descriptor::{DEFAULT_GRACE_SECONDS, Descriptor, RepositoryId};
 pub use format::FormatError;
-pub use key_file::key_file_comments;
+pub use key_file::{KeyHolders, MAX_KEY_BYTES, former_comments, key_file_comments};
 pub use link::{Link, LinkTable, put_links_back, take_links_out};
 pub use manifest::{Body, Entry, Manifest, ManifestError, Run, is_safe_name};
 pub use pack::{MAX_PACK_BYTES, PackReader, PackWriter, blocks_per_pack};

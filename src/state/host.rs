@@ -9,8 +9,7 @@
 //! unsent.record      a record on its way: written before the put, removed after it
 //! last.json          what the last full look at the sources found (a cache)
 //! catalog            see `catalog`
-//! findings.json      see `findings`
-//! keys/              every wrapped data identity that this host made (ciphertext)
+//! keys/              see `keys`
 //! ```
 
 use std::fs;
@@ -165,34 +164,6 @@ impl HostState {
     pub fn drop_last(&self) -> Result<(), StateError> {
         remove(&self.dir.join("last.json"))
     }
-
-    /// Generation and size of each wrapping of `epoch` that this host made.
-    pub fn kept_keys(&self, epoch: u32) -> Result<Vec<(u32, u64)>, StateError> {
-        let folder = self.dir.join("keys");
-        let kept = |entry: io::Result<fs::DirEntry>| -> io::Result<Option<(u32, u64)>> {
-            let entry = entry?;
-            let name = entry.file_name();
-            let generation = name.to_str().and_then(|name| {
-                let generation = name.strip_suffix(".age")?.strip_prefix(&format!("{epoch}-"))?;
-                generation.parse().ok()
-            });
-            generation.map(|generation| Ok((generation, entry.metadata()?.len()))).transpose()
-        };
-        let entries = fs::read_dir(&folder).map_err(StateError::io(&folder))?;
-        entries.filter_map(|entry| kept(entry).transpose()).collect::<io::Result<_>>().map_err(StateError::io(&folder))
-    }
-
-    /// The copy of one wrapping.
-    pub fn kept_key(&self, epoch: u32, generation: u32) -> Result<Option<Vec<u8>>, StateError> {
-        read(&self.dir.join("keys").join(format!("{epoch}-{generation}.age")))
-    }
-
-    /// Keeps a copy of a wrapped data identity, which is ciphertext.
-    pub fn keep_key(dir: &Path, epoch: u32, generation: u32, sealed: &[u8]) -> Result<(), StateError> {
-        let folder = dir.join("keys");
-        fsx::create_private_dir(&folder).map_err(StateError::io(&folder))?;
-        write(&folder.join(format!("{epoch}-{generation}.age")), sealed)
-    }
 }
 
 /// The signer in `dir`, if there is one: what an interrupted `init` left is used again.
@@ -208,17 +179,12 @@ pub fn save_signer(dir: &Path, signer: &Signer) -> Result<(), StateError> {
 /// directory itself. It is never the host's signer, so that whoever takes the host cannot vouch for its backups.
 pub fn driller(root: &Path) -> Result<Signer, StateError> {
     let path = root.join("driller");
-    if let Some(signer) = known_driller(root)? {
+    if let Some(signer) = load_key(&path)? {
         return Ok(signer);
     }
     let signer = Signer::generate().map_err(|error| StateError::damaged(&path, error.to_string()))?;
     save_key(&path, &signer)?;
     Ok(signer)
-}
-
-/// That key, if this machine ever used it.
-pub fn known_driller(root: &Path) -> Result<Option<Signer>, StateError> {
-    load_key(&root.join("driller"))
 }
 
 fn load_key(path: &Path) -> Result<Option<Signer>, StateError> {
@@ -236,7 +202,7 @@ fn save_key(path: &Path, key: &Signer) -> Result<(), StateError> {
     write(path, text.as_bytes())
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -249,7 +215,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, S
     serde_json::from_slice(&bytes).map(Some).map_err(|error| StateError::damaged(path, error.to_string()))
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     fsx::write_atomic(path, bytes).map_err(StateError::io(path))
 }
 

@@ -63,10 +63,27 @@ fn a_truncated_manifest_is_made_anew_and_the_hurt_snapshot_is_named() {
 }
 
 #[test]
-fn without_its_wrapped_key_no_snapshot_is_made() {
+fn a_deleted_wrapped_key_is_put_back_from_the_hosts_copy() {
+    let world = World::ready();
+    world.backup();
+    let key = world.path("repository/keys/1/1.age");
+    let bytes = fs::read(&key).unwrap();
+    fs::remove_file(&key).unwrap();
+    let now = world.sources();
+    let output = world.sealift(&["backup", "--json"]).exits(3);
+    assert!(output.warnings().contains(&"keys-put-back".to_owned()), "{output:?}");
+    assert!(fs::read(&key).unwrap() == bytes);
+    world.assert_restores(1, &now);
+    world.assert_restores(2, &now);
+    world.sealift(&["backup", "--json"]).exits(0);
+}
+
+#[test]
+fn without_its_wrapped_key_and_a_copy_of_it_no_snapshot_is_made() {
     let world = World::ready();
     world.backup();
     fs::remove_file(world.path("repository/keys/1/1.age")).unwrap();
+    fs::remove_dir_all(world.state_of_repository().join("keys")).unwrap();
     world.sealift(&["backup"]).exits(13).says("keys/1/");
     assert!(!world.record(2).exists());
 }

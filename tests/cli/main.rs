@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
-mod check;
 mod compaction;
 mod damage;
 mod documents;
 mod identities;
 mod interruptions;
+mod keys;
 mod load;
 mod losses;
 mod secrets;

@@ -132,6 +132,7 @@ async fn an_unsent_record_whose_packs_have_gone_is_never_sent_and_the_next_snaps
 async fn an_unsent_record_whose_key_has_gone_is_never_sent() {
     let (server, world, _) = crashed(Side::Before).await;
     fs::remove_dir_all(server.bucket_folder().join("trinity/keys")).unwrap();
+    fs::remove_dir_all(world.state_of_repository().join("keys")).unwrap();
     world.sealift(&["backup"]).exits(13).says("keys/1/");
     assert!(!record(&server, 2).exists());
 }

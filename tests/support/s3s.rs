@@ -39,8 +39,11 @@ pub enum Side {
 
 /// A request to hold back.
 struct Hold {
+    /// Empty: any.
     method: &'static str,
     part: &'static str,
+    /// How many like it pass first.
+    skip: usize,
     side: Side,
     reached: mpsc::Sender<()>,
     release: oneshot::Receiver<()>,
@@ -67,6 +70,17 @@ impl Held {
         self.reached.recv_timeout(super::world::PATIENCE).expect("such a request");
     }
 
+    /// Blocks until a request waits there; `false` where the run ends without one.
+    pub fn reached_by(&self, running: &mut super::world::Running) -> bool {
+        loop {
+            match self.reached.try_recv() {
+                Ok(()) => return true,
+                Err(_) if !running.is_running() => return false,
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
     pub fn release(self) {
         self.release.send(()).expect("a request that waits");
     }
@@ -91,7 +105,11 @@ impl S3s {
                     let (service, holds) = (service.clone(), holds.clone());
                     async move {
                         let matches = |hold: &mut Hold| {
-                            *request.method() == *hold.method && request.uri().path().contains(hold.part)
+                            let method = hold.method.is_empty() || *request.method() == *hold.method;
+                            let like = method && request.uri().path().contains(hold.part);
+                            let passes = like && hold.skip > 0;
+                            hold.skip -= usize::from(passes);
+                            like && !passes
                         };
                         let mut hold = holds.lock().expect("no panic before").take_if(matches);
                         if let Some(before) = hold.take_if(|hold| hold.side == Side::Before) {
@@ -115,9 +133,18 @@ impl S3s {
 
     /// Holds the next request back whose method is this and whose path holds `part`.
     pub fn hold(&self, method: &'static str, part: &'static str, side: Side) -> Held {
+        self.hold_one(method, part, 0, side)
+    }
+
+    /// Holds back the request that comes after so many others, whatever it is.
+    pub fn hold_nth(&self, skip: usize, side: Side) -> Held {
+        self.hold_one("", "", skip, side)
+    }
+
+    fn hold_one(&self, method: &'static str, part: &'static str, skip: usize, side: Side) -> Held {
         let (reached, was_reached) = mpsc::channel();
         let (let_go, release) = oneshot::channel();
-        *self.hold.lock().expect("no panic before") = Some(Hold { method, part, side, reached, release });
+        *self.hold.lock().expect("no panic before") = Some(Hold { method, part, skip, side, reached, release });
         Held { reached: was_reached, release: let_go }
     }
 

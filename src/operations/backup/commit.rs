@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::OperationError;
+use super::keys::check_keys;
 use super::known::missing_of;
 use super::{Listing, Remote};
 use crate::operations::history::remember_own;
@@ -36,7 +37,7 @@ pub(super) async fn commit(
             missing.join(", ")
         )));
     }
-    check_keys(host, listing)?;
+    check_keys(host, &record.epochs, listing)?;
     for _ in 0..NUMBERS {
         let signed = record.sign(&host.signer).map_err(|error| OperationError::Usage(error.to_string()))?;
         host.set_unsent(signed.bytes())?;
@@ -71,27 +72,8 @@ async fn send(remote: &Remote, host: &HostState, own: &SignedRecord) -> Result<b
     }
 }
 
-/// Whoever is to open a snapshot needs a wrapped key of its epoch: one that this host made, whole as far as its size
-/// tells. A file that somebody else put there may open nothing.
-pub(super) fn check_keys(host: &HostState, listing: &Listing) -> Result<(), OperationError> {
-    let epoch = host.sealed_to.epoch;
-    let stored = |(generation, bytes): &(u32, u64)| {
-        listing.keys.get(&(epoch, *generation)).is_some_and(|seen| seen.bytes == *bytes)
-    };
-    if host.kept_keys(epoch)?.iter().any(stored) {
-        return Ok(());
-    }
-    Err(OperationError::Verification {
-        object: format!("{}{epoch}/", layout::KEYS),
-        why: format!(
-            "no wrapped key of this epoch that this host knows is left there whole, so nobody could open the snapshot; \
-             this host keeps copies in {}",
-            host.dir().join("keys").display()
-        ),
-    })
-}
-
-/// Makes a committed record this host's parent and the newest that this machine saw, and `catalog`, where it changed, that of its packs.
+/// Makes a committed record this host's parent and the newest that this machine saw, and `catalog`, where it changed, that
+/// of its packs.
 pub(super) fn settle(
     host: &HostState,
     mut pins: Pins,

@@ -7,6 +7,7 @@ mod assemble;
 mod capture;
 mod commit;
 mod compaction;
+mod keys;
 mod known;
 mod packing;
 mod scan;
@@ -22,8 +23,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use self::assemble::{assemble, locations};
-use self::commit::{check_keys, commit, settle};
+use self::commit::{commit, settle};
 use self::compaction::restore_size;
+use self::keys::{check_keys, look_after_keys, recipients_changed};
 use self::known::{missing_of, usable_catalog, warn_of_missing};
 use self::packing::{PackSettings, Packer};
 use self::scan::Scanner;
@@ -34,13 +36,13 @@ pub use self::survey::{Survey, survey};
 use self::upload::Uploader;
 use super::remote::{Listing, Remote, Seen};
 use super::turn::take_turn;
-use super::{BadObjects, Monitor, OperationError, Phase, Warning};
+use super::{Monitor, OperationError, Phase, Warning};
 use crate::clock::Clock;
-use crate::crypto::{Digest, PublicSigner};
+use crate::crypto::{Digest, Recipient};
 use crate::repository::ranges::{contains, ranges};
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, SignedRecord, layout};
 use crate::source;
-use crate::state::{Catalog, HostState, Last, Look, SealedTo, SourceLook, load_signer};
+use crate::state::{Catalog, HostState, Last, Look, SealedTo, SourceLook, WriterLock, load_signer};
 use crate::store::Stored;
 
 /// A full look at the sources is taken at least this often, whatever `stat` says.
@@ -52,6 +54,8 @@ const LONG_HOLD: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct BackupRequest {
     pub sources: Vec<SourceSpec>,
+    /// Whom the configuration names; sealed is for those of the epoch.
+    pub recipients: Vec<Recipient>,
     /// The host's label in the record.
     pub host: String,
     pub tags: Vec<String>,
@@ -67,8 +71,6 @@ pub struct BackupRequest {
     /// How many stored bytes compaction may upload afresh.
     pub max_compact_bytes: u64,
     pub clock: Arc<dyn Clock>,
-    /// Whose receipts are believed: what they hold bad is uploaded anew.
-    pub believed: Vec<PublicSigner>,
 }
 
 /// What a backup did.
@@ -97,28 +99,36 @@ pub async fn backup(
     request: BackupRequest,
     monitor: Arc<dyn Monitor>,
 ) -> Result<BackupReport, OperationError> {
+    let run = begin(remote, dir, request, monitor).await?;
+    run.run().await
+}
+
+/// Takes this host's turn and looks what is there; what a crash left is settled, and nothing else is written.
+pub(super) async fn begin<'a>(
+    remote: &'a Remote,
+    dir: &Path,
+    request: BackupRequest,
+    monitor: Arc<dyn Monitor>,
+) -> Result<Run<'a>, OperationError> {
     source::assert_sqlite()?;
     if HostState::load(dir)?.is_none() {
         return Err(not_the_writer(remote, dir));
     }
-    let _lock = take_turn(dir, request.wait).await?;
+    let lock = take_turn(dir, request.wait).await?;
     let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
-    let listing = sound_listing(remote, dir, &request.believed).await?;
+    let mut listing = remote.list().await?;
     tracing::info!(records = listing.records.len(), packs = listing.packs.len(), "repository listed");
     let mut standing = standing::find(remote, &listing, &host, request.adopt).await?;
     if request.adopt {
         adopt(&mut host, &standing)?;
     }
+    standing.warnings.extend(look_after_keys(remote, &host, &mut listing).await?);
+    standing.warnings.extend(recipients_changed(&host, &listing, &request.recipients)?);
+    let unsent = host.unsent()?;
     send_unsent(remote, &host, &listing, &mut standing).await?;
-    Run { remote, host, listing, standing, request, monitor }.run().await
-}
-
-/// What is in the repository and not known to be bad: what a check found damaged is as good as deleted.
-async fn sound_listing(remote: &Remote, dir: &Path, believed: &[PublicSigner]) -> Result<Listing, OperationError> {
-    let bad = BadObjects::load(remote, believed, dir).await?;
-    let mut listing = remote.list().await?;
-    bad.strike_from(&mut listing);
-    Ok(listing)
+    let parent = standing.parent.as_ref().map(|(parent, _)| parent.signed.bytes());
+    let finished = unsent.is_some() && unsent.as_deref() == parent.map(|bytes| &bytes[..]);
+    Ok(Run { remote, _lock: lock, host, listing, standing, finished, request, monitor })
 }
 
 /// Why a machine without a host's state may not write.
@@ -192,18 +202,21 @@ fn become_parent(host: &HostState, record: &SignedRecord) -> Result<(), Operatio
 }
 
 /// One run, once it is clear that this host may write.
-struct Run<'a> {
-    remote: &'a Remote,
-    host: HostState,
-    listing: Listing,
-    standing: Standing,
+pub(super) struct Run<'a> {
+    pub remote: &'a Remote,
+    _lock: WriterLock,
+    pub host: HostState,
+    pub listing: Listing,
+    pub standing: Standing,
+    /// The parent is a record that a crash had left unsent.
+    pub finished: bool,
     request: BackupRequest,
     monitor: Arc<dyn Monitor>,
 }
 
 impl Run<'_> {
-    async fn run(mut self) -> Result<BackupReport, OperationError> {
-        check_keys(&self.host, &self.listing)?;
+    pub async fn run(mut self) -> Result<BackupReport, OperationError> {
+        check_keys(&self.host, &self.blank_record().epochs, &self.listing)?;
         let mut warnings = std::mem::take(&mut self.standing.warnings);
         let missing = match &self.standing.parent {
             Some((parent, _)) => missing_of(&parent.record, &self.listing),
@@ -213,11 +226,18 @@ impl Run<'_> {
             warn_of_missing(self.remote, &self.listing, &missing, &mut warnings).await?;
         }
         if missing.is_empty()
+            && self.parent_is_of_epoch()
             && let Some(last) = self.proven_unchanged()
         {
             return self.repeat_parent(last, warnings).await;
         }
         self.full(missing.is_empty(), warnings).await
+    }
+
+    /// After a rebase the parent is of an older epoch, and nothing of it may be used again.
+    fn parent_is_of_epoch(&self) -> bool {
+        let epoch = self.host.sealed_to.epoch;
+        self.standing.parent.as_ref().is_some_and(|(parent, _)| parent.record.manifest.epoch == epoch)
     }
 
     /// Whether `stat` and the change counter prove that no source differs from the parent snapshot.
@@ -383,7 +403,9 @@ impl Run<'_> {
         print: &str,
         parent_whole: bool,
     ) -> Result<(ManifestRef, u64), OperationError> {
-        let same = parent_whole && self.host.last().is_some_and(|last| last.manifest_print == print);
+        let same = parent_whole
+            && self.parent_is_of_epoch()
+            && self.host.last().is_some_and(|last| last.manifest_print == print);
         if let Some((parent, _)) = self.standing.parent.as_ref().filter(|_| same) {
             return Ok((parent.record.manifest.clone(), 0));
         }

@@ -10,7 +10,7 @@ use crate::repository::{SignedRecord, TakeOver, layout};
 use crate::state::{HostState, Pins};
 
 /// The record that the next one follows, and the number that it gets.
-pub(super) struct Standing {
+pub(in super::super) struct Standing {
     pub parent: Option<(SignedRecord, Seen)>,
     pub next: u64,
     /// What the next record says of the changes of the signer so far.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub(super) use self::memory::{missing, remember_own};
+pub(super) use self::reader::Pin;
 pub use self::reader::Reader;
 pub(super) use self::trust::Trust;
 pub use self::trust::{Claim, Proof};
@@ -81,14 +82,18 @@ impl History {
         history.warnings.extend(chain::check(&history));
         history.warnings.extend(memory::compare(&mut pins, &history));
         // A signer is remembered once something it signed was seen, and never on the repository's word alone.
-        let unpinned = history.warnings.iter().any(|warning| warning.name == reader::UNPINNED);
-        if history.verified().next().is_some() && !unpinned {
+        if history.verified().next().is_some() && history.is_pinned() {
             pins.signer = Some(history.signer.clone());
         }
         if let Err(error) = pins.save(&state_dir) {
             tracing::debug!(%error, "pins could not be remembered");
         }
         Ok(history)
+    }
+
+    /// Whether more than the repository itself says whose signature counts.
+    pub fn is_pinned(&self) -> bool {
+        !self.warnings.iter().any(|warning| warning.name == reader::UNPINNED)
     }
 
     pub fn verified(&self) -> impl DoubleEndedIterator<Item = &Arc<SignedRecord>> {

@@ -29,7 +29,7 @@ impl Reader {
 
     /// The pin: what was given, else what was remembered, else what the identity file says, else what is to be
     /// accepted, else the repository's own word, which proves nothing and is said aloud.
-    pub(super) fn pin(&self, remote: &Remote, pins: &Pins) -> Pin {
+    pub(in crate::operations) fn pin(&self, remote: &Remote, pins: &Pins) -> Pin {
         let made_for = |file: &&IdentityFile| file.comment("repository").is_some();
         let named: Vec<&IdentityFile> = self.identities.iter().filter(made_for).collect();
         let of_this_repository = |file: &&&IdentityFile| file.comment("repository") == Some(remote.id().as_str());
@@ -55,12 +55,19 @@ fn unpinned(signer: &PublicSigner) -> Warning {
 }
 
 /// Whose signature counts, and how that is known.
-pub(super) struct Pin {
+pub(in crate::operations) struct Pin {
     pub signer: PublicSigner,
     /// Where it is the repository's own word alone.
     pub warning: Option<Warning>,
     /// The identity file was made for another repository, and nothing else says who signs this one.
     pub exchanged: bool,
+}
+
+impl Pin {
+    /// See [`exchanged`].
+    pub(in crate::operations) fn refuse_exchanged(&self, remote: &Remote) -> Result<(), OperationError> {
+        if self.exchanged { Err(exchanged(remote)) } else { Ok(()) }
+    }
 }
 
 /// What an identity opens although it was made for another repository: whoever can write to the bucket can put a

@@ -1,0 +1,363 @@
+//! `sealift keys`
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::args::{self, Global, Keys, Rebase, Rotation};
+use super::backup::{request, single_recipient};
+use super::context::Context;
+use super::failure::{FAILED, Failure};
+use super::identities;
+use super::output::{human_bytes, print_json, print_lines, print_warnings};
+use crate::config::with_recipients;
+use crate::crypto::Recipient;
+use crate::fsx;
+use crate::operations::{
+    self, Change, History, KeyList, ListedEpoch, ListedGeneration, NewIdentity, Reader, RotateReport, RotateRequest,
+};
+use crate::repository::KeyHolders;
+use crate::repository::ranges::written;
+
+pub async fn run(command: Keys, global: Global) -> Result<u8, Failure> {
+    match command {
+        Keys::List { reader } => list(&reader, &Context::load(global)?).await,
+        Keys::Add(rotation) => rotate(&rotation, Change::Add, &Context::load(global)?).await,
+        Keys::Remove(rotation) => rotate(&rotation, Change::Remove, &Context::load(global)?).await,
+        Keys::Rotate(rotation) => rotate(&rotation, Change::Set, &Context::load(global)?).await,
+        Keys::Confirm { reader } => confirm(&reader, &Context::load(global)?).await,
+        Keys::Restore { reader, from } => restore(&reader, from, &Context::load(global)?).await,
+        Keys::Rebase(command) => rebase(&command, &Context::load(global)?).await,
+        Keys::New { file, no_passphrase, signer } => new(file, no_passphrase, signer, &Context::load(global)?).await,
+    }
+}
+
+/// An operator with at least one identity.
+fn operator(flags: &args::Reader, context: &Context) -> Result<Reader, Failure> {
+    context.reader(flags, identities::load(&flags.identity)?)
+}
+
+async fn list(flags: &args::Reader, context: &Context) -> Result<u8, Failure> {
+    let reader = context.reader(flags, identities::load_any(&flags.identity)?)?;
+    let (remote, _) = context.remote().await?;
+    let list = operations::list_keys(&remote, &reader).await?;
+    print_warnings(&context.global, &list.warnings);
+    if context.global.json {
+        let epochs: Vec<Value> = list.epochs.iter().map(epoch_json).collect();
+        print_json(&json!({
+            "epochs": epochs, "managed_by_rotation": list.managed_by_rotation, "warnings": list.warnings,
+        }))?;
+    } else {
+        print_lines(list_lines(&list))?;
+    }
+    Ok(context.exit_code(&list.warnings))
+}
+
+fn names(recipients: &[Recipient]) -> Vec<&str> {
+    recipients.iter().map(Recipient::as_str).collect()
+}
+
+fn epoch_json(epoch: &ListedEpoch) -> Value {
+    let generations = epoch.generations.iter().map(|generation| {
+        json!({
+            "generation": generation.generation, "bytes": generation.bytes, "time": generation.time,
+            "own": generation.own,
+            "recipients": generation.holders.as_ref().map(|holders| names(&holders.recipients)),
+            "opens": generation.opens.as_ref().map(Result::is_ok),
+            "problem": generation.opens.as_ref().and_then(|opens| opens.as_ref().err()),
+        })
+    });
+    json!({
+        "epoch": epoch.epoch, "recipient": epoch.recipient, "snapshots": epoch.snapshots,
+        "former": names(&epoch.holders().former), "generations": generations.collect::<Vec<_>>(),
+    })
+}
+
+fn list_lines(list: &KeyList) -> Vec<String> {
+    let mut lines = Vec::new();
+    for epoch in &list.epochs {
+        let snapshots = match written(&epoch.snapshots) {
+            text if text.is_empty() => "needed by no snapshot".to_owned(),
+            text => format!("needed by snapshot {text}"),
+        };
+        lines.push(format!("epoch {}: {snapshots}", epoch.epoch));
+        if epoch.generations.is_empty() {
+            lines.push("  NO KEY IS LEFT: `sealift keys restore` puts one back".to_owned());
+        }
+        lines.extend(epoch.generations.iter().flat_map(generation_lines));
+        let former = epoch.holders().former;
+        if !former.is_empty() {
+            lines.push("  removed, and may have kept the key:".to_owned());
+            lines.extend(former.iter().map(|recipient| format!("    {}", recipient.as_str())));
+        }
+    }
+    if list.managed_by_rotation {
+        lines.push("recipients managed by rotation: sealift.toml does not say who opens these backups".to_owned());
+    }
+    lines
+}
+
+fn generation_lines(generation: &ListedGeneration) -> Vec<String> {
+    let opens = match &generation.opens {
+        None => String::new(),
+        Some(Ok(())) => ", opened by the given identity".to_owned(),
+        Some(Err(why)) => format!(", not opened: {why}"),
+    };
+    let made = match generation.own {
+        None => "",
+        Some(true) => ", made by this host",
+        Some(false) => ", made elsewhere",
+    };
+    let size = human_bytes(generation.bytes);
+    let mut lines = vec![format!("  generation {} of {}, {size}{made}{opens}", generation.generation, generation.time)];
+    match &generation.holders {
+        Some(holders) => lines.extend(holders.recipients.iter().map(|recipient| format!("    {}", recipient.as_str()))),
+        None => lines.push("    (for whom: an identity that opens it tells)".to_owned()),
+    }
+    lines
+}
+
+async fn rotate(
+    command: &Rotation,
+    change: impl FnOnce(Vec<Recipient>) -> Change,
+    context: &Context,
+) -> Result<u8, Failure> {
+    let change = change(command.recipients.parse_some()?);
+    let operator = operator(&command.reader, context)?;
+    let proof = identities::load_files(&command.proof)?;
+    let (remote, meter) = context.remote().await?;
+    let mut report = operations::rotate_keys(&remote, &operator, RotateRequest { change, proof }).await?;
+    let newest = report.epochs.last().map(|epoch| epoch.holders.clone()).unwrap_or_default();
+    if newest.recipients.len() == 1 {
+        report.warnings.push(single_recipient());
+    }
+    print_warnings(&context.global, &report.warnings);
+    if context.global.json {
+        let epochs = report.epochs.iter().map(|epoch| {
+            json!({
+                "epoch": epoch.epoch, "generation": epoch.generation, "proved": epoch.proved,
+                "recipients": names(&epoch.holders.recipients), "former": names(&epoch.holders.former),
+                "deleted": epoch.deleted,
+            })
+        });
+        print_json(&json!({
+            "epochs": epochs.collect::<Vec<_>>(), "unopened": report.unopened,
+            "recipients": names(&newest.recipients), "config": config_line(&newest.recipients),
+            "receipt_signer": report.receipt_signer, "requests": meter.usage().requests,
+            "uploaded_bytes": meter.usage().uploaded_bytes, "warnings": report.warnings,
+        }))?;
+    } else {
+        print_lines(rotation_lines(&report, &newest))?;
+    }
+    Ok(context.exit_code(&report.warnings))
+}
+
+fn rotation_lines(report: &RotateReport, newest: &KeyHolders) -> Vec<String> {
+    let mut lines = Vec::new();
+    for epoch in &report.epochs {
+        let state = if epoch.proved { "proved" } else { "not proved yet" };
+        let deleted = deleted_text(&epoch.deleted);
+        lines.push(format!("epoch {}: generation {}, {state}{deleted}, is for", epoch.epoch, epoch.generation));
+        lines.extend(epoch.holders.recipients.iter().map(|recipient| format!("  {}", recipient.as_str())));
+    }
+    lines.push(String::new());
+    lines.push("For the host's sealift.toml:".to_owned());
+    lines.push(format!("  {}", config_line(&newest.recipients)));
+    lines.extend(receipt_lines(report.receipt_signer.as_deref()));
+    let former = report.epochs.iter().flat_map(|epoch| &epoch.holders.former);
+    lines.extend(honest_words(former));
+    lines
+}
+
+fn deleted_text(deleted: &[u32]) -> String {
+    let numbers: Vec<String> = deleted.iter().map(u32::to_string).collect();
+    if numbers.is_empty() { String::new() } else { format!(", generation {} deleted", numbers.join(", ")) }
+}
+
+/// The line as it belongs into the configuration.
+fn config_line(recipients: &[Recipient]) -> String {
+    let list: Vec<String> = recipients.iter().map(|recipient| format!("{:?}", recipient.as_str())).collect();
+    format!("recipients = [{}]", list.join(", "))
+}
+
+fn receipt_lines(signer: Option<&str>) -> Vec<String> {
+    signer
+        .map(|signer| format!("Receipt signed by {signer} (a host believes it under drill_signers)"))
+        .into_iter()
+        .collect()
+}
+
+/// What rewrapping does not do.
+fn honest_words<'a>(former: impl Iterator<Item = &'a Recipient>) -> Vec<String> {
+    let mut names: Vec<&str> = former.map(Recipient::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![String::new(), "Removed, but rewrapping takes back nothing that was read already:".to_owned()];
+    lines.extend(names.into_iter().map(|name| format!("  {name}")));
+    lines.extend(
+        [
+            "Who has unwrapped the data identity of an epoch can read for good what is stored under it, new snapshots",
+            "included. `sealift keys rebase` on the host ends that for new snapshots; retention of the old ones ends the rest.",
+            "Where the bucket keeps versions or locks objects, a deleted generation can be fetched until those expire.",
+        ]
+        .map(str::to_owned),
+    );
+    lines
+}
+
+async fn confirm(reader: &args::Reader, context: &Context) -> Result<u8, Failure> {
+    let operator = operator(reader, context)?;
+    let (remote, meter) = context.remote().await?;
+    let report = operations::confirm_keys(&remote, &operator).await?;
+    print_warnings(&context.global, &report.warnings);
+    if context.global.json {
+        let epochs = report.epochs.iter().map(|epoch| {
+            json!({
+                "epoch": epoch.epoch, "generation": epoch.generation, "proved": epoch.proved,
+                "recipients": names(&epoch.holders.recipients), "former": names(&epoch.holders.former),
+                "deleted": epoch.deleted,
+            })
+        });
+        print_json(&json!({
+            "epochs": epochs.collect::<Vec<_>>(), "unopened": report.unopened,
+            "receipt_signer": report.receipt_signer, "requests": meter.usage().requests,
+            "warnings": report.warnings,
+        }))?;
+    } else {
+        let mut lines: Vec<String> = report
+            .epochs
+            .iter()
+            .map(|epoch| {
+                let state = if epoch.proved { "proved" } else { "opens, and is not the newest" };
+                let deleted = deleted_text(&epoch.deleted);
+                format!("epoch {}: generation {}, {state}{deleted}", epoch.epoch, epoch.generation)
+            })
+            .collect();
+        lines.extend(receipt_lines(report.receipt_signer.as_deref()));
+        lines.extend(honest_words(report.epochs.iter().flat_map(|epoch| &epoch.holders.former)));
+        print_lines(lines)?;
+    }
+    Ok(context.exit_code(&report.warnings))
+}
+
+async fn restore(reader: &args::Reader, from: Option<PathBuf>, context: &Context) -> Result<u8, Failure> {
+    let operator = operator(reader, context)?;
+    let (remote, _) = context.remote().await?;
+    let kept = || operator.state_dir(&remote).join("keys");
+    let folder = from.unwrap_or_else(kept);
+    if !folder.is_dir() {
+        return Err(Failure::usage(
+            format!("{}: no copies of wrapped keys lie there", folder.display()),
+            "run it on the host, or name a folder with copies (of the host, or of a recovery kit) with --from DIR",
+        ));
+    }
+    let report = operations::put_back_keys(&remote, &operator, &folder).await?;
+    print_warnings(&context.global, &report.warnings);
+    if context.global.json {
+        let put = report.put.iter().map(|put| {
+            json!({ "epoch": put.epoch, "generation": put.generation, "recipients": names(&put.holders.recipients) })
+        });
+        print_json(&json!({ "put": put.collect::<Vec<_>>(), "open": report.open, "warnings": report.warnings }))?;
+    } else {
+        let open = report.open.iter().map(|epoch| format!("epoch {epoch}: opens, nothing to put back"));
+        let put = report.put.iter().flat_map(|put| {
+            let head = format!("epoch {}: put back as generation {}; it opens for", put.epoch, put.generation);
+            let names = put.holders.recipients.iter().map(|recipient| format!("  {}", recipient.as_str()));
+            std::iter::once(head).chain(names)
+        });
+        print_lines(open.chain(put).collect::<Vec<_>>())?;
+    }
+    Ok(context.exit_code(&report.warnings))
+}
+
+async fn rebase(command: &Rebase, context: &Context) -> Result<u8, Failure> {
+    let named = command.recipients.parse()?;
+    let request = request(&command.backup, false, context)?;
+    let recipients = if named.is_empty() { request.recipients.clone() } else { named.clone() };
+    if recipients.is_empty() {
+        return Err(Failure::usage("nobody could read the backups: no recipient is named", "name them with -r KEY"));
+    }
+    let (remote, meter) = context.remote().await?;
+    let dir = context.state_root()?.join(remote.id().as_str());
+    let rebase =
+        operations::Rebase::begin(&remote, &dir, recipients.clone(), !named.is_empty(), request, context.monitor());
+    let rebase = rebase.await?;
+    if let Some(path) = context.config_path.as_deref().filter(|_| !named.is_empty()) {
+        write_recipients(path, &recipients)?;
+    }
+    let mut report = rebase.run().await?;
+    if recipients.len() == 1 {
+        report.backup.warnings.push(single_recipient());
+    }
+    show_rebase(context, &report, &recipients, &meter.usage())?;
+    Ok(context.exit_code(&report.backup.warnings))
+}
+
+fn show_rebase(
+    context: &Context,
+    report: &operations::RebaseReport,
+    recipients: &[Recipient],
+    usage: &crate::store::Usage,
+) -> Result<(), Failure> {
+    let backup = &report.backup;
+    print_warnings(&context.global, &backup.warnings);
+    if context.global.json {
+        return print_json(&json!({
+            "epoch": report.epoch, "resumed": report.resumed, "recipients": names(recipients),
+            "sequence": backup.sequence, "time": backup.time, "manifest": backup.manifest,
+            "stored_bytes": backup.stored_bytes, "requests": usage.requests, "warnings": backup.warnings,
+        }));
+    }
+    let stored = human_bytes(backup.stored_bytes);
+    let mut lines = vec![format!(
+        "epoch {}: snapshot {} of {}, {stored} stored, is for",
+        report.epoch, backup.sequence, backup.time
+    )];
+    lines.extend(recipients.iter().map(|recipient| format!("  {}", recipient.as_str())));
+    lines.push(
+        "It needs no older key. Older snapshots stay readable for those who could read them, until retention"
+            .to_owned(),
+    );
+    lines.push("removes them; and the operators' next `sealift keys confirm` proves the new key.".to_owned());
+    print_lines(lines)
+}
+
+fn write_recipients(path: &Path, recipients: &[Recipient]) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(FAILED, format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = with_recipients(&text, &names(recipients), path)?;
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions();
+    fsx::write_atomic(path, text.as_bytes()).map_err(failed)?;
+    std::fs::set_permissions(path, mode).map_err(failed)
+}
+
+async fn new(file: PathBuf, no_passphrase: bool, signer: Option<String>, context: &Context) -> Result<u8, Failure> {
+    let signer = signer.as_deref().map(str::parse).transpose()?;
+    let passphrase = if no_passphrase { None } else { Some(identities::new_passphrase()?) };
+    let new = NewIdentity { path: file.clone(), passphrase };
+    let mut warnings = Vec::new();
+    let known = match context.names_repository() {
+        true => {
+            let (remote, _) = context.remote().await?;
+            let reader = Reader { identities: Vec::new(), signer, accept: None, state_root: context.state_root()? };
+            let history = History::load(&remote, &reader).await?;
+            warnings.extend(history.warnings.iter().cloned());
+            history.is_pinned().then_some((remote, history.signer))
+        }
+        false => None,
+    };
+    let recipient = operations::new_identity(new, known.as_ref().map(|(remote, signer)| (remote.id(), signer)))?;
+    print_warnings(&context.global, &warnings);
+    if context.global.json {
+        print_json(&json!({ "identity": file, "recipient": recipient.as_str(), "warnings": warnings }))?;
+    } else {
+        print_lines([
+            format!("identity   {}: keep it safe, and away from the host", file.display()),
+            format!("recipient  {}", recipient.as_str()),
+        ])?;
+    }
+    Ok(context.exit_code(&warnings))
+}

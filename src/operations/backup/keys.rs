@@ -1,0 +1,170 @@
+//! What this host knows of the wrapped keys, brought up to date with a listing: it keeps every generation that it sees,
+//! and puts back what was there at its last look when an epoch has lost all of its keys.
+//!
+//! It never brings back a generation that another one replaced, nor one that is older than such a one: whom an operator
+//! removed stays removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Listing, OperationError, Remote, Seen, Warning};
+use crate::clock;
+use crate::crypto::Recipient;
+use crate::repository::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
+use crate::state::{HostState, KeptKey, KeptKeys};
+use crate::store::{Creation, StoreError, Stored};
+
+/// Compares what is kept with `listing`; what is put back is added to it.
+pub(super) async fn look_after_keys(
+    remote: &Remote,
+    host: &HostState,
+    listing: &mut Listing,
+) -> Result<Vec<Warning>, OperationError> {
+    let mut kept = KeptKeys::load(host.dir())?;
+    let mut warnings = keep_unknown(remote, &mut kept, listing).await?;
+    let mut there: BTreeMap<u32, BTreeSet<u32>> = kept.iter().map(|key| (key.epoch, BTreeSet::new())).collect();
+    for (epoch, generation) in listing.keys.keys() {
+        there.entry(*epoch).or_default().insert(*generation);
+    }
+    let mut lost = Vec::new();
+    for (epoch, generations) in there {
+        if !generations.is_empty() {
+            kept.mark_gone(epoch, |generation| generations.contains(&generation))?;
+        } else if kept.iter().any(|key| key.epoch == epoch && !key.gone) {
+            lost.push(epoch);
+        }
+    }
+    for epoch in lost {
+        if epoch == host.sealed_to.epoch || is_needed(remote, listing, epoch).await? {
+            warnings.extend(put_back(remote, &kept, listing, epoch).await?);
+        } else {
+            kept.mark_gone(epoch, |_| false)?;
+        }
+    }
+    Ok(warnings)
+}
+
+/// Fetches the generations that this host has not seen.
+async fn keep_unknown(remote: &Remote, kept: &mut KeptKeys, listing: &Listing) -> Result<Vec<Warning>, OperationError> {
+    let known = |place: &(u32, u32), seen: &Seen| kept.find(place.0, place.1, seen.bytes).is_some();
+    let mut unknown: Vec<(u32, u32)> =
+        listing.keys.iter().filter(|(place, seen)| !known(place, seen)).map(|(place, _)| *place).collect();
+    unknown.sort_unstable();
+    let (mut found, mut left) = (Vec::new(), Vec::new());
+    for (epoch, generation) in unknown {
+        let key = layout::data_key(epoch, generation);
+        if kept.iter().count() >= KeptKeys::MAX {
+            left.push(key.to_string());
+            continue;
+        }
+        match remote.store.get(&key, MAX_KEY_BYTES).await {
+            Ok(bytes) => {
+                let digest = crate::crypto::sha256(&bytes);
+                kept.keep(KeptKey::found(epoch, generation, &bytes, digest), &bytes)?;
+                found.push(key.to_string());
+            }
+            Err(StoreError::NotFound { .. }) => {}
+            Err(StoreError::TooLarge { .. } | StoreError::AccessDenied { .. }) => left.push(key.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut warnings = Vec::new();
+    if !found.is_empty() {
+        let text = format!(
+            "{} was made elsewhere and is kept here, too. If no operator rotated the keys, somebody else did: \
+             `sealift keys list --identity FILE` tells",
+            found.join(", ")
+        );
+        warnings.push(Warning::standing("keys-found", text));
+    }
+    if !left.is_empty() {
+        let text =
+            format!("{} was made elsewhere and could not be kept here: too large, too many or denied", left.join(", "));
+        warnings.push(Warning::standing("keys-not-kept", text));
+    }
+    Ok(warnings)
+}
+
+async fn is_needed(remote: &Remote, listing: &Listing, epoch: u32) -> Result<bool, OperationError> {
+    let sequences: Vec<u64> = listing.records.keys().copied().collect();
+    let records = remote.records(&sequences).await?;
+    let needs =
+        |record: &crate::repository::SignedRecord| record.record.epochs.iter().any(|entry| entry.epoch == epoch);
+    Ok(records.iter().any(|(_, record)| record.as_ref().is_ok_and(needs)))
+}
+
+/// Puts back what was there at the last look.
+async fn put_back(
+    remote: &Remote,
+    kept: &KeptKeys,
+    listing: &mut Listing,
+    epoch: u32,
+) -> Result<Option<Warning>, OperationError> {
+    let newest_gone = kept.iter().filter(|key| key.epoch == epoch && key.gone).map(|key| key.generation).max();
+    let newest =
+        |key: &&KeptKey| key.epoch == epoch && !key.gone && newest_gone.is_none_or(|gone| gone < key.generation);
+    let mut names = Vec::new();
+    for key in kept.iter().filter(newest) {
+        let Some(sealed) = kept.sealed(key)? else { continue };
+        let name = layout::data_key(epoch, key.generation);
+        if remote.store.create(&name, Stored::from(sealed)).await? == Creation::Created {
+            listing.keys.insert((epoch, key.generation), Seen { bytes: key.bytes, modified: clock::now() });
+            names.push(name.to_string());
+        }
+    }
+    Ok((!names.is_empty()).then(|| {
+        let text = format!(
+            "somebody deleted every key of epoch {epoch}; put back from this host's copies: {}",
+            names.join(", ")
+        );
+        Warning::doubt("keys-put-back", text)
+    }))
+}
+
+/// A warning where the configuration names others than those that this host seals for. After a rotation elsewhere the
+/// configuration says nothing about that.
+pub(super) fn recipients_changed(
+    host: &HostState,
+    listing: &Listing,
+    configured: &[Recipient],
+) -> Result<Option<Warning>, OperationError> {
+    let kept = KeptKeys::load(host.dir())?;
+    let own = |(place, seen): (&(u32, u32), &Seen)| kept.find(place.0, place.1, seen.bytes).is_some_and(|key| key.own);
+    if configured.is_empty() || !listing.keys.iter().all(own) {
+        return Ok(None);
+    }
+    let of_epoch = |key: &&KeptKey| key.epoch == host.sealed_to.epoch && key.own && !key.gone;
+    let differs = kept.iter().rfind(of_epoch).is_some_and(|key| !KeyHolders::of(&key.recipients).are(configured));
+    Ok(differs.then(|| {
+        let text = "the recipients in sealift.toml are others than those that the backups are sealed for: \
+                    `sealift keys rebase` seals for them from now on, with a full upload";
+        Warning::standing("recipients-changed", text)
+    }))
+}
+
+/// Whoever is to open a snapshot needs a wrapped key of each of its epochs: one that this host knows, whole as far as its
+/// size tells. A file that somebody else put there since may open nothing.
+pub(super) fn check_keys(host: &HostState, epochs: &[Epoch], listing: &Listing) -> Result<(), OperationError> {
+    let kept = KeptKeys::load(host.dir())?;
+    for Epoch { epoch, .. } in epochs {
+        let stored = |key: &&KeptKey| {
+            let seen = listing.keys.get(&(key.epoch, key.generation));
+            key.epoch == *epoch && !key.gone && seen.is_some_and(|seen| seen.bytes == key.bytes)
+        };
+        let mut known = false;
+        for key in kept.iter().filter(stored) {
+            known |= key.own || kept.sealed(key)?.is_some();
+        }
+        if !known {
+            return Err(OperationError::Verification {
+                object: format!("{}{epoch}/", layout::KEYS),
+                why: format!(
+                    "no wrapped key of this epoch that this host knows is left there whole, so nobody could open the \
+                     snapshot; an operator puts one back with `sealift keys restore --identity FILE`, from the copies \
+                     in {}",
+                    kept.folder().display()
+                ),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Making an epoch, and the generations of one: created once, and read back before anybody relies on them.
+
+use std::path::Path;
+
+use super::OperationError;
+use crate::clock;
+use crate::crypto::{DataIdentity, PublicSigner, Recipient, Sealed};
+use crate::repository::{KeyHolders, MAX_KEY_BYTES, RepositoryId, former_comments, key_file_comments, layout};
+use crate::state::{KeptKey, KeptKeys, SealedTo};
+use crate::store::{Creation, Store, Stored};
+
+/// The first number above `above` that none of `taken` has: what somebody put far above does not push us there.
+pub(super) fn first_free(above: u32, taken: impl Fn(u32) -> bool) -> Result<u32, OperationError> {
+    let mut numbers = above.saturating_add(1)..u32::MAX;
+    numbers.find(|number| !taken(*number)).ok_or(OperationError::NoNumberLeft)
+}
+
+/// Makes, wraps, stores and reads back an epoch's data identity; only its public half leaves this function. The host
+/// whose state is in `dir` keeps a copy of the wrapping. `None`: somebody else just made that epoch.
+pub(super) async fn make_epoch(
+    store: &dyn Store,
+    dir: &Path,
+    repository: &RepositoryId,
+    signer: &PublicSigner,
+    epoch: u32,
+    recipients: &[Recipient],
+) -> Result<Option<SealedTo>, OperationError> {
+    let identity = DataIdentity::generate();
+    let holders = KeyHolders { recipients: recipients.to_vec(), former: Vec::new() };
+    let wrapped = wrap(repository, signer, epoch, &identity, &holders)?;
+    let recipient = identity.recipient();
+    drop(identity);
+    if !put_generation(store, epoch, 1, &wrapped).await? {
+        return Ok(None);
+    }
+    let mut kept = KeptKeys::load(dir)?;
+    kept.keep(KeptKey::own(epoch, 1, &wrapped, recipients), wrapped.bytes())?;
+    Ok(Some(SealedTo { epoch, recipient }))
+}
+
+/// A data identity, wrapped for `holders.recipients`, with the comments that say so.
+pub(super) fn wrap(
+    repository: &RepositoryId,
+    signer: &PublicSigner,
+    epoch: u32,
+    identity: &DataIdentity,
+    holders: &KeyHolders,
+) -> Result<Sealed, OperationError> {
+    let mut comments = key_file_comments(repository, epoch, signer, &holders.recipients, clock::now());
+    comments.extend(former_comments(&holders.former));
+    Ok(identity.wrap(&comments, &holders.recipients)?)
+}
+
+/// Stores a generation under a name that must be new, and reads it back. `false`: the name is taken.
+pub(super) async fn put_generation(
+    store: &dyn Store,
+    epoch: u32,
+    generation: u32,
+    wrapped: &Sealed,
+) -> Result<bool, OperationError> {
+    let key = layout::data_key(epoch, generation);
+    if store.create(&key, Stored::from(wrapped.clone())).await? == Creation::AlreadyThere {
+        return Ok(false);
+    }
+    if store.get(&key, MAX_KEY_BYTES).await? != *wrapped.bytes() {
+        return Err(OperationError::Verification {
+            object: key.to_string(),
+            why: "it does not read back as it was written".to_owned(),
+        });
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_planted_far_above_pushes_nobody_there() {
+        assert_eq!(first_free(1, |number| [1, 2, u32::MAX].contains(&number)).expect("a number"), 3);
+        assert!(first_free(u32::MAX - 1, |_| false).is_err());
+    }
+}

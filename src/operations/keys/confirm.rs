@@ -1,0 +1,79 @@
+//! An operator of the new set opens what a rotation left, and with that the old generations may go.
+
+use super::super::{OperationError, Reader, Remote, Warning};
+use super::survey::{Proved, Survey};
+use crate::repository::KeyHolders;
+
+pub struct ConfirmedEpoch {
+    pub epoch: u32,
+    pub generation: u32,
+    pub holders: KeyHolders,
+    /// It is the newest, and all before it are deleted.
+    pub proved: bool,
+    pub deleted: Vec<u32>,
+}
+
+pub struct ConfirmReport {
+    /// In ascending order.
+    pub epochs: Vec<ConfirmedEpoch>,
+    pub unopened: Vec<u32>,
+    /// Whose key signed the receipt.
+    pub receipt_signer: Option<String>,
+    pub warnings: Vec<Warning>,
+}
+
+/// Opens the newest generations and a manifest, says so in a receipt, and deletes the generations before them.
+///
+/// A generation above the one that opens may be the new one of somebody else: then nothing of that epoch is proved.
+pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmReport, OperationError> {
+    let survey = Survey::of(remote, reader).await?;
+    let mut warnings = survey.warnings.clone();
+    let (mut opened, mut unopened, mut failure) = (Vec::new(), Vec::new(), None);
+    for epoch in &survey.epochs {
+        match epoch.open(remote, &reader.identities).await? {
+            Ok(generation) => opened.push((epoch, generation)),
+            Err(error) => {
+                let text = format!("no given identity opens epoch {}: it stays as it is", epoch.epoch);
+                warnings.push(Warning::doubt("epoch-not-opened", text));
+                unopened.push(epoch.epoch);
+                failure = Some(error);
+            }
+        }
+    }
+    if let Some(error) = failure.filter(|_| opened.is_empty()) {
+        return Err(error);
+    }
+    let mut proved = Vec::new();
+    for (epoch, opened) in &opened {
+        match epoch.generations.range(opened.generation + 1..).next() {
+            None => proved.push((*epoch, &opened.identity)),
+            Some(above) => warnings.push(newer(epoch.epoch, *above)),
+        }
+    }
+    let mut receipt_signer = None;
+    if let Some(proved) = Proved::by(remote, &proved).await? {
+        match proved.put_receipt(remote, reader).await? {
+            Ok(signer) => receipt_signer = Some(signer),
+            Err(warning) => warnings.push(warning),
+        }
+    }
+    let proved: Vec<u32> = proved.iter().map(|(epoch, _)| epoch.epoch).collect();
+    let mut epochs = Vec::new();
+    for (epoch, opened) in opened {
+        let proved = proved.contains(&epoch.epoch);
+        let older = epoch.generations.range(..opened.generation).copied();
+        let deleted: Vec<u32> = if proved { older.collect() } else { Vec::new() };
+        epoch.delete(remote, &deleted).await?;
+        let (epoch, generation, holders) = (epoch.epoch, opened.generation, opened.holders);
+        epochs.push(ConfirmedEpoch { epoch, generation, holders, proved, deleted });
+    }
+    Ok(ConfirmReport { epochs, unopened, receipt_signer, warnings })
+}
+
+fn newer(epoch: u32, above: u32) -> Warning {
+    let text = format!(
+        "generation {above} of epoch {epoch} is newer than the one that the given identity opens, so nothing is proved \
+         and nothing deleted: confirm with an identity that opens it, or rotate anew"
+    );
+    Warning::doubt("newer-generation", text)
+}

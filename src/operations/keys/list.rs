@@ -1,0 +1,112 @@
+//! Which epochs there are, in which generations, for whom, and which snapshots need which.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::super::history::History;
+use super::super::unlock::open_generation;
+use super::super::{OperationError, Reader, Remote, Warning};
+use crate::crypto::{DataRecipient, Recipient};
+use crate::repository::KeyHolders;
+use crate::repository::ranges::ranges;
+use crate::state::KeptKeys;
+
+pub struct KeyList {
+    /// In ascending order.
+    pub epochs: Vec<ListedEpoch>,
+    /// On the host: it did not write all generations, so its configuration does not say who opens the backups.
+    pub managed_by_rotation: bool,
+    pub warnings: Vec<Warning>,
+}
+
+pub struct ListedEpoch {
+    pub epoch: u32,
+    /// The public half that signed records name; `None` where no snapshot needs the epoch.
+    pub recipient: Option<DataRecipient>,
+    /// The snapshots that need it, as inclusive ranges.
+    pub snapshots: Vec<(u64, u64)>,
+    /// In ascending order.
+    pub generations: Vec<ListedGeneration>,
+}
+
+pub struct ListedGeneration {
+    pub generation: u32,
+    /// Stored size.
+    pub bytes: u64,
+    /// When it was stored, by the server's clock.
+    pub time: Timestamp,
+    /// Whether this host made it; `None` on a machine that keeps none.
+    pub own: Option<bool>,
+    /// As the comments say, or as this host remembers.
+    pub holders: Option<KeyHolders>,
+    /// Whether a given identity opens it, or why not; `None` where none is given.
+    pub opens: Option<Result<(), String>>,
+}
+
+/// Lists the keys; with identities, those that they open are opened.
+pub async fn list_keys(remote: &Remote, reader: &Reader) -> Result<KeyList, OperationError> {
+    let history = History::load(remote, reader).await?;
+    let kept = KeptKeys::load(&reader.state_dir(remote))?;
+    let mut epochs: BTreeMap<u32, ListedEpoch> = BTreeMap::new();
+    let of = |epoch| ListedEpoch { epoch, recipient: None, snapshots: Vec::new(), generations: Vec::new() };
+    let mut needed: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for record in history.verified() {
+        for entry in &record.record.epochs {
+            let listed = epochs.entry(entry.epoch).or_insert_with(|| of(entry.epoch));
+            listed.recipient = Some(entry.recipient.clone());
+            needed.entry(entry.epoch).or_default().push(record.record.sequence);
+        }
+    }
+    for (epoch, sequences) in needed {
+        epochs.entry(epoch).and_modify(|listed| listed.snapshots = ranges(sequences));
+    }
+    for ((epoch, generation), seen) in remote.list_keys().await? {
+        let listed = epochs.entry(epoch).or_insert_with(|| of(epoch));
+        let known = kept.find(epoch, generation, seen.bytes);
+        let own = kept.iter().next().map(|_| known.is_some_and(|key| key.own));
+        let mut generation = ListedGeneration {
+            generation,
+            bytes: seen.bytes,
+            time: seen.modified,
+            own,
+            holders: known.filter(|key| key.own).map(|key| KeyHolders::of(&key.recipients)),
+            opens: None,
+        };
+        if let Some(named) = listed.recipient.as_ref().filter(|_| !reader.identities.is_empty()) {
+            let place = (epoch, generation.generation);
+            let opened = open_generation(remote, place, named, &reader.identities).await?;
+            generation.opens = Some(match opened {
+                Ok(opened) => {
+                    generation.holders = Some(opened.holders);
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            });
+        }
+        listed.generations.push(generation);
+    }
+    let all = || epochs.values().flat_map(|epoch| &epoch.generations);
+    let managed_by_rotation = all().any(|generation| generation.own == Some(false));
+    Ok(KeyList { managed_by_rotation, epochs: epochs.into_values().collect(), warnings: history.warnings })
+}
+
+impl ListedEpoch {
+    /// Whom its generations name, and who could once open it.
+    pub fn holders(&self) -> KeyHolders {
+        let mut all = KeyHolders::default();
+        let known = || self.generations.iter().filter_map(|generation| generation.holders.as_ref());
+        add(&mut all.recipients, known().flat_map(|holders| &holders.recipients));
+        add(&mut all.former, known().flat_map(|holders| &holders.former));
+        all.former.retain(|recipient| !all.recipients.contains(recipient));
+        all
+    }
+}
+
+fn add<'a>(set: &mut Vec<Recipient>, more: impl Iterator<Item = &'a Recipient>) {
+    for recipient in more {
+        if !set.contains(recipient) {
+            set.push(recipient.clone());
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The operator's side: who can open the backups is changed without touching a pack, and nobody is ever locked out.
+
+use std::fs;
+
+use age::secrecy::ExposeSecret;
+use serde_json::Value;
+
+use crate::support::world::{Output, World, tree};
+
+/// Makes an identity `NAME.key`; its public half.
+pub fn person(world: &World, name: &str) -> String {
+    let key = age::x25519::Identity::generate();
+    fs::write(world.path(&format!("{name}.key")), format!("{}\n", key.to_string().expose_secret())).unwrap();
+    key.to_public().to_string()
+}
+
+/// A machine of an operator's, which never was the host.
+pub fn operator(world: &World) -> World {
+    world.other_host("operator")
+}
+
+/// `sealift keys …` there; the identity files are named without their ending.
+pub fn keys(world: &World, arguments: &[&str], identities: &[&str]) -> Output {
+    let files: Vec<String> = identities.iter().map(|name| world.text(&format!("{name}.key"))).collect();
+    let flags = files.iter().flat_map(|file| ["-i", file]);
+    let all: Vec<&str> = ["keys"].into_iter().chain(arguments.iter().copied()).chain(flags).chain(["--json"]).collect();
+    operator(world).sealift(&all)
+}
+
+/// Restores `.env` with one identity: its exit code.
+pub fn opens(world: &World, identity: &str, snapshot: u64) -> bool {
+    let key = world.text(&format!("{identity}.key"));
+    let reader = world.other_host(&format!("reader with {identity}"));
+    let restore = ["restore", &snapshot.to_string(), "--only", ".env", "--to", "-", "-i", &key];
+    let output = reader.sealift(&restore);
+    assert!([0, 3, 12].contains(&output.code), "{output:?}");
+    assert_eq!(output.stdout.is_empty(), output.code == 12, "{output:?}");
+    output.code != 12
+}
+
+/// A repository with two snapshots, whose only recipient has `operator.key`.
+pub fn ready() -> World {
+    let world = World::ready();
+    world.backup();
+    world.add_rows(5);
+    world.backup();
+    world
+}
+
+pub fn generations(world: &World, epoch: u32) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(world.path(&format!("repository/keys/{epoch}"))) else { return Vec::new() };
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text")).collect()
+}
+
+#[test]
+fn with_a_proof_the_new_identity_opens_old_and_new_snapshots_and_the_old_one_none() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    let before = tree(&world.path("repository/packs"));
+    let proof = world.text("bob.key");
+    let json = keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0).json();
+    assert_eq!(strings(&json["recipients"]), [&bob]);
+    assert_eq!(json["config"], format!("recipients = [\"{bob}\"]"));
+    assert_eq!(json["epochs"][0]["deleted"], serde_json::json!([1]));
+    assert_eq!(tree(&world.path("repository/packs")), before, "no pack is touched");
+    assert_eq!(generations(&world, 1), ["2.age"]);
+    let third = world.backup();
+    for snapshot in [1, 2, third] {
+        assert!(opens(&world, "bob", snapshot) && !opens(&world, "operator", snapshot), "{snapshot}");
+    }
+}
+
+#[test]
+fn without_a_proof_both_open_until_the_new_one_confirms() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    let output = keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
+    assert!(output.warnings().contains(&"rotation-not-proved".to_owned()), "{output:?}");
+    assert!(opens(&world, "bob", 2) && opens(&world, "operator", 1));
+    // The old identity proves nothing about the new set.
+    let output = keys(&world, &["confirm"], &["operator"]).exits(3);
+    assert!(output.warnings().contains(&"newer-generation".to_owned()), "{output:?}");
+    assert_eq!(generations(&world, 1), ["1.age", "2.age"]);
+    let json = keys(&world, &["confirm"], &["bob"]).exits(0).json();
+    assert_eq!(json["epochs"][0]["deleted"], serde_json::json!([1]));
+    assert!(opens(&world, "bob", 1) && !opens(&world, "operator", 1));
+    keys(&world, &["confirm"], &["bob"]).exits(0);
+}
+
+#[test]
+fn a_recipient_that_nobody_holds_the_identity_of_locks_no_one_out() {
+    let world = ready();
+    let nobody = age::x25519::Identity::generate().to_public().to_string();
+    keys(&world, &["rotate", "-r", &nobody], &["operator"]).exits(3);
+    world.backup();
+    assert!(opens(&world, "operator", 3));
+    let bob = person(&world, "bob");
+    let proof = world.text("bob.key");
+    keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0);
+    assert_eq!(generations(&world, 1), ["3.age"]);
+    assert!(opens(&world, "bob", 3) && !opens(&world, "operator", 3));
+}
+
+#[test]
+fn a_proof_by_somebody_who_is_not_of_the_new_set_writes_nothing() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    person(&world, "carol");
+    let before = tree(&world.path("repository"));
+    let proof = world.text("carol.key");
+    keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(12).says("--proof");
+    assert_eq!(tree(&world.path("repository")), before);
+}
+
+#[test]
+fn one_recipient_is_added_and_another_removed_and_no_one_else_is_changed() {
+    let world = ready();
+    let (bob, carol) = (person(&world, "bob"), person(&world, "carol"));
+    let json = keys(&world, &["add", "-r", &bob, "-r", &carol], &["operator"]).exits(0).json();
+    assert_eq!(json["recipients"].as_array().unwrap().len(), 3);
+    assert!(["operator", "bob", "carol"].into_iter().all(|name| opens(&world, name, 1)));
+    let json = keys(&world, &["remove", "-r", &bob], &["carol"]).exits(0).json();
+    assert_eq!(strings(&json["epochs"][0]["former"]), [&bob]);
+    assert!(opens(&world, "operator", 2) && opens(&world, "carol", 2) && !opens(&world, "bob", 2));
+    keys(&world, &["remove", "-r", &bob], &["carol"]).exits(2).says("is no recipient");
+    assert_eq!(generations(&world, 1), ["3.age"]);
+}
+
+#[test]
+fn the_last_recipient_is_not_removed() {
+    let world = ready();
+    let config = fs::read_to_string(world.config()).unwrap();
+    let own = config.split('"').find(|word| word.starts_with("age1")).unwrap();
+    keys(&world, &["remove", "-r", own], &["operator"]).exits(15).says("nobody");
+    assert!(opens(&world, "operator", 2));
+}
+
+#[test]
+fn rotating_again_to_the_same_set_makes_no_new_generation() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
+    let before = tree(&world.path("repository/keys"));
+    keys(&world, &["rotate", "-r", &bob], &["bob"]).exits(0);
+    assert_eq!(tree(&world.path("repository/keys")), before);
+}
+
+#[test]
+fn a_list_names_recipients_for_those_who_can_open_and_for_no_one_else() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
+    let json = keys(&world, &["list"], &["bob"]).exits(0).json();
+    let epoch = &json["epochs"][0];
+    assert_eq!((&epoch["epoch"], &epoch["snapshots"]), (&1.into(), &serde_json::json!([[1, 2]])));
+    let of = |number: usize| &epoch["generations"][number];
+    assert_eq!((&of(0)["opens"], &of(1)["opens"]), (&false.into(), &true.into()));
+    assert_eq!(strings(&of(1)["recipients"]), [&bob]);
+    assert!(of(0)["recipients"].is_null());
+    assert_eq!(epoch["former"].as_array().unwrap().len(), 1);
+    let json = keys(&world, &["list"], &[]).exits(0).json();
+    let generations = json["epochs"][0]["generations"].as_array().unwrap().clone();
+    assert!(generations.iter().all(|generation| generation["recipients"].is_null() && generation["opens"].is_null()));
+    // The host knows whom it sealed for itself.
+    let json = world.sealift(&["keys", "list", "--json"]).exits(0).json();
+    assert_eq!(json["epochs"][0]["generations"][0]["recipients"].as_array().unwrap().len(), 1);
+    assert_eq!(json["managed_by_rotation"], true);
+    world.sealift(&["keys", "list"]).exits(0).says("recipients managed by rotation");
+}
+
+#[test]
+fn words_about_what_rotation_does_not_do() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    let (key, proof) = (world.text("operator.key"), world.text("bob.key"));
+    let rotate = ["keys", "rotate", "-r", &bob, "-i", &key, "--proof", &proof];
+    let output = operator(&world).sealift(&rotate).exits(0);
+    output.says("for good").says("keys rebase").says("retention").says("versions").says("recipients = [");
+}
+
+#[test]
+fn a_strangers_identity_rotates_nothing() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    let before = tree(&world.path("repository"));
+    keys(&world, &["rotate", "-r", &bob], &["bob"]).exits(12);
+    keys(&world, &["confirm"], &["bob"]).exits(12);
+    keys(&world, &["rotate", "-r", &bob], &[]).exits(2).says("identity");
+    keys(&world, &["rotate"], &["operator"]).exits(2).says("-r");
+    keys(&world, &["rotate", "-r", "age1nonsense"], &["operator"]).exits(2).says("age1nonsense");
+    assert_eq!(tree(&world.path("repository")), before);
+}
+
+#[test]
+fn before_the_first_snapshot_there_is_nothing_to_rotate() {
+    let world = World::ready();
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(1).says("no snapshot");
+}
+
+/// Whoever can write to the bucket can seal an identity of his own for the operator, or a list of them.
+#[test]
+fn a_key_file_with_another_a_second_or_a_plugin_identity_is_refused() {
+    let world = ready();
+    let own = fs::read_to_string(world.path("operator.key")).unwrap();
+    let public: age::x25519::Recipient =
+        own.split("public key: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+    let secret = || age::x25519::Identity::generate().to_string().expose_secret().to_owned();
+    let bob = person(&world, "bob");
+    let first = world.path("repository/keys/1/1.age");
+    let real = fs::read(&first).unwrap();
+    let real_identity = {
+        let operator = own.lines().find(|line| line.starts_with("AGE-")).unwrap().parse::<age::x25519::Identity>();
+        String::from_utf8(age::decrypt(&operator.unwrap(), &real).unwrap()).unwrap()
+    };
+    for text in [secret(), format!("{real_identity}{}\n", secret()), "AGE-PLUGIN-TEST-1QQQQQQQQ\n".to_owned()] {
+        fs::write(&first, age::encrypt(&public, text.as_bytes()).unwrap()).unwrap();
+        let key = world.text("operator.key");
+        let restore = ["restore", "--to", &world.text("nowhere"), "-i", &key];
+        world.other_host("reader").sealift(&restore).exits(13).says("keys/1/1.age");
+        keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(13).says("keys/1/1.age");
+        keys(&world, &["confirm"], &["operator"]).exits(13).says("keys/1/1.age");
+    }
+    // Beside the real one it is noise.
+    fs::write(world.path("repository/keys/1/7.age"), age::encrypt(&public, secret().as_bytes()).unwrap()).unwrap();
+    fs::write(&first, &real).unwrap();
+    assert!(opens(&world, "operator", 2));
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
+    assert_eq!(generations(&world, 1), ["2.age"]);
+    assert!(opens(&world, "bob", 2));
+}
+
+#[test]
+fn a_new_identity_names_repository_and_signer_where_they_are_known() {
+    let world = ready();
+    let file = world.text("carol.key");
+    let json = world.sealift(&["keys", "new", &file, "--no-passphrase", "--json"]).exits(0).json();
+    let text = fs::read_to_string(world.path("carol.key")).unwrap();
+    assert!(text.contains("# signer: ssh-ed25519 ") && text.contains("# repository: "), "{text}");
+    let carol = json["recipient"].as_str().unwrap().to_owned();
+    assert!(text.contains(&carol));
+    keys(&world, &["add", "-r", &carol], &["operator"]).exits(0);
+    assert!(opens(&world, "carol", 1));
+    world.sealift(&["keys", "new", &file, "--no-passphrase"]).exits(15).says("already exists");
+    // Unpinned, nothing is vouched for.
+    let output =
+        world.other_host("stranger").sealift(&["keys", "new", &world.text("dan.key"), "--no-passphrase"]).exits(0);
+    output.says("unpinned-signer");
+    assert!(!fs::read_to_string(world.path("dan.key")).unwrap().contains("signer"));
+}
+
+#[test]
+fn a_confirmation_leaves_a_receipt_signed_by_the_operators_own_key() {
+    let world = ready();
+    let json = keys(&world, &["confirm"], &["operator"]).exits(0).json();
+    let signer = json["receipt_signer"].as_str().unwrap();
+    let folder = fs::read_dir(world.path("repository/receipts")).unwrap();
+    let receipts: Vec<_> = folder.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert_eq!(receipts.len(), 1);
+    let line: Value = serde_json::from_slice(receipts[0].split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    assert_eq!(
+        (&line["kind"], &line["sequence"], &line["epochs"]),
+        (&"confirm".into(), &2.into(), &serde_json::json!([1]))
+    );
+    let signed = sealift::crypto::Signed::verify(receipts[0].clone().into()).unwrap();
+    assert_eq!(signed.signer().to_string(), signer);
+    let config = fs::read(world.record(1)).unwrap();
+    let host = sealift::crypto::Signed::verify(config.into()).unwrap();
+    assert_ne!(signed.signer(), host.signer());
+}
