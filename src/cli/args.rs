@@ -95,6 +95,8 @@ pub enum Command {
     Snapshots(Snapshots),
     /// Bring a snapshot back; needs an identity and the repository's URL, nothing else
     Restore(Restore),
+    /// Compare the repository with its records; with an identity, also what is sealed in it
+    Check(Check),
     /// Who can open the backups: look, rotate, make keys
     #[command(subcommand)]
     Keys(Keys),
@@ -260,6 +262,22 @@ pub struct Restore {
     /// Move what is in the way aside; nothing is deleted
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(clap::Args)]
+pub struct Check {
+    /// Only this one: latest, a number, or a time [default: every snapshot]
+    pub snapshot: Option<String>,
+    /// Read the stored bytes and compare their hashes: all of them, or so much of them as the day's share of a round that
+    /// reads everything in 100 / PERCENT days
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub read_data: Option<u8>,
+    #[command(flatten)]
+    pub reader: Reader,
+    /// Where opened blocks are kept for the while, encrypted, when an identity is given [default: the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
 }
 
 /// What a reader brings along.

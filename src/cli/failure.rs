@@ -13,7 +13,7 @@ pub const DOUBT: u8 = 3;
 const NO_REPOSITORY: u8 = 10;
 const OTHER_WRITER: u8 = 11;
 const NO_IDENTITY: u8 = 12;
-const VERIFICATION: u8 = 13;
+pub const VERIFICATION: u8 = 13;
 const REFUSED: u8 = 15;
 const INTERRUPTED: u8 = 130;
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod backup;
+mod check;
 mod context;
 mod demo;
 mod failure;
@@ -85,6 +86,7 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Backup(command) => backup::run(command, Context::load(args.global)?).await,
         Command::Snapshots(command) => snapshots::run(command, Context::load(args.global)?).await,
         Command::Restore(command) => restore::run(command, Context::load_if_sound(args.global)?).await,
+        Command::Check(command) => check::run(command, Context::load(args.global)?).await,
         Command::Keys(command) => keys::run(command, args.global).await,
         Command::Demo(_) | Command::Completions { .. } | Command::Man => Ok(0),
     }

@@ -31,6 +31,7 @@ fn word(phase: Phase) -> &'static str {
         Phase::Reading => "reading",
         Phase::Fixing => "fixing one instant",
         Phase::Uploading => "uploading",
+        Phase::Fetching => "fetching",
         Phase::Restoring => "restoring",
         Phase::Verifying => "verifying",
         Phase::Checking => "checking integrity",

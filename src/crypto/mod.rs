@@ -11,6 +11,7 @@ mod identity;
 mod recipient;
 mod seal;
 mod sign;
+mod veil;
 
 pub use digest::{Digest, NotADigest, PIECE_BYTES, file_digest, sha256};
 pub use fingerprint::{Fingerprint, FingerprintKey};
@@ -18,6 +19,7 @@ pub use identity::{DataIdentity, IdentityFile, Prompt, Unprompted, new_identity_
 pub use recipient::{DataRecipient, Recipient, parse_recipients};
 pub use seal::{MAX_SEALED_BYTES, Opened, Sealed, Sealing, open, open_reader, seal};
 pub use sign::{NAMESPACE, PublicSigner, Signed, Signer};
+pub use veil::Veil;
 
 /// What can go wrong with keys and sealed bytes. No variant holds a secret or the text that could not be read.
 #[derive(Debug, thiserror::Error)]

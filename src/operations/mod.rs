@@ -1,6 +1,8 @@
 //! One file a verb. What a person asks for is carried out here; how it looks is the cli's business.
 
 mod backup;
+mod bad_objects;
+mod check;
 mod epoch;
 mod error;
 mod history;
@@ -18,6 +20,8 @@ mod unlock;
 mod warning;
 
 pub use backup::{BackupReport, BackupRequest, Gentleness, SourceKind, SourceSpec, Survey, backup, survey};
+pub use bad_objects::BadObjects;
+pub use check::{CheckReport, CheckRequest, Problem, ProblemKind, Sample, check};
 pub use error::OperationError;
 pub use history::{Claim, History, Listed, Proof, Reader, Selector};
 pub use init::{InitReport, InitRequest, init};

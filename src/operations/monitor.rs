@@ -9,6 +9,8 @@ pub enum Phase {
     Fixing,
     /// Bytes put into the store.
     Uploading,
+    /// Bytes of stored objects fetched to be looked at.
+    Fetching,
     /// Bytes written to the target.
     Restoring,
     /// Bytes of restored files read back and compared.

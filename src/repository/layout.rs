@@ -21,6 +21,11 @@ pub fn recovery_script(digest: &Digest) -> Key {
     key(format!("recover-{digest}.py"))
 }
 
+/// The digest in a recovery script's name.
+pub fn recovery_digest(key: &Key) -> Option<Digest> {
+    key.as_str().strip_prefix("recover-")?.strip_suffix(".py")?.parse().ok()
+}
+
 /// The highest number of a snapshot.
 pub const MAX_SEQUENCE: u64 = 9_999_999_999;
 
@@ -83,6 +88,17 @@ pub fn epoch_and_generation(key: &Key) -> Option<(u32, u32)> {
     let (epoch, generation) = key.as_str().strip_prefix(KEYS)?.strip_suffix(".age")?.split_once('/')?;
     let pair = (epoch.parse().ok()?, generation.parse().ok()?);
     (data_key(pair.0, pair.1) == *key).then_some(pair)
+}
+
+/// Whether the name is one of those above; whatever else lies in a repository is not part of it.
+pub fn is_known(key: &Key) -> bool {
+    *key == descriptor()
+        || *key == recovery_text()
+        || recovery_digest(key).is_some()
+        || digest(key).is_some()
+        || epoch_and_generation(key).is_some()
+        || record_sequence(key).is_some()
+        || receipt_sequence(key).is_some()
 }
 
 fn key(name: String) -> Key {

@@ -9,6 +9,7 @@
 //! unsent.record      a record on its way: written before the put, removed after it
 //! last.json          what the last full look at the sources found (a cache)
 //! catalog            see `catalog`
+//! findings.json      see `findings`
 //! keys/              see `keys`
 //! ```
 
@@ -179,12 +180,17 @@ pub fn save_signer(dir: &Path, signer: &Signer) -> Result<(), StateError> {
 /// directory itself. It is never the host's signer, so that whoever takes the host cannot vouch for its backups.
 pub fn driller(root: &Path) -> Result<Signer, StateError> {
     let path = root.join("driller");
-    if let Some(signer) = load_key(&path)? {
+    if let Some(signer) = known_driller(root)? {
         return Ok(signer);
     }
     let signer = Signer::generate().map_err(|error| StateError::damaged(&path, error.to_string()))?;
     save_key(&path, &signer)?;
     Ok(signer)
+}
+
+/// That key, if this machine ever used it.
+pub fn known_driller(root: &Path) -> Result<Option<Signer>, StateError> {
+    load_key(&root.join("driller"))
 }
 
 fn load_key(path: &Path) -> Result<Option<Signer>, StateError> {

@@ -4,13 +4,15 @@
 //! one full upload. All files are 0600 and replaced atomically.
 
 mod catalog;
+mod findings;
 mod host;
 mod keys;
 mod lock;
 mod pins;
 
 pub use catalog::{Catalog, CatalogPack, Loaded, Location};
-pub use host::{HostState, Last, Look, SealedTo, SourceLook, driller, load_signer, save_signer};
+pub use findings::Findings;
+pub use host::{HostState, Last, Look, SealedTo, SourceLook, driller, known_driller, load_signer, save_signer};
 pub use keys::{KeptKey, KeptKeys};
 pub use lock::{LockFile, WriterLock};
 pub use pins::{Pins, Remembered};

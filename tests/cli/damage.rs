@@ -10,7 +10,7 @@ use crate::support::world::{World, tree};
 
 /// One way to harm a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Harm {
+pub enum Harm {
     /// A byte flipped at so many thousandths of the length.
     Flip(u64),
     Truncate,
@@ -21,7 +21,7 @@ enum Harm {
 const EVERY_HARM: [Harm; 6] =
     [Harm::Flip(0), Harm::Flip(500), Harm::Flip(1000), Harm::Truncate, Harm::Empty, Harm::Delete];
 
-fn harm(path: &Path, harm: Harm) {
+pub fn harm(path: &Path, harm: Harm) {
     let bytes = fs::metadata(path).unwrap().len();
     let cut = |bytes| File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
     match harm {
@@ -294,7 +294,7 @@ fn a_file_whose_digest_is_not_that_of_the_manifest_does_not_appear() {
 }
 
 /// The plain bytes of a pack or a manifest.
-fn opened(world: &World, object: &[u8]) -> Vec<u8> {
+pub fn opened(world: &World, object: &[u8]) -> Vec<u8> {
     let operator = IdentityFile::parse(&fs::read(world.identity()).unwrap(), "operator", &Unprompted).unwrap();
     let wrapped = fs::read(world.path("repository/keys/1/1.age")).unwrap();
     let data = DataIdentity::unwrap(&wrapped, operator.keys()).unwrap();
@@ -307,7 +307,7 @@ fn sealed_for_the_epoch(world: &World, plain: &[u8]) -> Sealed {
 }
 
 /// A snapshot as the host itself would sign it, with the packs of the second one.
-fn commit_manifest(world: &World, sequence: u64, head: &serde_json::Value, tail: &[u8]) {
+pub fn commit_manifest(world: &World, sequence: u64, head: &serde_json::Value, tail: &[u8]) {
     let sealed = sealed_for_the_epoch(world, &[head.to_string().as_bytes(), tail].concat());
     fs::write(world.path(&format!("repository/manifests/{}.age", sealed.digest())), sealed.bytes()).unwrap();
     let mut record = world.record_json(2);

@@ -49,7 +49,8 @@ pub(super) fn missing_of(record: &Record, listing: &Listing) -> Vec<String> {
     missing
 }
 
-/// Warns of objects that somebody else deleted or cut, naming every listed snapshot that they hurt.
+/// Warns of objects that somebody else deleted or cut, or that a check found damaged, naming every listed snapshot that
+/// they hurt.
 pub(super) async fn warn_of_missing(
     remote: &Remote,
     listing: &Listing,
@@ -65,7 +66,7 @@ pub(super) async fn warn_of_missing(
     }
     let objects = missing.join(", ");
     let text = format!(
-        "{objects} missing from the repository, or of another size: snapshot {} cannot be restored in full. \
+        "{objects} missing from the repository, of another size or found damaged: snapshot {} cannot be restored in full. \
          What still exists here is uploaded again, so that the new snapshot is whole",
         hurt.join(", ")
     );

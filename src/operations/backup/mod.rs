@@ -36,9 +36,9 @@ pub use self::survey::{Survey, survey};
 use self::upload::Uploader;
 use super::remote::{Listing, Remote, Seen};
 use super::turn::take_turn;
-use super::{Monitor, OperationError, Phase, Warning};
+use super::{BadObjects, Monitor, OperationError, Phase, Warning};
 use crate::clock::Clock;
-use crate::crypto::{Digest, Recipient};
+use crate::crypto::{Digest, PublicSigner, Recipient};
 use crate::repository::ranges::{contains, ranges};
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, SignedRecord, layout};
 use crate::source;
@@ -71,6 +71,8 @@ pub struct BackupRequest {
     /// How many stored bytes compaction may upload afresh.
     pub max_compact_bytes: u64,
     pub clock: Arc<dyn Clock>,
+    /// Whose receipts are believed: what they hold bad is uploaded anew.
+    pub believed: Vec<PublicSigner>,
 }
 
 /// What a backup did.
@@ -116,7 +118,7 @@ pub(super) async fn begin<'a>(
     }
     let lock = take_turn(dir, request.wait).await?;
     let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
-    let mut listing = remote.list().await?;
+    let mut listing = sound_listing(remote, dir, &request.believed).await?;
     tracing::info!(records = listing.records.len(), packs = listing.packs.len(), "repository listed");
     let mut standing = standing::find(remote, &listing, &host, request.adopt).await?;
     if request.adopt {
@@ -129,6 +131,14 @@ pub(super) async fn begin<'a>(
     let parent = standing.parent.as_ref().map(|(parent, _)| parent.signed.bytes());
     let finished = unsent.is_some() && unsent.as_deref() == parent.map(|bytes| &bytes[..]);
     Ok(Run { remote, _lock: lock, host, listing, standing, finished, request, monitor })
+}
+
+/// What is in the repository and not known to be bad: what a check found damaged is as good as deleted.
+async fn sound_listing(remote: &Remote, dir: &Path, believed: &[PublicSigner]) -> Result<Listing, OperationError> {
+    let bad = BadObjects::load(remote, believed, dir).await?;
+    let mut listing = remote.list().await?;
+    bad.strike_from(&mut listing);
+    Ok(listing)
 }
 
 /// Why a machine without a host's state may not write.

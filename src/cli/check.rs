@@ -1,0 +1,91 @@
+//! `sealift check`
+
+use serde_json::json;
+
+use super::args::Check;
+use super::context::Context;
+use super::failure::{Failure, VERIFICATION};
+use super::identities;
+use super::output::{human_bytes, print_json, print_lines, print_warnings};
+use super::restore::selector;
+use crate::clock;
+use crate::operations::{self, CheckReport, CheckRequest, Problem, Sample};
+use crate::repository::ranges::{ranges, written};
+
+/// How many names of one kind are printed; the JSON document has all.
+const MAX_NAMES: usize = 20;
+
+pub async fn run(command: Check, context: Context) -> Result<u8, Failure> {
+    let request = CheckRequest {
+        snapshot: command.snapshot.as_deref().map(selector).transpose()?,
+        reader: context.reader(&command.reader, identities::load_any(&command.reader.identity)?)?,
+        read: command.read_data.map(|percent| Sample::new(percent, clock::now())),
+        scratch: command.scratch.clone().unwrap_or_else(std::env::temp_dir),
+        threads: context.threads(),
+    };
+    let (remote, _) = context.remote().await?;
+    let report = operations::check(&remote, request, context.monitor()).await?;
+    print_warnings(&context.global, &report.warnings);
+    if context.global.json {
+        print_json(&document(&report))?;
+    } else {
+        print_lines(lines(&report))?;
+    }
+    Ok(if report.problems.is_empty() { context.exit_code(&report.warnings) } else { VERIFICATION })
+}
+
+fn document(report: &CheckReport) -> serde_json::Value {
+    json!({
+        "ok": report.problems.is_empty(), "problems": report.problems,
+        "snapshots": report.snapshots, "objects": report.objects,
+        "read_objects": report.read_objects, "read_bytes": report.read_bytes, "files": report.files,
+        "unreferenced": report.unreferenced, "unknown": report.unknown,
+        "receipt": report.receipt.as_ref().map(ToString::to_string), "signer": report.signer,
+        "warnings": report.warnings,
+    })
+}
+
+fn lines(report: &CheckReport) -> Vec<String> {
+    let mut lines: Vec<String> = report.problems.iter().flat_map(problem).collect();
+    lines.extend(names("no snapshot needs", &report.unreferenced));
+    lines.extend(names("not part of a repository:", &report.unknown));
+    let verdict = match report.problems.len() {
+        0 => "no problem".to_owned(),
+        1 => "1 problem".to_owned(),
+        problems => format!("{problems} problems"),
+    };
+    lines.push(format!(
+        "{verdict}: {} snapshots need {} objects; {} read ({}), {} files compared",
+        report.snapshots,
+        report.objects,
+        report.read_objects,
+        human_bytes(report.read_bytes),
+        report.files
+    ));
+    lines.extend(report.receipt.iter().map(|key| format!("put the receipt {key}")));
+    if let Some(signer) = &report.signer {
+        lines.push(format!("a host believes it with this line in sealift.toml: drill_signers = [\"{signer}\"]"));
+    }
+    if !report.problems.is_empty() {
+        lines.push("the next `sealift backup` that knows of it uploads anew what still exists on the host".to_owned());
+    }
+    lines
+}
+
+fn problem(problem: &Problem) -> Vec<String> {
+    let mut lines = vec![format!("{}: {}", problem.object, problem.why)];
+    if !problem.snapshots.is_empty() {
+        let files: Vec<&str> = problem.files.iter().map(String::as_str).collect();
+        let files = if files.is_empty() { String::new() } else { format!(", in {}", files.join(", ")) };
+        lines.push(format!("  hurts snapshot {}{files}", written(&ranges(problem.snapshots.iter().copied()))));
+    }
+    lines
+}
+
+fn names(what: &str, names: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = names.iter().take(MAX_NAMES).map(|name| format!("{what} {name}")).collect();
+    if let Some(more) = names.len().checked_sub(MAX_NAMES).filter(|more| *more > 0) {
+        lines.push(format!("{what} {more} more, which --json names"));
+    }
+    lines
+}

@@ -1,0 +1,287 @@
+//! Whether a repository is what its records say.
+//!
+//! Without a key: every record's signature, chain and list; every object that a record names, with its size; and, as far
+//! as they are read, the hashes of the stored bytes. With an identity: every file's digest, made anew from its blocks.
+//! Nothing is deleted, and nothing that was backed up is written in the clear.
+
+mod contents;
+mod findings;
+mod keys;
+mod needs;
+mod objects;
+mod problems;
+mod sample;
+mod scratch;
+mod snapshots;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use self::needs::{Need, Needs};
+use self::objects::{Objects, Reading};
+use self::problems::Problems;
+pub use self::problems::{Problem, ProblemKind};
+pub use self::sample::Sample;
+use self::snapshots::Contents;
+use super::history::{History, Reader, Selector};
+use super::unlock::unlock;
+use super::{Monitor, OperationError, Phase, Remote, Warning};
+use crate::crypto::{DataIdentity, IdentityFile, PublicSigner};
+use crate::repository::{SignedRecord, layout};
+use crate::state::{HostState, KeptKeys};
+use crate::store::Key;
+
+pub struct CheckRequest {
+    /// `None`: every one.
+    pub snapshot: Option<Selector>,
+    /// With identities, what is sealed is compared, too.
+    pub reader: Reader,
+    /// Which stored bytes are read and compared with their names. An identity reads those of its snapshots in any case.
+    pub read: Option<Sample>,
+    /// Where opened blocks are kept, veiled, while files are compared.
+    pub scratch: PathBuf,
+    pub threads: usize,
+}
+
+pub struct CheckReport {
+    /// How many snapshots were looked at.
+    pub snapshots: usize,
+    /// How many objects they need.
+    pub objects: usize,
+    pub read_objects: u64,
+    pub read_bytes: u64,
+    /// Files whose digests were made anew.
+    pub files: u64,
+    pub problems: Vec<Problem>,
+    /// Packs and manifests that no record names: of a run under way or cut short, or for retention to take.
+    pub unreferenced: Vec<String>,
+    /// What is no part of a repository.
+    pub unknown: Vec<String>,
+    /// The receipt that this check put into the repository, so that others hear what is bad, or no longer.
+    pub receipt: Option<Key>,
+    /// Whose signature the receipts of this machine carry, where something is held bad.
+    pub signer: Option<PublicSigner>,
+    pub warnings: Vec<Warning>,
+}
+
+/// Checks a repository, or one snapshot of it.
+pub async fn check(
+    remote: &Remote,
+    request: CheckRequest,
+    monitor: Arc<dyn Monitor>,
+) -> Result<CheckReport, OperationError> {
+    let (reader, state_dir) = (&request.reader, request.reader.state_dir(remote));
+    let history = History::load(remote, reader).await?;
+    let all: Vec<Arc<SignedRecord>> = history.verified().cloned().collect();
+    let chosen = match &request.snapshot {
+        Some(snapshot) => vec![Arc::clone(history.find(snapshot)?)],
+        None => all.clone(),
+    };
+    // After the records: whatever they need was stored before them, so it is in this listing.
+    let objects = Objects::list(remote).await?;
+    let mut check = Check::of(remote, chosen, objects.recovery_scripts(), request.threads, monitor);
+    check.history(&history);
+    check.listing(&objects);
+    if reader.identities.is_empty() {
+        check.read(request.read, None).await?;
+    } else {
+        let identities = check.open_epochs(&reader.identities).await?;
+        history.refuse_exchanged(remote)?;
+        let contents = Contents::new(identities, &check.needs, &request.scratch)?;
+        check.read(request.read, Some(&contents)).await?;
+        check.files(&contents).await?;
+    }
+    let host = HostState::load(&state_dir)?;
+    if host.is_some() && request.read.is_some() {
+        check.kept_keys(&KeptKeys::load(&state_dir)?).await?;
+    }
+    check.forget_gone().await?;
+    let needed = Needs::of(&all);
+    match (host, all.last()) {
+        (Some(_), _) => check.remember(&state_dir, &needed)?,
+        (None, Some(newest)) => check.put_findings(&reader.state_root, newest, &needed).await?,
+        (None, None) => {}
+    }
+    let (unreferenced, unknown) = objects.not_needed(&needed);
+    Ok(check.report(unreferenced, unknown))
+}
+
+fn epoch_not_opened(epoch: u32, snapshots: &BTreeSet<u64>) -> Warning {
+    let snapshots: Vec<String> = snapshots.iter().map(u64::to_string).collect();
+    let text = format!(
+        "no given identity opens epoch {epoch}: what is sealed in snapshot {} was not compared",
+        snapshots.join(", ")
+    );
+    Warning::doubt("epoch-not-opened", text)
+}
+
+/// A check under way.
+struct Check<'a> {
+    remote: &'a Remote,
+    threads: usize,
+    /// The snapshots that are looked at.
+    chosen: Vec<Arc<SignedRecord>>,
+    needs: Needs,
+    scripts: BTreeMap<Key, Need>,
+    monitor: Arc<dyn Monitor>,
+    problems: Problems,
+    warnings: Vec<Warning>,
+    /// Objects that were read and are what they should be.
+    good: BTreeSet<String>,
+    read_bytes: u64,
+    files: u64,
+    receipt: Option<Key>,
+    signer: Option<PublicSigner>,
+}
+
+impl<'a> Check<'a> {
+    fn of(
+        remote: &'a Remote,
+        chosen: Vec<Arc<SignedRecord>>,
+        scripts: BTreeMap<Key, Need>,
+        threads: usize,
+        monitor: Arc<dyn Monitor>,
+    ) -> Self {
+        Self {
+            remote,
+            threads,
+            needs: Needs::of(&chosen),
+            scripts,
+            chosen,
+            monitor,
+            problems: Problems::default(),
+            warnings: Vec::new(),
+            good: BTreeSet::new(),
+            read_bytes: 0,
+            files: 0,
+            receipt: None,
+            signer: None,
+        }
+    }
+
+    /// What is wrong with the records themselves.
+    fn history(&mut self, history: &History) {
+        for listed in &history.listed {
+            if let Err(why) = &listed.record {
+                let key = layout::record(listed.sequence);
+                self.problems.add(key.to_string(), ProblemKind::Record, why, [listed.sequence]);
+            }
+        }
+        for warning in &history.warnings {
+            match (warning.doubt, warning.name) {
+                (true, "unverifiable-record") => {}
+                (true, name) => {
+                    let object = format!("{} ({name})", layout::RECORDS);
+                    self.problems.add(object, ProblemKind::History, &warning.text, []);
+                }
+                (false, _) => self.warnings.push(warning.clone()),
+            }
+        }
+    }
+
+    /// What is not there, or has another size.
+    fn listing(&mut self, objects: &Objects) {
+        for (key, need) in self.needs.all() {
+            match objects.bytes(key) {
+                Some(bytes) if bytes == need.bytes => {}
+                Some(bytes) => {
+                    let why = format!("it has {bytes} bytes, and the record says {}", need.bytes);
+                    self.problems.add(key.to_string(), ProblemKind::Size, why, need.snapshots.clone());
+                }
+                None => {
+                    let snapshots = need.snapshots.clone();
+                    self.problems.add(key.to_string(), ProblemKind::Missing, "it is missing", snapshots);
+                }
+            }
+        }
+        for (epoch, snapshots) in &self.needs.epochs {
+            if !objects.has_key(*epoch) {
+                let object = format!("{}{epoch}/", layout::KEYS);
+                let why = "no wrapped key of this epoch is there";
+                self.problems.add(object, ProblemKind::Missing, why, snapshots.clone());
+            }
+        }
+    }
+
+    /// The data identities of all epochs that the given identities open.
+    async fn open_epochs(&mut self, identities: &[IdentityFile]) -> Result<Vec<(u32, DataIdentity)>, OperationError> {
+        let (mut opened, mut tried, mut closed) = (Vec::new(), BTreeSet::new(), None);
+        let chosen = self.chosen.clone();
+        for epoch in chosen.iter().flat_map(|signed| &signed.record.epochs) {
+            if !tried.insert(epoch.epoch) {
+                continue;
+            }
+            let snapshots = self.needs.epochs.get(&epoch.epoch).cloned().unwrap_or_default();
+            match unlock(self.remote, epoch, identities).await {
+                Ok(identity) => opened.push((epoch.epoch, identity)),
+                Err(error @ OperationError::NoIdentityOpens { .. }) => {
+                    self.warnings.push(epoch_not_opened(epoch.epoch, &snapshots));
+                    closed = Some(error);
+                }
+                Err(OperationError::Verification { object, why }) => {
+                    self.problems.add(object, ProblemKind::Key, why, snapshots);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        match closed {
+            Some(error) if opened.is_empty() => Err(error),
+            _ => Ok(opened),
+        }
+    }
+
+    /// Reads what the sample or an identity asks for, each object once, and compares it with its name; opens the packs.
+    async fn read(&mut self, sample: Option<Sample>, contents: Option<&Contents>) -> Result<(), OperationError> {
+        let wanted = |(key, need): &(&Key, &Need)| {
+            let sampled = sample.is_some_and(|sample| sample.includes(&need.name));
+            let opened = contents.is_some_and(|contents| contents.number(key).is_some());
+            // The manifests are read one by one later, when their snapshots are compared.
+            let later = contents.is_some() && self.needs.manifests.contains_key(key);
+            !self.problems.has(key.as_str()) && (opened || sampled) && !later
+        };
+        let wanted: Vec<(&Key, &Need)> = self.needs.all().chain(&self.scripts).filter(wanted).collect();
+        self.monitor.begin(Phase::Fetching, Some(wanted.iter().map(|(_, need)| need.bytes).sum()));
+        let reading = Reading { remote: self.remote, contents, monitor: &self.monitor };
+        let read = reading.read(wanted).await?;
+        self.monitor.end(Phase::Fetching);
+        for (key, found) in read {
+            match found {
+                Ok(bytes) => {
+                    self.read_bytes += bytes;
+                    self.good.insert(key.to_string());
+                }
+                Err((kind, why)) => {
+                    let snapshots = self.needs.get(&key).map(|need| need.snapshots.clone()).unwrap_or_default();
+                    self.problems.add(key.to_string(), kind, why, snapshots);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Retention may have taken a snapshot while this ran: what is gone with it is no problem.
+    async fn forget_gone(&mut self) -> Result<(), OperationError> {
+        if !self.problems.is_empty() {
+            let listed = self.remote.list_records().await?.into_keys().collect();
+            self.problems.forget_gone(&listed);
+        }
+        Ok(())
+    }
+
+    fn report(self, unreferenced: Vec<String>, unknown: Vec<String>) -> CheckReport {
+        CheckReport {
+            snapshots: self.chosen.len(),
+            objects: self.needs.all().count(),
+            read_objects: self.good.len() as u64,
+            read_bytes: self.read_bytes,
+            files: self.files,
+            problems: self.problems.into_vec(),
+            unreferenced,
+            unknown,
+            receipt: self.receipt,
+            signer: self.signer,
+            warnings: self.warnings,
+        }
+    }
+}

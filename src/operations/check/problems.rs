@@ -1,0 +1,90 @@
+//! What a check finds, an object a line: what is wrong with it, and whom it hurts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProblemKind {
+    /// A record needs it, and it is not there.
+    Missing,
+    /// It has another size than the record says.
+    Size,
+    /// Its bytes are not those of its name, or not those that this host keeps a copy of.
+    Hash,
+    /// A record that cannot be verified.
+    Record,
+    /// The records do not follow on each other, or some are gone.
+    History,
+    /// A wrapped key from which no data identity comes that the records name.
+    Key,
+    /// It opens, and what is in it is not what it should be.
+    Content,
+}
+
+/// One object that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    pub object: String,
+    pub kind: ProblemKind,
+    pub why: String,
+    /// The snapshots that cannot be restored in full because of it.
+    pub snapshots: BTreeSet<u64>,
+    /// Names of the sources in them that it hurts; known with an identity only.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub files: BTreeSet<String>,
+}
+
+/// By object. What was found first about an object is what is told.
+#[derive(Debug, Default)]
+pub(super) struct Problems(BTreeMap<String, Problem>);
+
+impl Problems {
+    pub fn add(
+        &mut self,
+        object: impl Into<String>,
+        kind: ProblemKind,
+        why: impl Into<String>,
+        snapshots: impl IntoIterator<Item = u64>,
+    ) -> &mut Problem {
+        let object = object.into();
+        let new = || Problem {
+            object: object.clone(),
+            kind,
+            why: why.into(),
+            snapshots: BTreeSet::new(),
+            files: BTreeSet::new(),
+        };
+        let problem = self.0.entry(object.clone()).or_insert_with(new);
+        problem.snapshots.extend(snapshots);
+        problem
+    }
+
+    pub fn of(&mut self, object: &str) -> Option<&mut Problem> {
+        self.0.get_mut(object)
+    }
+
+    pub fn has(&self, object: &str) -> bool {
+        self.0.contains_key(object)
+    }
+
+    /// Lets go of those whose snapshots are all gone meanwhile: retention took them, as it may.
+    pub fn forget_gone(&mut self, listed: &BTreeSet<u64>) {
+        self.0.retain(|_, problem| {
+            problem.snapshots.is_empty() || problem.snapshots.iter().any(|hurt| listed.contains(hurt))
+        });
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.values()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn into_vec(self) -> Vec<Problem> {
+        self.0.into_values().collect()
+    }
+}
