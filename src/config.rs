@@ -95,7 +95,8 @@ pub struct Limits {
     /// How long a writer in rollback mode may be held up at most, such as `3s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer_hold: Option<jiff::SignedDuration>,
-    /// How many stored bytes compaction may upload afresh in one backup; 0 turns it off.
+    /// How many stored bytes compaction may upload afresh in one backup; 0 turns it off. One pack (up to
+    /// 16 MiB) always may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_compact_bytes: Option<u64>,
 }

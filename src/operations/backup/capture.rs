@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::packing::Packer;
 use super::scan::{PieceMap, RawPiece, Scanned, Scanner, Shape};
+use super::sorting::Sorter;
 use super::{Monitor, OperationError, Phase};
 use crate::clock::Clock;
 use crate::source::{self, Database, FileMeta, Journal, LargeFile, Print, ReadLimits, Source, SourceError, View};
@@ -87,7 +87,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Pass 1: what is not stored yet goes to `packer`. Begins anew on a file that took the path meanwhile.
-    pub fn prepare(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
+    pub fn prepare(&mut self, packer: &mut Sorter) -> Result<(), OperationError> {
         let path = self.source.path.clone();
         let mut round = 1;
         loop {
@@ -110,7 +110,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Pass 2, and both again where it had to let go.
-    pub fn take(&mut self, packer: &mut Packer) -> Result<Captured, OperationError> {
+    pub fn take(&mut self, packer: &mut Sorter) -> Result<Captured, OperationError> {
         let mut reason = "";
         for round in 1..=ROUNDS {
             packer.drain()?;
@@ -138,7 +138,7 @@ impl<'a> Capture<'a> {
         }
     }
 
-    fn pass_one(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
+    fn pass_one(&mut self, packer: &mut Sorter) -> Result<(), OperationError> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let mut earlier_shape = self.shape.take();
         let (mut kept, mut had_bytes) = (0, false);
@@ -214,7 +214,7 @@ impl<'a> Capture<'a> {
         Ok((shape, batch))
     }
 
-    fn pass_two(&mut self, round: usize, packer: &mut Packer) -> Result<Captured, LetGo> {
+    fn pass_two(&mut self, round: usize, packer: &mut Sorter) -> Result<Captured, LetGo> {
         let mut source = self.open()?;
         let view = source.view()?;
         let begun = Instant::now();
@@ -251,7 +251,7 @@ impl<'a> Capture<'a> {
 
     /// The whole source in one view, its blocks stored while that is held: slower, and sure to come to an end, however
     /// much is written meanwhile. Only where a reader holds up nobody.
-    fn store_held(&mut self, view: &View<'_>, shape: Shape, begun: Instant, packer: &mut Packer) -> Result<(), LetGo> {
+    fn store_held(&mut self, view: &View<'_>, shape: Shape, begun: Instant, packer: &mut Sorter) -> Result<(), LetGo> {
         let mut next = 0;
         while next < shape.pieces() {
             if begun.elapsed() > CALM_HOLD {
@@ -306,7 +306,7 @@ fn read_piece(view: &View<'_>, shape: Shape, piece: usize, mut buffer: Vec<u8>) 
 
 /// Gives each new block of a piece to `packer`, and puts what the scan found in its place among `pieces`, which come in
 /// order.
-fn merge(scanned: Scanned, pieces: &mut Vec<PieceMap>, packer: &mut Packer) -> Result<(), OperationError> {
+fn merge(scanned: Scanned, pieces: &mut Vec<PieceMap>, packer: &mut Sorter) -> Result<(), OperationError> {
     let Some(mut map) = scanned.map else { return Ok(()) };
     for block in scanned.new {
         map.locations[block.at] = packer.add(&block.bytes, block.fingerprint)?;

@@ -11,6 +11,7 @@ mod keys;
 mod known;
 mod packing;
 mod scan;
+mod sorting;
 mod sources;
 mod standing;
 mod survey;
@@ -27,8 +28,9 @@ use self::commit::{commit, settle};
 use self::compaction::restore_size;
 use self::keys::{check_keys, look_after_keys, recipients_changed};
 use self::known::{missing_of, usable_catalog, warn_of_missing};
-use self::packing::{PackSettings, Packer};
+use self::packing::PackSettings;
 use self::scan::Scanner;
+use self::sorting::Sorter;
 pub use self::sources::{Gentleness, SourceKind, SourceSpec};
 use self::sources::{SourceSet, health_warning, read_all};
 use self::standing::Standing;
@@ -386,7 +388,7 @@ impl Run<'_> {
             level: self.request.compression,
             threads: self.request.threads,
         };
-        let (mut packer, finished) = Packer::start(&settings, Arc::clone(catalog));
+        let (mut packer, finished) = Sorter::start(&settings, catalog);
         let reading = {
             let (request, monitor) = (self.request.clone(), Arc::clone(&self.monitor));
             let (key, catalog) = (self.host.fingerprint_key.clone(), Arc::clone(catalog));

@@ -94,12 +94,8 @@ pub(super) struct PackSettings {
 }
 
 impl Packer {
-    /// Starts the lanes. Finished packs come out of the receiver, which ends after [`Packer::finish`].
-    pub fn start(
-        settings: &PackSettings,
-        catalog: Arc<RwLock<Catalog>>,
-    ) -> (Self, mpsc::Receiver<Result<FinishedPack, std::io::Error>>) {
-        let (finished, receiver) = mpsc::channel(1);
+    /// Starts the lanes. Finished packs go to `finished`, until [`Packer::finish`].
+    pub fn start(settings: &PackSettings, catalog: Arc<RwLock<Catalog>>, finished: &Finished) -> Self {
         let in_flight = InFlight::default();
         let lanes = (0..settings.threads.min(MAX_LANES))
             .map(|_| {
@@ -109,7 +105,7 @@ impl Packer {
                 Lane { work, thread, open: None }
             })
             .collect();
-        (Self { lanes, current: 0, catalog, in_flight }, receiver)
+        Self { lanes, current: 0, catalog, in_flight }
     }
 
     /// Stores `block` unless it is known by now, and tells where.
@@ -212,7 +208,8 @@ impl Lane {
     }
 }
 
-type Finished = mpsc::Sender<Result<FinishedPack, std::io::Error>>;
+/// Where finished packs go.
+pub(super) type Finished = mpsc::Sender<Result<FinishedPack, std::io::Error>>;
 
 fn run_lane(settings: &PackSettings, work: &Receiver<Work>, finished: &Finished, in_flight: &InFlight) {
     if let Err(error) = pack_blocks(settings, work, finished, in_flight) {

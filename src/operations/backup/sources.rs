@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::assemble::Content;
 use super::capture::{Capture, Captured, PagedSource};
 use super::compaction::retire;
-use super::packing::Packer;
 use super::scan::Scanner;
+use super::sorting::Sorter;
 use super::{BackupRequest, Monitor, OperationError, Warning};
 use crate::crypto::FingerprintKey;
 use crate::repository::Health;
@@ -125,7 +125,7 @@ enum Reading<'a> {
 pub(super) fn read_all<'a>(
     request: &BackupRequest,
     scanner: impl Fn() -> Scanner<'a>,
-    packer: &mut Packer,
+    packer: &mut Sorter,
     monitor: &'a dyn Monitor,
 ) -> Result<SourceSet, OperationError> {
     let mut warnings = Vec::new();
@@ -181,7 +181,7 @@ fn begin<'a>(
     spec: &SourceSpec,
     request: &BackupRequest,
     scanner: &impl Fn() -> Scanner<'a>,
-    packer: &mut Packer,
+    packer: &mut Sorter,
     monitor: &'a dyn Monitor,
 ) -> Result<Reading<'a>, OperationError> {
     if spec.kind != SourceKind::Database
@@ -200,7 +200,7 @@ fn store_retired(
     known_packs: usize,
     max_bytes: u64,
     catalog: &RwLock<Catalog>,
-    packer: &mut Packer,
+    packer: &mut Sorter,
 ) -> Result<(), OperationError> {
     let mut captures: Vec<_> = readings
         .iter_mut()
