@@ -100,6 +100,8 @@ pub enum Command {
     /// Who can open the backups: look, rotate, make keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Write what an operator keeps offline: signer, wrapped keys, recovery script, and one page of commands
+    RecoveryKit(RecoveryKit),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
     /// Print the manual as man(7) source
@@ -280,6 +282,15 @@ pub struct Check {
     pub scratch: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+#[command(after_help = super::recovery_kit::help())]
+pub struct RecoveryKit {
+    /// New or empty directory
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub reader: Reader,
+}
+
 /// What a reader brings along.
 #[derive(clap::Args)]
 pub struct Reader {
@@ -287,7 +298,7 @@ pub struct Reader {
     /// The key itself may also stand in SEALIFT_IDENTITY
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_IDENTITY_FILE", value_delimiter = None)]
     pub identity: Vec<PathBuf>,
-    /// Whose signature counts: ssh-ed25519 AAAA…, as init printed it
+    /// Whose signature counts: ssh-ed25519 AAAA…, as init printed it, or a file that holds it
     #[arg(long, value_name = "KEY")]
     pub signer: Option<String>,
     /// Who took over from that signer, as `init --take-over` printed it; remembered on this machine

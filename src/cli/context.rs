@@ -8,7 +8,8 @@ use super::args::{self, Global};
 use super::failure::Failure;
 use super::progress::Progress;
 use crate::config::{Config, FILE_NAME};
-use crate::crypto::IdentityFile;
+use crate::crypto::{IdentityFile, PublicSigner};
+use crate::fsx;
 use crate::operations::{Monitor, Reader, Remote, Unwatched, Warning};
 use crate::store::{self, Limit, Meter, RepositoryUrl, S3Settings, Store};
 
@@ -71,6 +72,15 @@ impl Context {
         self.global.repository.is_some() || self.config.repository.is_some()
     }
 
+    /// As it is named from anywhere: a directory by its absolute path.
+    pub fn absolute_url(&self) -> Result<String, Failure> {
+        let url = self.url()?;
+        let RepositoryUrl::Directory(path) = &url else { return Ok(url.to_string()) };
+        let absolute = fsx::absolute(path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "name an existing place"))?;
+        Ok(absolute.display().to_string())
+    }
+
     pub fn state_root(&self) -> Result<PathBuf, Failure> {
         if let Some(dir) = self.global.state_dir.as_ref().or(self.config.state_dir.as_ref()) {
             return Ok(dir.clone());
@@ -122,11 +132,10 @@ impl Context {
 
     /// What a reader of the repository brings along, besides `identities`.
     pub fn reader(&self, flags: &args::Reader, identities: Vec<IdentityFile>) -> Result<Reader, Failure> {
-        let signer = |text: &Option<String>| text.as_deref().map(str::parse).transpose();
         Ok(Reader {
             identities,
-            signer: signer(&flags.signer)?,
-            accept: signer(&flags.accept_signer)?,
+            signer: flags.signer.as_deref().map(signer).transpose()?,
+            accept: flags.accept_signer.as_deref().map(signer).transpose()?,
             state_root: self.state_root()?,
         })
     }
@@ -153,6 +162,21 @@ impl Context {
         let doubtful = warnings.iter().any(|warning| warning.doubt || self.global.strict);
         if doubtful { super::failure::DOUBT } else { 0 }
     }
+}
+
+/// A signer as a person names it: `ssh-ed25519 AAAA…`, or a file that holds it, such as the one in a recovery kit.
+fn signer(text: &str) -> Result<PublicSigner, Failure> {
+    if text.starts_with("ssh-") {
+        return Ok(text.parse()?);
+    }
+    // The text itself is not repeated: it may be a private key in the wrong place.
+    let key = std::fs::read_to_string(text).ok().and_then(|text| text.parse().ok());
+    key.ok_or_else(|| {
+        Failure::usage(
+            "the signer is neither a key nor a file that holds one",
+            "give the line `ssh-ed25519 AAAA…` that init printed, or the signer.pub of a recovery kit",
+        )
+    })
 }
 
 fn default_config() -> Option<PathBuf> {

@@ -10,6 +10,7 @@ use super::context::{Context, machine_name};
 use super::failure::Failure;
 use super::identities::new_passphrase;
 use super::output::{print_json, print_lines, print_warnings};
+use super::shell::{Bucket, restore_command};
 use crate::config::{Config, FILE_NAME, S3Section, SourceSection};
 use crate::crypto::Recipient;
 use crate::fsx;
@@ -61,7 +62,7 @@ fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) ->
         Ok(SourceSection { path: fsx::absolute(path).map_err(unusable(path))?, name: None })
     };
     Ok(Config {
-        repository: Some(absolute_repository(context)?),
+        repository: Some(context.absolute_url()?),
         host: Some(command.host.clone().unwrap_or_else(machine_name)),
         recipients: recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
         drill_signers: Vec::new(),
@@ -84,17 +85,6 @@ fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) ->
 
 fn unusable(path: &Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
     move |error| Failure::usage(format!("{}: {error}", path.display()), "name an existing place")
-}
-
-/// A directory is written as an absolute path, so that the configuration holds from anywhere.
-fn absolute_repository(context: &Context) -> Result<String, Failure> {
-    let url = context.url()?;
-    Ok(match &url {
-        crate::store::RepositoryUrl::Directory(path) => {
-            fsx::absolute(path).map_err(unusable(path))?.display().to_string()
-        }
-        crate::store::RepositoryUrl::S3 { .. } => url.to_string(),
-    })
 }
 
 /// A configuration of another repository is not overwritten.
@@ -143,30 +133,6 @@ fn warnings(report: &InitReport) -> Vec<Warning> {
     warnings
 }
 
-/// All that a fresh host needs to know besides the credentials.
-fn restore_command(context: &Context, url: &str, identity: &str, report: &InitReport) -> String {
-    let settings = context.s3_settings();
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let endpoint =
-        settings.endpoint.or_else(|| variable("AWS_ENDPOINT_URL_S3")).or_else(|| variable("AWS_ENDPOINT_URL"));
-    let flags = [
-        ("--s3-endpoint", endpoint.filter(|_| url.starts_with("s3://"))),
-        ("--s3-region", settings.region),
-        ("--s3-path-style", settings.path_style.map(|own| own.to_string())),
-        ("--s3-ca-file", settings.ca_file.map(|file| file.display().to_string())),
-    ];
-    let flags: String =
-        flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?)))).collect();
-    let (url, identity) = (quoted(url), quoted(identity));
-    format!("sealift restore --repository {url}{flags} -i {identity} --signer '{}' --to DIR", report.signer)
-}
-
-/// As a shell takes it for one word.
-fn quoted(word: &str) -> String {
-    let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/:._-+=@~".contains(&byte));
-    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
 fn show(
     command: &Init,
     context: &Context,
@@ -174,9 +140,9 @@ fn show(
     config_path: &Path,
     warnings: &[Warning],
 ) -> Result<(), Failure> {
-    let url = absolute_repository(context)?;
+    let url = context.absolute_url()?;
     let identity = command.new_identity.as_ref().map_or("IDENTITY".to_owned(), |path| path.display().to_string());
-    let restore = restore_command(context, &url, &identity, report);
+    let restore = restore_command(&url, Bucket::of(context, &url).as_ref(), &identity, &report.signer) + " --to DIR";
     if context.global.json {
         return print_json(&json!({
             "repository": report.repository, "url": url, "signer": report.signer, "epoch": report.epoch,
@@ -203,6 +169,7 @@ fn show(
     };
     lines.push(String::new());
     lines.push(format!("Next: {next}"));
+    lines.push("Then:  sealift recovery-kit DIR, and keep what it writes off this host".to_owned());
     print_warnings(&context.global, warnings);
     print_lines(lines)
 }

@@ -12,7 +12,9 @@ mod keys;
 mod output;
 mod progress;
 mod recipients;
+mod recovery_kit;
 mod restore;
+mod shell;
 mod snapshots;
 
 use std::io::Write;
@@ -88,6 +90,7 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Restore(command) => restore::run(command, Context::load_if_sound(args.global)?).await,
         Command::Check(command) => check::run(command, Context::load(args.global)?).await,
         Command::Keys(command) => keys::run(command, args.global).await,
+        Command::RecoveryKit(command) => recovery_kit::run(command, Context::load(args.global)?).await,
         Command::Demo(_) | Command::Completions { .. } | Command::Man => Ok(0),
     }
 }

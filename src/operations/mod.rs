@@ -12,6 +12,7 @@ mod monitor;
 mod opened;
 mod pieces;
 mod receipts;
+mod recovery_kit;
 mod remote;
 mod restore;
 mod still;
@@ -33,6 +34,7 @@ pub use keys::{
 pub use monitor::{Monitor, Phase, Unwatched};
 pub use opened::{OpenedSnapshot, open_with};
 pub use receipts::{put_receipt, receipts};
+pub use recovery_kit::{Enclosure, RecoveryKit, recovery_kit};
 pub use remote::Remote;
 pub use restore::{RestoreReport, RestoreRequest, RestoredFile, restore};
 pub use warning::Warning;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod bytes;
+mod kit;
 #[path = "../support/live.rs"]
 mod live;
 mod script;

@@ -80,6 +80,11 @@ impl World {
         self.variables.push((name, value.to_owned()));
     }
 
+    /// What is set for the program besides the usual.
+    pub fn variables(&self) -> &[(&'static str, String)] {
+        &self.variables
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
