@@ -134,6 +134,21 @@ pub struct Init {
     /// The host's label in the list of snapshots [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
+    /// Go on with the repository of a host that is lost: this machine becomes its writer, with a key of its own
+    #[arg(long, conflicts_with = "new_identity")]
+    pub take_over: bool,
+    /// An operator's private key, to prove a take-over with; nothing of it stays here
+    #[arg(short, long, value_name = "FILE", requires = "take_over")]
+    pub identity: Vec<PathBuf>,
+    /// Whose signature counts in a repository to take over: ssh-ed25519 AAAA…, as its init printed it
+    #[arg(long, value_name = "KEY", requires = "take_over")]
+    pub signer: Option<String>,
+    /// Who took over before, as `init --take-over` printed it
+    #[arg(long, value_name = "KEY", requires = "take_over")]
+    pub accept_signer: Option<String>,
+    /// Take over without asking
+    #[arg(long, requires = "take_over")]
+    pub yes: bool,
 }
 
 /// Whom to seal for.

@@ -50,7 +50,7 @@ pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
     Ok(context.exit_code(&warnings))
 }
 
-fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) -> Result<Config, Failure> {
+pub fn configuration(command: &Init, context: &Context, recipients: &[Recipient]) -> Result<Config, Failure> {
     if command.database.is_empty() && command.file.is_empty() {
         return Err(Failure::usage(
             "nothing to back up is named",
@@ -88,7 +88,7 @@ fn unusable(path: &Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
 }
 
 /// A configuration of another repository is not overwritten.
-fn check_config_path(path: &Path, new: &Config) -> Result<(), Failure> {
+pub fn check_config_path(path: &Path, new: &Config) -> Result<(), Failure> {
     if path.exists() {
         let old = Config::load(path)?;
         let same = old.repository == new.repository && old.database == new.database && old.file == new.file;
@@ -110,7 +110,7 @@ fn check_config_path(path: &Path, new: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_config(path: &Path, config: &Config) -> Result<(), Failure> {
+pub fn write_config(path: &Path, config: &Config) -> Result<(), Failure> {
     if path.exists() {
         return Ok(());
     }
@@ -120,7 +120,7 @@ fn write_config(path: &Path, config: &Config) -> Result<(), Failure> {
     fsx::write_atomic(path, text.as_bytes()).map_err(|error| failed(error.to_string()))
 }
 
-fn warnings(report: &InitReport) -> Vec<Warning> {
+pub fn warnings(report: &InitReport) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if report.recipients.len() == 1 {
         warnings.push(single_recipient());
@@ -162,14 +162,16 @@ fn show(
     lines.push(String::new());
     lines.push("Keep this line. On the worst day it brings everything back:".to_owned());
     lines.push(format!("  {restore}"));
-    let next = if config_path == Path::new(FILE_NAME) || config_path.starts_with("/etc/sealift") {
-        "sealift backup".to_owned()
-    } else {
-        format!("sealift backup --config {}", config_path.display())
-    };
     lines.push(String::new());
-    lines.push(format!("Next: {next}"));
+    lines.push(format!("Next: {}", next_command(config_path)));
     lines.push("Then:  sealift recovery-kit DIR, and keep what it writes off this host".to_owned());
     print_warnings(&context.global, warnings);
     print_lines(lines)
+}
+
+pub fn next_command(config_path: &Path) -> String {
+    if config_path == Path::new(FILE_NAME) || config_path.starts_with("/etc/sealift") {
+        return "sealift backup".to_owned();
+    }
+    format!("sealift backup --config {}", config_path.display())
 }

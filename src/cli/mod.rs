@@ -16,6 +16,7 @@ mod recovery_kit;
 mod restore;
 mod shell;
 mod snapshots;
+mod take_over;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -84,6 +85,9 @@ fn run(args: Args) -> Result<u8, Failure> {
 
 async fn dispatch(args: Args) -> Result<u8, Failure> {
     match args.command {
+        Command::Init(command) if command.take_over => {
+            Box::pin(take_over::run(command, Context::unconfigured(args.global)?)).await
+        }
         Command::Init(command) => init::run(command, Context::unconfigured(args.global)?).await,
         Command::Backup(command) => backup::run(command, Context::load(args.global)?).await,
         Command::Snapshots(command) => snapshots::run(command, Context::load(args.global)?).await,

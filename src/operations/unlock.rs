@@ -8,19 +8,30 @@ use crate::crypto::{CryptoError, DataIdentity, DataRecipient, IdentityFile};
 use crate::repository::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
 use crate::store::StoreError;
 
-/// The data identity of `epoch`. All of its generations are tried, the newest first; one whose data identity is not
-/// the one that the signed record names is noise that somebody planted, and is passed over.
+/// The data identity of `epoch`.
 pub(super) async fn unlock(
     remote: &Remote,
     epoch: &Epoch,
     identities: &[IdentityFile],
 ) -> Result<DataIdentity, OperationError> {
+    Ok(open_newest(remote, epoch, identities).await?.0.identity)
+}
+
+/// The newest generation of `epoch` that opens, and the number of the newest that is there. All are tried, the newest
+/// first; one whose data identity is not the one that the signed record names is noise that somebody planted, and is
+/// passed over.
+pub(super) async fn open_newest(
+    remote: &Remote,
+    epoch: &Epoch,
+    identities: &[IdentityFile],
+) -> Result<(OpenedGeneration, u32), OperationError> {
     let mut generations = remote.list_generations(epoch.epoch).await?;
     generations.sort_unstable();
+    let newest = generations.last().copied().unwrap_or_default();
     let mut failure = None;
     for generation in generations.into_iter().rev() {
         match open_generation(remote, (epoch.epoch, generation), &epoch.recipient, identities).await? {
-            Ok(opened) => return Ok(opened.identity),
+            Ok(opened) => return Ok((opened, newest)),
             Err(OperationError::Store(_)) => {}
             Err(error @ OperationError::NoIdentityOpens { .. }) => failure = Some(error),
             Err(error) => {

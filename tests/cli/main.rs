@@ -16,6 +16,7 @@ mod sources;
 mod state;
 #[path = "../support/mod.rs"]
 mod support;
+mod take_over;
 mod targets;
 mod trust;
 mod unsent;

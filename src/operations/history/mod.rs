@@ -48,6 +48,8 @@ pub struct History {
     pub signer: PublicSigner,
     /// Who says to have taken over from that signer.
     claims: Vec<Claim>,
+    /// Whoever signed one of the records, or is named there as a writer before.
+    signers: Vec<PublicSigner>,
     exchanged: bool,
 }
 
@@ -76,6 +78,7 @@ impl History {
             warnings: pin.warning.into_iter().collect(),
             signer: trust.signer,
             claims,
+            signers: signers(&valid),
             exchanged: pin.exchanged,
         };
         history.warn_of_unverifiable();
@@ -137,6 +140,16 @@ impl History {
     /// To be asked once an identity opened something: was it made for this repository at all?
     pub(super) fn refuse_exchanged(&self, remote: &Remote) -> Result<(), OperationError> {
         if self.exchanged { Err(reader::exchanged(remote)) } else { Ok(()) }
+    }
+
+    /// Whether `signer` ever signed here, as far as the records tell, whether it counts or not.
+    pub(super) fn knows(&self, signer: &PublicSigner) -> bool {
+        self.signers.contains(signer)
+    }
+
+    /// Whether `signer` says to have taken over from the one who counts.
+    pub(super) fn claims_of(&self, signer: &PublicSigner) -> bool {
+        self.claims.iter().any(|claim| claim.signer == *signer)
     }
 
     /// Snapshots that are there and cannot be verified, every one of them, are not the same as no snapshot.
@@ -222,6 +235,19 @@ async fn read(
     };
     let records = remote.records(&sequences).await?;
     records.into_iter().map(|(sequence, record)| Ok((sequence, told(record)?))).collect()
+}
+
+fn signers(records: &[Arc<SignedRecord>]) -> Vec<PublicSigner> {
+    let mut signers: Vec<PublicSigner> = Vec::new();
+    for record in records {
+        let former = record.record.take_overs.iter().map(|step| &step.from);
+        for signer in former.chain([record.signed.signer()]) {
+            if !signers.contains(signer) {
+                signers.push(signer.clone());
+            }
+        }
+    }
+    signers
 }
 
 fn judge(trust: &Trust, record: Arc<SignedRecord>) -> Result<Arc<SignedRecord>, String> {

@@ -1,0 +1,184 @@
+//! Going on with a repository whose host is lost: a fresh host takes the place of its writer.
+//!
+//! An operator's identity proves that it is wanted, and tells whom the keys are for; nothing of it stays here. The new
+//! host signs with a key of its own and seals to an epoch of its own, so that whoever has the lost host has no part in
+//! what comes. Until its first snapshot the repository knows nothing of it, so that whatever is interrupted is begun anew.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::epoch::{first_free, make_epoch};
+use super::history::{History, Reader, Selector};
+use super::unlock::{OpenedGeneration, open_newest};
+use super::{InitReport, OperationError, Remote, Warning};
+use crate::crypto::{PublicSigner, Recipient, Signer, seal, sha256};
+use crate::repository::{Epoch, MAX_KEY_BYTES, SignedRecord, TakeOver, layout};
+use crate::state::{Catalog, HostState, KeptKey, KeptKeys, WriterLock, load_signer, save_signer};
+use crate::store::StoreError;
+
+/// What a take-over would do, for a person to agree to.
+pub struct TakeOverPlan {
+    /// The newest snapshot, which the first one of this host is to follow.
+    pub parent: Arc<SignedRecord>,
+    /// Whom this host will seal for.
+    pub recipients: Vec<Recipient>,
+    pub warnings: Vec<Warning>,
+    /// An earlier one on this machine did not come to a snapshot.
+    pub resumed: bool,
+    remote: Remote,
+    dir: PathBuf,
+    signer: Signer,
+    step: TakeOver,
+}
+
+/// Verifies the repository as any reader does, opens its newest epoch, and proves the take-over. For `recipients`, or
+/// where none is named for those of the newest generation. Writes nothing.
+pub async fn plan_take_over(
+    remote: &Remote,
+    reader: &Reader,
+    recipients: Vec<Recipient>,
+) -> Result<TakeOverPlan, OperationError> {
+    let dir = reader.state_dir(remote);
+    let history = History::load(remote, reader).await?;
+    let known = load_signer(&dir)?;
+    // Whatever the reader's own pin says.
+    if known.as_ref().is_some_and(|own| history.claims_of(&own.public())) {
+        return Err(writer_already(remote));
+    }
+    let parent = match history.find(&Selector::Latest) {
+        Ok(parent) => Arc::clone(parent),
+        Err(OperationError::NoSnapshot(_)) => {
+            return Err(OperationError::Refused {
+                what: format!("{} holds no snapshot, so there is nothing to go on with", remote.url),
+                way_out: "make a new repository in another place with `sealift init`".to_owned(),
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let resumed = known.is_some();
+    let signer = match known {
+        Some(own) => check_own(own, remote, &dir, &history)?,
+        None => Signer::generate()?,
+    };
+    let epoch = newest_epoch(&parent)?;
+    let (opened, newest) = open_newest(remote, epoch, &reader.identities).await?;
+    history.refuse_exchanged(remote)?;
+    let recipients = if recipients.is_empty() { holders(&opened, epoch, newest)? } else { recipients };
+    // Before anything is made: a plugin that is missing, or keys that age will not mix.
+    seal(b"", &recipients)?;
+    let (from, last) = (parent.signed.signer().clone(), parent.record.sequence);
+    let step = TakeOver::new(remote.id(), from, last, signer.public(), (epoch.epoch, &opened.identity));
+    let warnings = history.warnings;
+    Ok(TakeOverPlan { parent, recipients, warnings, resumed, remote: remote.clone(), dir, signer, step })
+}
+
+/// A key that is here already may go on if no record knows it: an earlier take-over did not come to a snapshot.
+fn check_own(own: Signer, remote: &Remote, dir: &Path, history: &History) -> Result<Signer, OperationError> {
+    let public = own.public();
+    if public == history.signer {
+        return Err(writer_already(remote));
+    }
+    if public == remote.descriptor.signer || history.knows(&public) {
+        return Err(OperationError::Refused {
+            what: format!("{} holds the state of a former writer of {}", dir.display(), remote.url),
+            way_out: "move that directory away, and run it again: this machine then gets a new key".to_owned(),
+        });
+    }
+    Ok(own)
+}
+
+fn writer_already(remote: &Remote) -> OperationError {
+    OperationError::Refused {
+        what: format!("this machine is the writer of {} already", remote.url),
+        way_out: "`sealift backup` takes a snapshot; with --adopt, if it was restored to an older state".to_owned(),
+    }
+}
+
+/// The epoch that the snapshot was sealed to.
+fn newest_epoch(parent: &SignedRecord) -> Result<&Epoch, OperationError> {
+    let number = parent.record.manifest.epoch;
+    let epoch = parent.record.epochs.iter().find(|epoch| epoch.epoch == number);
+    epoch.ok_or_else(|| OperationError::Verification {
+        object: layout::record(parent.record.sequence).to_string(),
+        why: format!("it does not name its epoch {number}"),
+    })
+}
+
+/// Whom the newest generation is for. One that the identity does not open may be noise, or the work of an operator who
+/// removed this very identity: then nobody is taken over unasked.
+fn holders(opened: &OpenedGeneration, epoch: &Epoch, newest: u32) -> Result<Vec<Recipient>, OperationError> {
+    let why = if opened.generation != newest {
+        format!("{} is newer than the one that the identity opens", layout::data_key(epoch.epoch, newest))
+    } else if opened.holders.recipients.is_empty() {
+        format!("{} names nobody", layout::data_key(epoch.epoch, opened.generation))
+    } else {
+        return Ok(opened.holders.recipients.clone());
+    };
+    Err(OperationError::Refused {
+        what: format!("whom to seal for cannot be told from the keys: {why}"),
+        way_out: "name everybody who is to open the backups with -r".to_owned(),
+    })
+}
+
+impl TakeOverPlan {
+    /// Who signs from now on.
+    pub fn signer(&self) -> PublicSigner {
+        self.signer.public()
+    }
+
+    /// Whose place is taken.
+    pub fn from(&self) -> &PublicSigner {
+        &self.step.from
+    }
+
+    /// Makes this machine the writer: its key, its epoch, and what its first record is to say.
+    pub async fn carry_out(self) -> Result<InitReport, OperationError> {
+        let Self { remote, dir, signer, .. } = self;
+        save_signer(&dir, &signer)?;
+        let _lock = WriterLock::take(&dir)?;
+        // What an earlier one left was for another epoch.
+        Catalog::drop_log(&dir)?;
+        if let Some(host) = HostState::load(&dir)? {
+            host.drop_unsent()?;
+            host.drop_last()?;
+        }
+        let listing = remote.list().await?;
+        keep_found(&remote, &dir, listing.keys.keys().copied()).await?;
+        let above = self.parent.record.epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or_default();
+        let epoch = first_free(above, |epoch| listing.keys.keys().any(|(taken, _)| *taken == epoch))?;
+        let (store, by) = (remote.store.as_ref(), signer.public());
+        let made = make_epoch(store, &dir, remote.id(), &by, epoch, &self.recipients).await?;
+        let sealed_to = made.ok_or_else(|| {
+            OperationError::OtherWriter(format!("epoch {epoch} was just made by somebody else: another take-over runs"))
+        })?;
+        let step = serde_json::to_vec(&self.step).map_err(|error| OperationError::Usage(error.to_string()))?;
+        HostState::prepare_take_over(&dir, &step, self.parent.signed.bytes())?;
+        HostState::create(&dir, signer, sealed_to)?;
+        Ok(InitReport {
+            repository: remote.id().clone(),
+            signer: by,
+            epoch,
+            recipients: self.recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
+            resumed: self.resumed,
+        })
+    }
+}
+
+/// Copies of the wrapped keys of old epochs, as the lost host kept them.
+async fn keep_found(
+    remote: &Remote,
+    dir: &Path,
+    generations: impl Iterator<Item = (u32, u32)>,
+) -> Result<(), OperationError> {
+    let mut kept = KeptKeys::load(dir)?;
+    let mut generations: Vec<(u32, u32)> = generations.collect();
+    generations.sort_unstable();
+    for (epoch, generation) in generations.into_iter().take(KeptKeys::MAX) {
+        match remote.store.get(&layout::data_key(epoch, generation), MAX_KEY_BYTES).await {
+            Ok(bytes) => kept.keep(KeptKey::found(epoch, generation, &bytes, sha256(&bytes)), &bytes)?,
+            Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
