@@ -58,6 +58,27 @@ pub fn new_private_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// A folder of our own that goes with everything in it when this is dropped.
+pub struct ScratchDir(PathBuf);
+
+impl ScratchDir {
+    /// A new one in `parent`, mode 0700, its name beginning with `name`. Made by us: in a folder that others may write
+    /// to, one that is there already is not to be trusted.
+    pub fn new(parent: &Path, name: &str) -> io::Result<Self> {
+        new_private_dir(parent, name).map(Self)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ScratchDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Makes the names in a folder durable.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

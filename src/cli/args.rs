@@ -102,6 +102,8 @@ pub enum Command {
     Keys(Keys),
     /// Write what an operator keeps offline: signer, wrapped keys, recovery script, and one page of commands
     RecoveryKit(RecoveryKit),
+    /// Prove that a snapshot comes back: restore it into a scratch directory, look at it, throw it away, sign a receipt
+    Drill(Drill),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
     /// Print the manual as man(7) source
@@ -304,6 +306,24 @@ pub struct RecoveryKit {
     pub dir: PathBuf,
     #[command(flatten)]
     pub reader: Reader,
+}
+
+#[derive(clap::Args)]
+pub struct Drill {
+    /// latest, a number, or a time: the last snapshot at or before it
+    #[arg(default_value = "latest")]
+    pub snapshot: String,
+    #[command(flatten)]
+    pub reader: Reader,
+    /// Where the scratch directory is made; it needs the snapshot's size [default: the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Run this in the directory of the restored files, by `sh -c`; anything but exit code 0 fails the drill
+    #[arg(long, value_name = "CMD")]
+    pub command: Option<String>,
+    /// Drill on the host that writes the repository, where no identity should be
+    #[arg(long)]
+    pub here: bool,
 }
 
 /// What a reader brings along.

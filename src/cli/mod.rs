@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod context;
 mod demo;
+mod drill;
 mod failure;
 mod identities;
 mod init;
@@ -95,6 +96,7 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Check(command) => check::run(command, Context::load(args.global)?).await,
         Command::Keys(command) => keys::run(command, args.global).await,
         Command::RecoveryKit(command) => recovery_kit::run(command, Context::load(args.global)?).await,
+        Command::Drill(command) => drill::run(command, Context::load_if_sound(args.global)?).await,
         Command::Demo(_) | Command::Completions { .. } | Command::Man => Ok(0),
     }
 }

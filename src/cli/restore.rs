@@ -13,6 +13,7 @@ use super::context::Context;
 use super::failure::{FAILED, Failure};
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings, table};
+use crate::fsx::ScratchDir;
 use crate::operations::{self, RestoreReport, RestoreRequest, Selector};
 
 pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
@@ -25,9 +26,9 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
     }
     let snapshot = selector(&command.snapshot)?;
     let reader = context.reader(&command.reader, identities::load(&command.reader.identity)?)?;
-    let scratch = if to_stdout { Some(Scratch::new()?) } else { None };
+    let scratch = if to_stdout { Some(scratch()?) } else { None };
     let target = match &scratch {
-        Some(scratch) => scratch.0.clone(),
+        Some(scratch) => scratch.path().to_owned(),
         None => command.to.clone().unwrap_or_else(|| PathBuf::from(".")),
     };
     let (remote, meter) = context.remote().await?;
@@ -52,22 +53,10 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
     Ok(context.exit_code(&report.warnings))
 }
 
-/// A directory of our own that goes when we go.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, Failure> {
-        let parent = std::env::temp_dir();
-        // Made by us: in a folder that others may write to, one that is there already is not to be trusted.
-        let made = crate::fsx::new_private_dir(&parent, "sealift");
-        made.map(Self).map_err(|error| Failure::new(FAILED, format!("{}: {error}", parent.display())))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn scratch() -> Result<ScratchDir, Failure> {
+    let parent = std::env::temp_dir();
+    let failed = |error| Failure::new(FAILED, format!("{}: {error}", parent.display()));
+    ScratchDir::new(&parent, "sealift").map_err(failed)
 }
 
 fn copy_to_stdout(report: &RestoreReport) -> Result<(), Failure> {

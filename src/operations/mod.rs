@@ -3,6 +3,7 @@
 mod backup;
 mod bad_objects;
 mod check;
+mod drill;
 mod epoch;
 mod error;
 mod history;
@@ -24,6 +25,7 @@ mod warning;
 pub use backup::{BackupReport, BackupRequest, Gentleness, SourceKind, SourceSpec, Survey, backup, survey};
 pub use bad_objects::BadObjects;
 pub use check::{CheckReport, CheckRequest, Problem, ProblemKind, Sample, check};
+pub use drill::{DatabaseReport, DrillReport, DrillRequest, drill};
 pub use error::OperationError;
 pub use history::{Claim, History, Listed, Proof, Reader, Selector};
 pub use init::{InitReport, InitRequest, init};

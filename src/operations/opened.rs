@@ -36,6 +36,16 @@ pub async fn open_with(
 ) -> Result<OpenedSnapshot, OperationError> {
     let history = History::load(remote, reader).await?;
     let signed = Arc::clone(history.find(snapshot)?);
+    open(remote, history, signed, reader).await
+}
+
+/// Opens a verified snapshot of `history`.
+pub(super) async fn open(
+    remote: &Remote,
+    history: History,
+    signed: Arc<SignedRecord>,
+    reader: &Reader,
+) -> Result<OpenedSnapshot, OperationError> {
     let mut opened = Vec::new();
     for epoch in &signed.record.epochs {
         opened.push((epoch.epoch, unlock(remote, epoch, &reader.identities).await?));

@@ -4,7 +4,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 
 use super::remote::{FETCHES, MAX_TEXT_BYTES};
-use super::{OperationError, Remote};
+use super::{OperationError, Remote, Warning};
 use crate::crypto::{PublicSigner, Signer};
 use crate::repository::{Receipt, SignedReceipt, layout};
 use crate::store::{Creation, Key, StoreError, Stored};
@@ -48,4 +48,20 @@ pub async fn put_receipt(remote: &Remote, receipt: &Receipt, signer: &Signer) ->
         }
     }
     Err(OperationError::Usage("every name for the receipt is taken".to_owned()))
+}
+
+/// The same for somebody who may perhaps only read: then a warning stands in the place of the name.
+pub(super) async fn put_if_allowed(
+    remote: &Remote,
+    receipt: &Receipt,
+    signer: &Signer,
+) -> Result<Result<Key, Warning>, OperationError> {
+    match put_receipt(remote, receipt, signer).await {
+        Ok(key) => Ok(Ok(key)),
+        Err(OperationError::Store(error @ StoreError::AccessDenied { .. })) => {
+            let text = format!("the receipt could not be stored, so nobody else hears of it: {error}");
+            Ok(Err(Warning::doubt("receipt-not-stored", text)))
+        }
+        Err(other) => Err(other),
+    }
 }

@@ -12,6 +12,7 @@
 
 mod busy;
 mod claim;
+mod credentials;
 mod database;
 mod error;
 mod file;
@@ -21,6 +22,7 @@ mod place;
 mod print;
 mod wal;
 
+pub use credentials::{CredentialKeys, Credentials, try_credentials};
 pub use database::{Database, DatabaseView, ReadLimits, assert_sqlite};
 pub use error::SourceError;
 pub use file::{BLOCK_BYTES, FileView, INLINE_MAX, LargeFile, SmallFile, read_small};

@@ -6,6 +6,7 @@ mod check;
 mod compaction;
 mod damage;
 mod documents;
+mod drill;
 mod identities;
 mod interruptions;
 mod keys;

@@ -34,6 +34,22 @@ pub struct RestoreRequest {
     pub threads: usize,
 }
 
+impl RestoreRequest {
+    fn destination(&self) -> Destination<'_> {
+        let Self { target, only, force, dry_run, threads, .. } = self;
+        Destination { target, only, force: *force, dry_run: *dry_run, threads: *threads }
+    }
+}
+
+/// Where a snapshot is restored to, and how; as in [`RestoreRequest`].
+pub(super) struct Destination<'a> {
+    pub target: &'a Path,
+    pub only: &'a [String],
+    pub force: bool,
+    pub dry_run: bool,
+    pub threads: usize,
+}
+
 /// One restored file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredFile {
@@ -41,6 +57,7 @@ pub struct RestoredFile {
     pub path: PathBuf,
     pub bytes: u64,
     pub digest: Digest,
+    pub is_database: bool,
 }
 
 pub struct RestoreReport {
@@ -61,28 +78,28 @@ pub async fn restore(
     monitor: Arc<dyn Monitor>,
 ) -> Result<RestoreReport, OperationError> {
     let opened = open_with(remote, &request.snapshot, &request.reader).await?;
-    restore_opened(remote, opened, &request, monitor).await
+    restore_opened(remote, opened, request.destination(), monitor).await
 }
 
 /// Restores a snapshot that is open already.
 pub(super) async fn restore_opened(
     remote: &Remote,
     mut opened: OpenedSnapshot,
-    request: &RestoreRequest,
+    to: Destination<'_>,
     monitor: Arc<dyn Monitor>,
 ) -> Result<RestoreReport, OperationError> {
-    opened.keep_only(&request.only)?;
+    opened.keep_only(to.only)?;
     let names: Vec<&str> = opened.manifest.entries.iter().map(|entry| entry.name.as_str()).collect();
-    target::check(&request.target, &names, request.force)?;
+    target::check(to.target, &names, to.force)?;
     let placements = placements(&opened.manifest.entries);
     let packs = opened.packs(&by_pack(&placements))?;
     tracing::info!(sequence = opened.record().sequence, packs = packs.len(), "snapshot opened");
-    let mut report = report(&opened, &request.target, &packs);
-    if request.dry_run {
+    let mut report = report(&opened, to.target, &packs);
+    if to.dry_run {
         return Ok(report);
     }
     // It goes with everything in it when this is dropped, by an error or by Ctrl-C.
-    let dir = TargetDir::prepare(&request.target, &names, request.force)?;
+    let dir = TargetDir::prepare(to.target, &names, to.force)?;
     let targets = opened.manifest.entries.into_iter().map(|entry| Target::create(&dir, entry));
     let sequence = report.sequence;
     let fill = Arc::new(Fill {
@@ -92,7 +109,7 @@ pub(super) async fn restore_opened(
         placements,
         targets: targets.collect::<Result<_, _>>()?,
         monitor,
-        threads: request.threads,
+        threads: to.threads,
     });
     fill.inline()?;
     fill.packs(packs).await?;
@@ -112,6 +129,7 @@ fn report(opened: &OpenedSnapshot, target: &Path, packs: &[PackPlan]) -> Restore
         path: target.join(&entry.name),
         bytes: entry.bytes,
         digest: entry.digest,
+        is_database: entry.is_database(),
     };
     let mut warnings = opened.warnings.clone();
     if record.worst_health() > Health::Unchecked {

@@ -1,0 +1,196 @@
+//! The proof that a snapshot brings everything back: it is restored into a scratch directory, looked at, and thrown away.
+//! A receipt of the outcome, signed by this machine's own key, goes into the repository.
+//!
+//! What the restored files hold (names, counts of rows) is told to whoever asked, and nobody else.
+
+mod application;
+mod databases;
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+use tokio::task::spawn_blocking;
+
+pub use self::databases::DatabaseReport;
+use self::databases::{Looked, look};
+use super::history::{History, Reader, Selector};
+use super::opened::open;
+use super::receipts::put_if_allowed;
+use super::restore::{Destination, restore_opened};
+use super::still::open_still;
+use super::{Monitor, OperationError, Remote, RestoreReport, Warning};
+use crate::clock;
+use crate::crypto::PublicSigner;
+use crate::fsx::ScratchDir;
+use crate::repository::{Receipt, ReceiptKind, SignedRecord, layout};
+use crate::source::Credentials;
+use crate::state::{driller, load_signer};
+use crate::store::Key;
+
+pub struct DrillRequest {
+    pub snapshot: Selector,
+    pub reader: Reader,
+    /// Where the scratch directory is made.
+    pub dir: PathBuf,
+    /// What `sh -c` is to run in the directory of the restored files; it passes with 0.
+    pub command: Option<String>,
+    /// Even on the host itself, where no identity should ever be.
+    pub here: bool,
+    /// Packs fetched and opened at once, and threads that verify.
+    pub threads: usize,
+}
+
+pub struct DrillReport {
+    pub sequence: u64,
+    pub time: jiff::Timestamp,
+    /// Why it did not pass; empty: it passed.
+    pub failures: Vec<String>,
+    pub downloaded_bytes: u64,
+    pub restored_bytes: u64,
+    pub databases: Vec<DatabaseReport>,
+    /// Trinity's credentials, where a database holds any.
+    pub credentials: Option<Credentials>,
+    pub command: Option<ExitStatus>,
+    /// How long it took until the files were restored and verified.
+    pub recovery_time: Duration,
+    /// How old what was restored is.
+    pub recovery_point: SignedDuration,
+    pub receipt: Option<Key>,
+    /// Whose signature the receipt carries.
+    pub signer: PublicSigner,
+    pub warnings: Vec<Warning>,
+}
+
+impl DrillReport {
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+/// Tries whether a snapshot comes back. A snapshot that does not is a report, too; only what says nothing about the
+/// snapshot, such as an unreachable server or a missing key, is an error.
+pub async fn drill(
+    remote: &Remote,
+    request: DrillRequest,
+    monitor: Arc<dyn Monitor>,
+) -> Result<DrillReport, OperationError> {
+    let state_root = &request.reader.state_root;
+    if !request.here && load_signer(&request.reader.state_dir(remote))?.is_some() {
+        return Err(on_the_host());
+    }
+    let signer = driller(state_root)?;
+    let began = Instant::now();
+    let history = History::load(remote, &request.reader).await?;
+    let signed = Arc::clone(history.find(&request.snapshot)?);
+    let scratch = ScratchDir::new(&request.dir, "sealift-drill").map_err(OperationError::io(&request.dir))?;
+    let tried = try_restore(remote, &request, history, &signed, &scratch, monitor).await;
+    let recovery_time = began.elapsed();
+    let mut report = DrillReport {
+        sequence: signed.record.sequence,
+        time: signed.record.time,
+        failures: Vec::new(),
+        downloaded_bytes: 0,
+        restored_bytes: 0,
+        databases: Vec::new(),
+        credentials: None,
+        command: None,
+        recovery_time,
+        recovery_point: clock::now().duration_since(signed.record.time),
+        receipt: None,
+        signer: signer.public(),
+        warnings: Vec::new(),
+    };
+    let mut bad = Vec::new();
+    match tried {
+        Ok(restored) => try_files(&request, restored, &scratch, &mut report).await?,
+        Err(OperationError::Verification { object, why }) => {
+            report.failures.push(format!("{object}: {why}"));
+            bad.extend(Some(object).filter(|object| is_sealed_object(object)));
+        }
+        Err(other) => return Err(other),
+    }
+    let receipt = receipt(remote, &signed, &report, bad);
+    match put_if_allowed(remote, &receipt, &signer).await? {
+        Ok(key) => report.receipt = Some(key),
+        Err(warning) => report.warnings.push(warning),
+    }
+    Ok(report)
+}
+
+fn on_the_host() -> OperationError {
+    OperationError::Refused {
+        what: "this machine is the host that writes the repository: an identity here opens every backup to whoever \
+               breaks in"
+            .to_owned(),
+        way_out: "drill on another machine, or add --here".to_owned(),
+    }
+}
+
+async fn try_restore(
+    remote: &Remote,
+    request: &DrillRequest,
+    history: History,
+    signed: &Arc<SignedRecord>,
+    scratch: &ScratchDir,
+    monitor: Arc<dyn Monitor>,
+) -> Result<RestoreReport, OperationError> {
+    let opened = open(remote, history, Arc::clone(signed), &request.reader).await?;
+    let to = Destination { target: scratch.path(), only: &[], force: false, dry_run: false, threads: request.threads };
+    restore_opened(remote, opened, to, monitor).await
+}
+
+/// Looks at what was restored.
+async fn try_files(
+    request: &DrillRequest,
+    restored: RestoreReport,
+    scratch: &ScratchDir,
+    report: &mut DrillReport,
+) -> Result<(), OperationError> {
+    report.downloaded_bytes = restored.downloaded_bytes;
+    report.restored_bytes = restored.files.iter().map(|file| file.bytes).sum();
+    for warning in restored.warnings {
+        match warning.name {
+            "integrity-check" => report.failures.push(warning.text),
+            // Here nobody wants the owners back.
+            "owner-not-restored" => {}
+            _ => report.warnings.push(warning),
+        }
+    }
+    let files = restored.files;
+    let looked = spawn_blocking(move || look(&files)).await.map_err(|_| OperationError::Stopped)?;
+    let Looked { databases, credentials, warnings, failures } = looked;
+    report.databases = databases;
+    report.credentials = credentials;
+    report.warnings.extend(warnings);
+    report.failures.extend(failures);
+    if let Some(command) = &request.command {
+        let status = application::run(command, scratch.path()).await?;
+        if !status.success() {
+            report.failures.push(format!("`{command}` on the restored files ended with {status}"));
+        }
+        report.command = Some(status);
+    }
+    Ok(())
+}
+
+fn is_sealed_object(object: &str) -> bool {
+    Key::new(object).is_ok_and(|key| layout::digest(&key).is_some())
+}
+
+fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, bad: Vec<String>) -> Receipt {
+    Receipt {
+        format: Receipt::FORMAT,
+        repository: remote.id().clone(),
+        sequence: signed.record.sequence,
+        record: signed.signed.digest(),
+        kind: ReceiptKind::Drill,
+        time: clock::now(),
+        passed: report.passed(),
+        epochs: signed.record.epochs.iter().map(|epoch| epoch.epoch).filter(|_| report.passed()).collect(),
+        bad,
+        recovery_ms: report.passed().then_some(report.recovery_time.as_millis() as u64),
+    }
+}

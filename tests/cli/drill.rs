@@ -1,0 +1,223 @@
+//! `drill` proves that a snapshot comes back, or that it does not, and leaves a receipt and nothing else.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use aes_gcm::aead::Aead;
+use aes_gcm::{Aes256Gcm, KeyInit};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rusqlite::Connection;
+use sealift::crypto::{Signed, sha256};
+use sealift::repository::{Receipt, ReceiptKind};
+use serde_json::{Value, json};
+
+use crate::check::believe;
+use crate::damage::{Harm, harm};
+use crate::support::minio::Minio;
+use crate::support::world::{Output, Running, World, wait_until};
+
+/// On a machine of an operator.
+fn drill(world: &World, arguments: &[&str]) -> Output {
+    let key = world.text("operator.key");
+    world.other_host("operator").sealift(&[&["drill", "-i", &key, "--json"], arguments].concat())
+}
+
+fn backed_up() -> World {
+    let world = World::ready();
+    world.backup();
+    world
+}
+
+fn receipt_of(world: &World, report: &Value) -> Receipt {
+    let path = world.path("repository").join(report["receipt"].as_str().expect("a receipt"));
+    let signed = Signed::verify(fs::read(path).unwrap().into()).unwrap();
+    assert_eq!(signed.signer().to_string(), report["signer"].as_str().unwrap());
+    let text = String::from_utf8_lossy(signed.line()).into_owned();
+    assert!(!text.contains("trinity") && !text.contains(".env") && !text.contains("200"), "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn warnings(report: &Value) -> Vec<&str> {
+    report["warnings"].as_array().unwrap().iter().map(|warning| warning["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_snapshot_that_comes_back_passes_with_a_signed_receipt_and_leaves_nothing_else() {
+    let world = backed_up();
+    let report = drill(&world, &[]).exits(0).json();
+    assert_eq!((&report["passed"], &report["sequence"], &report["failures"]), (&json!(true), &json!(1), &json!([])));
+    assert_eq!(
+        report["databases"],
+        json!([{ "name": "trinity.db", "tables": { "t": 200 }, "foreign_key_violations": 0 }])
+    );
+    assert_eq!((&report["credentials"], &report["command"]), (&Value::Null, &Value::Null));
+    assert!(report["recovery_seconds"].as_f64().unwrap() > 0.0);
+    assert!(report["recovery_point_seconds"].as_i64().unwrap() >= 0);
+    let receipt = receipt_of(&world, &report);
+    assert_eq!((receipt.kind, receipt.passed, receipt.epochs.as_slice()), (ReceiptKind::Drill, true, &[1][..]));
+    assert_eq!(receipt.record, sha256(&fs::read(world.record(1)).unwrap()));
+    assert!(receipt.bad.is_empty() && receipt.recovery_ms.is_some());
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+    assert_ne!(report["signer"], world.record_json(1)["signer"]);
+    assert_eq!(drill(&world, &["1"]).exits(0).json()["signer"], report["signer"], "one key for all its drills");
+}
+
+#[test]
+fn the_host_refuses_to_drill_unless_told_and_never_signs_with_its_own_key() {
+    let world = backed_up();
+    let key = world.text("operator.key");
+    let here = |more: &[&str]| world.sealift(&[&["drill", "-i", &key, "--json"], more].concat());
+    here(&[]).exits(15).says("--here");
+    let report = here(&["--here"]).exits(0).json();
+    let descriptor: Value =
+        serde_json::from_slice(&fs::read(world.path("repository/repository.json")).unwrap()).unwrap();
+    assert_ne!(report["signer"], descriptor["signer"]);
+}
+
+#[test]
+fn a_damaged_pack_or_manifest_fails_and_the_host_that_believes_it_heals_it() {
+    for object in [|world: &World| world.packs(1)[0].clone(), |world: &World| world.manifest(1)] {
+        let world = backed_up();
+        let path = object(&world);
+        harm(&path, Harm::Flip(500));
+        let report = drill(&world, &[]).exits(13).json();
+        assert_eq!(report["passed"], false);
+        let receipt = receipt_of(&world, &report);
+        let name = path.strip_prefix(world.path("repository")).unwrap().display().to_string();
+        assert_eq!((receipt.passed, &receipt.bad, receipt.recovery_ms), (false, &vec![name], None));
+        assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+        believe(&world, &[report["signer"].as_str().unwrap()]);
+        let now = world.sources();
+        world.sealift(&["backup", "--json"]).exits(3).says("objects-missing");
+        world.assert_restores(2, &now);
+        assert_eq!(drill(&world, &[]).exits(0).json()["sequence"], 2);
+    }
+}
+
+#[test]
+fn a_command_sees_the_restored_files_and_decides() {
+    let world = backed_up();
+    let good =
+        "echo to standard output; test -f trinity.db && grep -q TOKEN=first .env && test -z \"$SEALIFT_IDENTITY_FILE\"";
+    let key = world.text("operator.key");
+    let mut command = world.other_host("operator").command(&["drill", "--json", "--command", good]);
+    let output = Output::of(command.env("SEALIFT_IDENTITY_FILE", &key)).exits(0);
+    assert_eq!(output.json()["command"], json!({ "exit_code": 0 }));
+    assert!(output.stderr.contains("to standard output"));
+    let report = drill(&world, &["--command", "exit 7"]).exits(13).json();
+    assert_eq!(report["command"], json!({ "exit_code": 7 }));
+    assert!(!receipt_of(&world, &report).passed);
+    assert!(drill(&world, &["--command", "kill -9 $$"]).exits(13).json()["passed"] == false);
+}
+
+#[test]
+fn an_interrupted_drill_ends_its_command_and_leaves_nothing() {
+    let world = backed_up();
+    let (key, dir, pids) = (world.text("operator.key"), world.text("empty"), world.text("pids"));
+    let command = format!("sleep 600 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; wait");
+    let operator = world.other_host("operator");
+    let running: Running = operator.start(&["drill", "-i", &key, "--dir", &dir, "--command", &command]);
+    wait_until("the command runs", || world.path("pids").exists());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "there it is");
+    running.interrupt().exits(130);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    let pids = fs::read_to_string(world.path("pids")).unwrap();
+    let is_over = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"));
+    wait_until("all that it started is over", || pids.split_whitespace().all(is_over));
+    assert!(!world.path("repository/receipts").exists(), "no verdict");
+}
+
+/// A credential as Trinity stores it.
+fn envelope(key: &str) -> String {
+    let cipher = Aes256Gcm::new_from_slice(&hex::decode(key).unwrap()).unwrap();
+    let nonce = [9u8; 12];
+    let sealed = cipher.encrypt(nonce.as_slice().into(), &b"{\"token\": \"ghp\"}"[..]).unwrap();
+    let (nonce, ciphertext) = (STANDARD.encode(nonce), STANDARD.encode(sealed));
+    json!({ "version": 1, "algorithm": "AES-256-GCM", "nonce": nonce, "ciphertext": ciphertext }).to_string()
+}
+
+#[test]
+fn stored_credentials_must_open_with_the_restored_env() {
+    let (own, other) = ("5a".repeat(32), "a5".repeat(32));
+    let cases = [
+        (vec![&own, &own], &own, 0, 2, vec![]),
+        (vec![&own, &other], &own, 3, 1, vec!["credential-key-mismatch"]),
+        (vec![&own, &own], &other, 13, 0, vec![]),
+    ];
+    for (stored, key, code, opened, names) in cases {
+        let world = World::ready();
+        let connection = Connection::open(world.database()).unwrap();
+        connection.execute_batch("create table users (id integer primary key, github_pat_encrypted text)").unwrap();
+        for key in &stored {
+            connection.execute("insert into users (github_pat_encrypted) values (?1)", [envelope(key)]).unwrap();
+        }
+        connection.execute("insert into users (github_pat_encrypted) values ('ghp_plain_of_old')", []).unwrap();
+        world.set_environment(&format!("A=b\nCREDENTIAL_ENCRYPTION_KEY={key}\n"));
+        world.backup();
+        let output = drill(&world, &[]).exits(code);
+        assert_eq!(output.json()["credentials"], json!({ "stored": 2, "opened": opened }));
+        assert_eq!((output.json()["passed"].clone(), warnings(&output.json())), (json!(code != 13), names));
+        assert!(!output.all().contains(key.as_str()), "the key is nobody's business");
+    }
+}
+
+#[test]
+fn sealed_credentials_without_any_key_are_a_doubt() {
+    let world = World::ready();
+    let connection = Connection::open(world.database()).unwrap();
+    connection.execute_batch("create table users (id integer primary key, github_pat_encrypted text)").unwrap();
+    connection.execute("insert into users (github_pat_encrypted) values (?1)", [envelope(&"5a".repeat(32))]).unwrap();
+    world.backup();
+    let report = drill(&world, &[]).exits(3).json();
+    assert_eq!((&report["passed"], warnings(&report)), (&json!(true), vec!["credential-key-missing"]));
+}
+
+#[test]
+fn broken_references_are_a_doubt() {
+    let world = World::ready();
+    let connection = Connection::open(world.database()).unwrap();
+    connection
+        .execute_batch(
+            "pragma foreign_keys = off; create table parent (id integer primary key); create table child (p references parent (id));
+                        insert into child values (7)",
+        )
+        .unwrap();
+    world.backup();
+    let report = drill(&world, &[]).exits(3).json();
+    assert_eq!((&report["passed"], warnings(&report)), (&json!(true), vec!["foreign-keys"]));
+    assert_eq!(report["databases"][0]["foreign_key_violations"], 1);
+}
+
+#[test]
+fn a_database_that_was_damaged_when_it_was_saved_comes_back_and_fails() {
+    let world = World::ready();
+    // The second page is the table's root.
+    let file = File::options().write(true).open(world.database()).unwrap();
+    file.write_all_at(&[0xee; 4096], 4096).unwrap();
+    drop(file);
+    world.sealift(&["backup", "--json"]).exits(3);
+    let report = drill(&world, &[]).exits(13).json();
+    let receipt = receipt_of(&world, &report);
+    assert!(!receipt.passed && receipt.bad.is_empty(), "the stored objects are what they should be");
+}
+
+#[test]
+fn what_says_nothing_about_the_snapshot_is_an_error_without_a_receipt() {
+    let (world, stranger) = (backed_up(), World::ready());
+    let key = stranger.text("operator.key");
+    world.other_host("operator").sealift(&["drill", "-i", &key, "--json"]).exits(12);
+    drill(&world, &["7"]).exits(1);
+    drill(&world, &["--dir", &world.text("no/such/place")]).exits(1);
+    assert!(!world.path("repository/receipts").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_bucket_a_drill_passes() {
+    let Some(server) = Minio::start().await else { return };
+    let world = World::in_bucket(&server);
+    world.backup();
+    let report = drill(&world, &["--command", "test -s trinity.db"]).exits(0).json();
+    assert_eq!(report["passed"], true);
+    assert!(report["receipt"].as_str().unwrap().starts_with("receipts/0000000001-"));
+}
