@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Creation, Key, Listing, ObjectInfo, Store, StoreError, Stored};
+use super::{Creation, Deletion, Key, Listing, ObjectInfo, Store, StoreError, Stored};
 
 /// A store with limited rates. Bodies count; names, headers and listings do not.
 #[derive(Debug)]
@@ -68,6 +69,14 @@ impl Store for Limit {
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         self.inner.delete(key).await
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Result<Deletion, StoreError> {
+        self.inner.delete_many(keys).await
+    }
+
+    async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.locked_until(key).await
     }
 }
 

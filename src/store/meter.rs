@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 
-use super::{Creation, Key, Listing, ObjectInfo, Store, StoreError, Stored};
+use super::{Creation, Deletion, Key, Listing, ObjectInfo, Store, StoreError, Stored};
 
 /// A store that counts.
 ///
-/// A request counts when it ends, failed or not; a listing counts once a page. What the S3 client repeats below
+/// A request counts when it ends, failed or not; a listing counts once a page, a removal of many once a request. What the S3 client repeats below
 /// this (retries, the reading back after a conflict) is not seen here.
 #[derive(Debug)]
 pub struct Meter {
@@ -39,6 +40,7 @@ pub struct Requests {
     pub head: u64,
     /// Pages of listings; a failed listing counts as one.
     pub list: u64,
+    /// Requests, each of one object or of many; one of many that failed as a whole counts as one.
     pub delete: u64,
 }
 
@@ -118,5 +120,18 @@ impl Store for Meter {
         let deleted = self.inner.delete(key).await;
         self.counts.delete.fetch_add(1, Relaxed);
         deleted
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Result<Deletion, StoreError> {
+        let deleted = self.inner.delete_many(keys).await;
+        let requests = deleted.as_ref().map_or(1, |deletion| deletion.requests);
+        self.counts.delete.fetch_add(requests, Relaxed);
+        deleted
+    }
+
+    async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {
+        let until = self.inner.locked_until(key).await;
+        self.counts.head.fetch_add(1, Relaxed);
+        until
     }
 }

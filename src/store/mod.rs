@@ -25,6 +25,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::{StreamExt, iter};
 use jiff::Timestamp;
 
 pub use error::StoreError;
@@ -62,6 +63,40 @@ pub trait Store: Send + Sync + Debug {
 
     /// Removes an object; one that is gone already is fine.
     async fn delete(&self, key: &Key) -> Result<(), StoreError>;
+
+    /// Removes many objects, in no order, in as few requests as the store can. One that cannot be removed keeps none of the
+    /// others. An error: no answer came to a whole request, and any of its objects may be gone.
+    async fn delete_many(&self, keys: &[Key]) -> Result<Deletion, StoreError> {
+        delete_each(self, keys).await
+    }
+
+    /// Until when the store itself refuses to remove an object (Object Lock); `None` where it does not, or does not
+    /// tell.
+    async fn locked_until(&self, _key: &Key) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// How many objects are removed at once where each takes a request of its own.
+const DELETES: usize = 8;
+
+/// [`Store::delete_many`] where each object takes a request of its own.
+async fn delete_each<S: Store + ?Sized>(store: &S, keys: &[Key]) -> Result<Deletion, StoreError> {
+    let deletes = iter(keys.to_vec()).map(|key| async move {
+        let error = store.delete(&key).await.err()?;
+        Some((key, error))
+    });
+    let failed = deletes.buffer_unordered(DELETES).filter_map(std::future::ready);
+    Ok(Deletion { failed: failed.collect().await, requests: keys.len() as u64 })
+}
+
+/// What came of [`Store::delete_many`].
+#[derive(Debug, Default)]
+pub struct Deletion {
+    /// What is still there, and why. Some stores say that all is well and keep an object: only a listing tells.
+    pub failed: Vec<(Key, StoreError)>,
+    /// How many requests it took.
+    pub requests: u64,
 }
 
 /// What came of [`Store::create`].

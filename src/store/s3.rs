@@ -14,7 +14,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::Object;
+use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, Object, ObjectIdentifier};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
@@ -24,7 +24,7 @@ use jiff::fmt::rfc2822;
 use super::error::chain;
 use super::s3_client::{Connection, connect, timeouts};
 use super::s3_error::{Subject, status};
-use super::{Creation, Key, Listing, ObjectInfo, S3Settings, Store, StoreError, Stored};
+use super::{Creation, Deletion, Key, Listing, ObjectInfo, S3Settings, Store, StoreError, Stored, delete_each};
 use crate::crypto::sha256;
 
 /// How often a create is sent that meets another one of the same name in flight (409).
@@ -33,6 +33,9 @@ const CREATE_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How often a download is begun: the SDK repeats a request, but not a body that breaks off.
 const GET_TRIES: u32 = 3;
+
+/// As many objects as S3 removes in one request.
+const DELETE_BATCH: usize = 1000;
 
 const PRECONDITION_FAILED: u16 = 412;
 const CONFLICT: u16 = 409;
@@ -106,6 +109,26 @@ impl S3Store {
         let page = request.set_continuation_token(token).customize().interceptor(date.clone()).send().await;
         let page = page.map_err(|error| self.subject(&self.url(prefix)).explain(error))?;
         Ok((page, date))
+    }
+
+    /// Removes at most [`DELETE_BATCH`] objects in one request; what was not removed.
+    async fn delete_batch(&self, keys: &[Key]) -> Result<Vec<(Key, StoreError)>, StoreError> {
+        let url = self.url(&self.prefix);
+        let object = |key: &Key| ObjectIdentifier::builder().key(self.name(key)).build();
+        let objects = keys.iter().map(object).collect::<Result<_, _>>();
+        let delete = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(true).build());
+        let delete = delete.map_err(|error| self.subject(&url).other(error.to_string()))?;
+        let request = self.connection.client.delete_objects().bucket(&self.bucket).delete(delete);
+        // S3 wants a checksum here; SHA-256 is the one that everything else is sent with, too.
+        let answer = request.checksum_algorithm(ChecksumAlgorithm::Sha256).send().await;
+        let answer = answer.map_err(|error| self.subject(&url).explain(error))?;
+        let failed = answer.errors().iter().filter_map(|error| {
+            let name = error.key().unwrap_or_default();
+            let key = name.strip_prefix(&self.prefix).and_then(|name| Key::new(name).ok())?;
+            let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+            Some((key, self.subject(&self.url(name)).explain_code(code, message)?))
+        });
+        Ok(failed.collect())
     }
 
     /// `None` for names that are no keys: folder markers, and what others put there.
@@ -216,6 +239,37 @@ impl Store for S3Store {
                 StoreError::NotFound { .. } => Ok(()),
                 error => Err(error),
             },
+        }
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Result<Deletion, StoreError> {
+        let mut deletion = Deletion::default();
+        let mut batches = keys.chunks(DELETE_BATCH);
+        while let Some(batch) = batches.next() {
+            deletion.requests += 1;
+            match self.delete_batch(batch).await {
+                Ok(failed) => deletion.failed.extend(failed),
+                // Google's S3 interface has no such request, others want an MD5 with it: then one by one.
+                Err(error @ (StoreError::NotSupported { .. } | StoreError::Other { .. })) => {
+                    tracing::debug!(%error, "the server removes no batches, so one by one");
+                    let rest: Vec<Key> = batch.iter().chain(batches.flatten()).cloned().collect();
+                    let one_by_one = delete_each(self, &rest).await?;
+                    deletion.failed.extend(one_by_one.failed);
+                    deletion.requests += one_by_one.requests;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(deletion)
+    }
+
+    async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {
+        let name = self.name(key);
+        match self.connection.client.head_object().bucket(&self.bucket).key(&name).send().await {
+            Ok(head) => Ok(head.object_lock_retain_until_date().and_then(timestamp)),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.subject(&self.url(&name)).explain(error)),
         }
     }
 }

@@ -67,6 +67,18 @@ impl Subject<'_> {
         }
     }
 
+    /// What a part of an answer says about one object; `None` where that it is gone.
+    pub(super) fn explain_code(self, code: &str, message: &str) -> Option<StoreError> {
+        match code {
+            "NoSuchKey" | "NoSuchVersion" => None,
+            "AccessDenied" => {
+                let (code, message) = (code.to_owned(), message.to_owned());
+                Some(StoreError::AccessDenied { object: self.object(), code, message })
+            }
+            _ => Some(self.other(format!("the server says {}", join(code, message)))),
+        }
+    }
+
     /// AWS names the right region in a header or in the body, and says one of these.
     fn wrong_region(self, response: &HttpResponse, status: u16, code: &str) -> Option<StoreError> {
         let body = response.body().bytes().map(String::from_utf8_lossy);
@@ -92,12 +104,16 @@ impl Subject<'_> {
 }
 
 fn answer(status: u16, code: &str, message: &str) -> String {
-    let parts = [code, message].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+    let parts = join(code, message);
     if parts.is_empty() {
         format!("the server answered {status}")
     } else {
         format!("the server answered {status}, {parts}")
     }
+}
+
+fn join(code: &str, message: &str) -> String {
+    [code, message].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 /// The causes below the SDK's own "dispatch failure", which says nothing.

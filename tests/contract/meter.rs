@@ -20,6 +20,7 @@ async fn a_meter_counts_requests_and_bytes() {
     meter.head(&key("a")).await.expect("a head");
     meter.list("").await.expect("a listing");
     meter.delete(&key("a")).await.expect("a delete");
-    let requests = Requests { create: 2, put: 1, get: 2, head: 1, list: 1, delete: 1 };
+    meter.delete_many(&[key("a"), key("b")]).await.expect("an answer");
+    let requests = Requests { create: 2, put: 1, get: 2, head: 1, list: 1, delete: 3 };
     assert_eq!(meter.usage(), Usage { requests, uploaded_bytes: 12, downloaded_bytes: 3 });
 }

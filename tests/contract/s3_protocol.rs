@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sealift::store::{Creation, S3Settings, Store, StoreError, open};
+use sealift::store::{Creation, Key, S3Settings, Store, StoreError, open};
 
 use crate::suite::{key, text};
 use crate::support::Server;
@@ -149,4 +149,52 @@ async fn a_listing_leaves_out_what_is_no_key() {
     let (_server, store) = told([listing(&format!("{foreign}{ONE_OBJECT}"))]).await;
     let objects = store.list("").await.expect("a listing").objects;
     assert_eq!(objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["a"]);
+}
+
+fn names(keys: &[(Key, StoreError)]) -> Vec<&str> {
+    keys.iter().map(|(key, _)| key.as_str()).collect()
+}
+
+#[tokio::test]
+async fn one_request_deletes_many_and_says_which_stay() {
+    let result = "<DeleteResult>\
+        <Error><Key>x/a</Key><Code>AccessDenied</Code><Message>protected by object lock</Message></Error>\
+        <Error><Key>x/b</Key><Code>InternalError</Code></Error>\
+        <Error><Key>x/c</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
+    let (server, store) = told([answer(200, result)]).await;
+    let deletion = store.delete_many(&["a", "b", "c", "d"].map(key)).await.expect("an answer");
+    assert_eq!((names(&deletion.failed), deletion.requests), (vec!["a", "b"], 1));
+    let denied = &deletion.failed[0].1;
+    assert!(matches!(denied, StoreError::AccessDenied { object, .. } if object == "s3://bucket/x/a"), "{denied:?}");
+    let asked = server.asked().remove(0);
+    assert!(asked.starts_with("post /bucket/?delete") || asked.starts_with("post /bucket?delete"), "{asked}");
+    assert!(asked.contains("x-amz-checksum-sha256: "), "{asked}");
+}
+
+#[tokio::test]
+async fn a_server_without_batches_deletes_one_by_one() {
+    for refusal in [error(501, "NotImplemented"), error(400, "InvalidRequest"), error(405, "MethodNotAllowed")] {
+        let denied = error(403, "AccessDenied");
+        let (server, store) = told([refusal.clone(), answer(204, ""), denied.clone(), error(404, "NoSuchKey")]).await;
+        let deletion = store.delete_many(&["a", "b", "c"].map(key)).await.expect("an answer");
+        assert_eq!((deletion.failed.len(), deletion.requests), (1, 4), "{refusal:?}: {deletion:?}");
+        assert!(server.asked()[1..].iter().all(|asked| asked.starts_with("delete /bucket/x/")), "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_nobody_may_delete_is_an_error() {
+    let (server, store) = told([error(403, "AccessDenied")]).await;
+    let error = store.delete_many(&["a", "b"].map(key)).await.expect_err("denied");
+    assert!(matches!(&error, StoreError::AccessDenied { .. }), "{error:?}");
+    assert_eq!(server.asked().len(), 1, "one by one would say the same");
+}
+
+#[tokio::test]
+async fn a_locked_object_says_until_when() {
+    let locked = answer(200, "").header("x-amz-object-lock-retain-until-date", "2026-12-24T00:00:00Z");
+    let (_server, store) = told([locked, answer(200, "")]).await;
+    let until = store.locked_until(&key("a")).await.expect("an answer").expect("a date");
+    assert_eq!(until.to_string(), "2026-12-24T00:00:00Z");
+    assert_eq!(store.locked_until(&key("a")).await.expect("an answer"), None);
 }

@@ -38,6 +38,8 @@ pub async fn every_store(backend: &dyn Backend) {
         a_prefix_need_not_end_at_a_slash,
         a_long_listing_is_complete,
         delete_is_done_once_or_twice,
+        many_are_deleted_and_no_other,
+        more_than_one_batch_is_deleted,
     );
 }
 
@@ -186,6 +188,32 @@ async fn delete_is_done_once_or_twice(store: &dyn Store) {
     store.delete(&key("never/was")).await.expect("a delete");
     assert_eq!(listed(store, "").await, ["packs/kept"]);
     assert_eq!(store.create(&gone, text("3")).await.expect("the name is free again"), Creation::Created);
+}
+
+async fn many_are_deleted_and_no_other(store: &dyn Store) {
+    for name in ["packs/a", "packs/b", "packs/b.c", "manifests/a"] {
+        store.put(&key(name), text(name)).await.expect("a put");
+    }
+    let keys: Vec<Key> = ["packs/b", "packs/never-was", "manifests/a"].map(key).into();
+    for _ in 0..2 {
+        let deletion = store.delete_many(&keys).await.expect("an answer");
+        assert!(deletion.failed.is_empty(), "{deletion:?}");
+        assert_eq!(listed(store, "").await, ["packs/a", "packs/b.c"]);
+    }
+    assert!(store.delete_many(&[]).await.expect("an answer").failed.is_empty());
+    assert_eq!(store.locked_until(&key("packs/a")).await.expect("an answer"), None);
+    assert_eq!(store.locked_until(&key("packs/b")).await.expect("an answer"), None);
+}
+
+async fn more_than_one_batch_is_deleted(store: &dyn Store) {
+    let keys: Vec<Key> = (0..1100).map(|number| key(&format!("packs/{number:04}"))).collect();
+    for some in keys.chunks(32) {
+        join_all(some.iter().map(|key| async { store.create(key, text("x")).await.expect("a create") })).await;
+    }
+    store.put(&key("packs/kept"), text("x")).await.expect("a put");
+    let deletion = store.delete_many(&keys).await.expect("an answer");
+    assert!(deletion.failed.is_empty(), "{deletion:?}");
+    assert_eq!(listed(store, "").await, ["packs/kept"]);
 }
 
 pub fn key(name: &str) -> Key {
