@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::{CryptoError, PublicSigner, Recipient};
 use crate::operations::{SourceKind, SourceSpec};
-use crate::repository::is_safe_name;
+use crate::repository::{Retention, Within, is_safe_name};
 
 /// The name under which the configuration itself is backed up.
 pub const FILE_NAME: &str = "sealift.toml";
+
+/// How many of all snapshots an unattended run of retention may remove at once.
+const MAX_REMOVE_PERCENT: u8 = 50;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -52,6 +55,8 @@ pub struct Config {
     pub s3: S3Section,
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionSection>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub database: Vec<SourceSection>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -104,6 +109,52 @@ pub struct Limits {
 impl Limits {
     pub fn writer_hold(&self) -> Option<Duration> {
         self.writer_hold.and_then(|hold| Duration::try_from(hold).ok())
+    }
+}
+
+/// What to keep, see [`Retention`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSection {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_last: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_hourly: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_daily: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_weekly: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_monthly: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_yearly: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_within: Option<Within>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_tag: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// How many of all snapshots an unattended run may remove at once; 50 unless told otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_remove_percent: Option<u8>,
+}
+
+impl RetentionSection {
+    /// The rules; the standard ones where the section sets none.
+    fn rules(&self) -> Retention {
+        let section = self.clone();
+        let rules = Retention {
+            keep_last: section.keep_last,
+            keep_hourly: section.keep_hourly,
+            keep_daily: section.keep_daily,
+            keep_weekly: section.keep_weekly,
+            keep_monthly: section.keep_monthly,
+            keep_yearly: section.keep_yearly,
+            keep_within: section.keep_within,
+            keep_tag: section.keep_tag,
+            time_zone: section.time_zone,
+        };
+        if rules.is_unset() { Retention { time_zone: rules.time_zone, ..Retention::standard() } } else { rules }
     }
 }
 
@@ -161,6 +212,13 @@ impl Config {
             let why = "compression is a zstd level from 1 to 19".to_owned();
             return Err(ConfigError::Invalid { path: path.to_owned(), why, suggestion: None });
         }
+        if let Some(Err(error)) = config.retention().map(|rules| rules.zone()) {
+            return Err(ConfigError::Invalid { path: path.to_owned(), why: error.to_string(), suggestion: None });
+        }
+        if config.max_remove_percent() > 100 {
+            let why = "retention.max_remove_percent is a number from 0 to 100".to_owned();
+            return Err(ConfigError::Invalid { path: path.to_owned(), why, suggestion: None });
+        }
         Ok(config)
     }
 
@@ -193,6 +251,15 @@ impl Config {
 
     pub fn drill_signers(&self) -> Result<Vec<PublicSigner>, ConfigError> {
         self.drill_signers.iter().map(|text| Ok(text.parse()?)).collect()
+    }
+
+    /// The rules of the section `[retention]`; `None` where there is none.
+    pub fn retention(&self) -> Option<Retention> {
+        self.retention.as_ref().map(RetentionSection::rules)
+    }
+
+    pub fn max_remove_percent(&self) -> u8 {
+        self.retention.as_ref().and_then(|section| section.max_remove_percent).unwrap_or(MAX_REMOVE_PERCENT)
     }
 
     /// The file's text, with a word for whoever opens it.
@@ -284,6 +351,29 @@ mod tests {
         assert_eq!(parse(&changed).expect("read").recipients, ["age1b", "age1c"]);
         let bare = with_recipients("[limits]\nthreads = 2\n", &["age1c"], Path::new("sealift.toml")).expect("changed");
         assert_eq!(parse(&bare).expect("read").recipients, ["age1c"]);
+    }
+
+    #[test]
+    fn a_retention_section_without_a_rule_keeps_a_day_for_two_weeks() {
+        assert_eq!(parse("").expect("read").retention(), None);
+        let rules = |text: &str| parse(&format!("[retention]\n{text}")).expect("read").retention().expect("rules");
+        assert_eq!(rules(""), Retention::standard());
+        assert_eq!(rules("time_zone = \"Asia/Tokyo\"").to_string(), "keep_daily = 14, time_zone = \"Asia/Tokyo\"");
+        let text = "keep_last = 3, keep_within = \"30d\", keep_tag = [\"a\"]";
+        assert_eq!(rules(&text.replace(", keep", "\nkeep")).to_string(), text);
+    }
+
+    #[test]
+    fn retention_that_nobody_can_mean_is_refused() {
+        for line in [
+            "time_zone = \"Europe/Atlantis\"",
+            "keep_within = \"0d\"",
+            "keep_last = -1",
+            "max_remove_percent = 101",
+            "keep_dialy = 3",
+        ] {
+            assert!(parse(&format!("[retention]\n{line}")).is_err(), "{line}");
+        }
     }
 
     #[test]

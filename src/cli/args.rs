@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::repository::Within;
+
 /// Encrypted, deduplicating off-site backups of live SQLite databases and the small files beside them.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES, max_term_width = 100)]
@@ -104,6 +106,8 @@ pub enum Command {
     RecoveryKit(RecoveryKit),
     /// Prove that a snapshot comes back: restore it into a scratch directory, look at it, throw it away, sign a receipt
     Drill(Drill),
+    /// Show which snapshots the rules keep and which not, and why; with --apply, remove those
+    Retain(Box<Retain>),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
     /// Print the manual as man(7) source
@@ -324,6 +328,59 @@ pub struct Drill {
     /// Drill on the host that writes the repository, where no identity should be
     #[arg(long)]
     pub here: bool,
+}
+
+#[derive(clap::Args)]
+pub struct Retain {
+    /// Carry the plan out; without it nothing is deleted
+    #[arg(long)]
+    pub apply: bool,
+    /// Take this snapshot out, and no other; repeatable
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "Keep")]
+    pub remove: Vec<u64>,
+    /// Let go of this record, which cannot be verified: what it may need is no longer kept for it; repeatable
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "Keep")]
+    pub forget: Vec<u64>,
+    /// Nobody looks on, as in a timer: refuse to remove more than [retention] max_remove_percent of all snapshots at once
+    #[arg(long)]
+    pub unattended: bool,
+    /// How long to wait for another run on this machine, such as 10m
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    pub wait: jiff::SignedDuration,
+    #[command(flatten)]
+    pub keep: Keep,
+    #[command(flatten)]
+    pub reader: Reader,
+}
+
+/// Each replaces the rule of that name in the configuration.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Rules")]
+pub struct Keep {
+    /// Keep the newest N
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<u64>,
+    /// Keep the last one of each of the N newest hours that have one
+    #[arg(long, value_name = "N")]
+    pub keep_hourly: Option<u64>,
+    /// The same for days
+    #[arg(long, value_name = "N")]
+    pub keep_daily: Option<u64>,
+    /// The same for weeks
+    #[arg(long, value_name = "N")]
+    pub keep_weekly: Option<u64>,
+    /// The same for months
+    #[arg(long, value_name = "N")]
+    pub keep_monthly: Option<u64>,
+    /// The same for years
+    #[arg(long, value_name = "N")]
+    pub keep_yearly: Option<u64>,
+    /// Keep all that are no older than this, counted from the newest: 30d, 12w, 1y 6mo
+    #[arg(long, value_name = "SPAN")]
+    pub keep_within: Option<Within>,
+    /// Keep all that have this tag; repeatable
+    #[arg(long, value_name = "TAG")]
+    pub keep_tag: Vec<String>,
 }
 
 /// What a reader brings along.

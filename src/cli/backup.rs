@@ -86,6 +86,7 @@ pub fn request(flags: &BackupFlags, adopt: bool, context: &Context) -> Result<Ba
         max_compact_bytes: context.config.limits.max_compact_bytes.unwrap_or(MAX_COMPACT_BYTES),
         clock: Arc::new(SystemClock),
         believed: context.config.drill_signers()?,
+        retention: context.config.retention(),
     })
 }
 

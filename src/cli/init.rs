@@ -78,6 +78,7 @@ pub fn configuration(command: &Init, context: &Context, recipients: &[Recipient]
             ca_file: s3.ca_file,
         },
         limits: Default::default(),
+        retention: None,
         database: command.database.iter().map(section).collect::<Result<_, _>>()?,
         file: command.file.iter().map(section).collect::<Result<_, _>>()?,
     })

@@ -15,6 +15,7 @@ mod progress;
 mod recipients;
 mod recovery_kit;
 mod restore;
+mod retain;
 mod shell;
 mod snapshots;
 mod take_over;
@@ -94,9 +95,10 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Snapshots(command) => snapshots::run(command, Context::load(args.global)?).await,
         Command::Restore(command) => restore::run(command, Context::load_if_sound(args.global)?).await,
         Command::Check(command) => check::run(command, Context::load(args.global)?).await,
-        Command::Keys(command) => keys::run(command, args.global).await,
+        Command::Keys(command) => Box::pin(keys::run(command, args.global)).await,
         Command::RecoveryKit(command) => recovery_kit::run(command, Context::load(args.global)?).await,
         Command::Drill(command) => drill::run(command, Context::load_if_sound(args.global)?).await,
+        Command::Retain(command) => retain::run(&command, Context::load(args.global)?).await,
         Command::Demo(_) | Command::Completions { .. } | Command::Man => Ok(0),
     }
 }

@@ -21,8 +21,13 @@ pub struct BadObjects(BTreeSet<Digest>);
 impl BadObjects {
     /// What is known to a machine with its state in `state_dir` that believes `believed`.
     pub async fn load(remote: &Remote, believed: &[PublicSigner], state_dir: &Path) -> Result<Self, OperationError> {
+        Self::known(&receipts(remote, believed).await?, state_dir)
+    }
+
+    /// The same, from receipts that were read before.
+    pub(super) fn known(receipts: &[SignedReceipt], state_dir: &Path) -> Result<Self, OperationError> {
         let own = Findings::load(state_dir)?.bad;
-        let mut all = Self::of(&receipts(remote, believed).await?);
+        let mut all = Self::of(receipts);
         all.0.extend(own.iter().filter_map(|name| digest(name)));
         Ok(all)
     }

@@ -7,7 +7,7 @@ use super::remote::{FETCHES, MAX_TEXT_BYTES};
 use super::{OperationError, Remote, Warning};
 use crate::crypto::{PublicSigner, Signer};
 use crate::repository::{Receipt, SignedReceipt, layout};
-use crate::store::{Creation, Key, StoreError, Stored};
+use crate::store::{Creation, Key, ObjectInfo, StoreError, Stored};
 
 /// How many names that are taken already are passed over, a second each.
 const NAMES: i64 = 60;
@@ -15,18 +15,29 @@ const NAMES: i64 = 60;
 /// Every receipt by one of `believed`, in the order of snapshots and times. What others signed, and what is no receipt,
 /// is noise: anybody who may write to the bucket can put it there.
 pub async fn receipts(remote: &Remote, believed: &[PublicSigner]) -> Result<Vec<SignedReceipt>, OperationError> {
+    Ok(listed_receipts(remote, believed).await?.into_iter().map(|(_, receipt)| receipt).collect())
+}
+
+/// The same, each with the object that holds it.
+pub(super) async fn listed_receipts(
+    remote: &Remote,
+    believed: &[PublicSigner],
+) -> Result<Vec<(ObjectInfo, SignedReceipt)>, OperationError> {
     if believed.is_empty() {
         return Ok(Vec::new());
     }
     let listing = remote.store.list(layout::RECEIPTS).await?;
-    let named =
-        listing.objects.into_iter().filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object.key)));
-    let read: Vec<Option<SignedReceipt>> = futures::stream::iter(named)
-        .map(|(sequence, key)| async move { read(remote, sequence, &key).await })
+    let named = listing.objects.into_iter().filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object)));
+    let read: Vec<Option<(ObjectInfo, SignedReceipt)>> = futures::stream::iter(named)
+        .map(|(sequence, object)| async move {
+            let receipt = read(remote, sequence, &object.key).await?;
+            Ok::<_, OperationError>(receipt.map(|receipt| (object, receipt)))
+        })
         .buffered(FETCHES)
         .try_collect()
         .await?;
-    Ok(read.into_iter().flatten().filter(|receipt| believed.contains(receipt.signed.signer())).collect())
+    let believed = |(_, receipt): &(ObjectInfo, SignedReceipt)| believed.contains(receipt.signed.signer());
+    Ok(read.into_iter().flatten().filter(believed).collect())
 }
 
 async fn read(remote: &Remote, sequence: u64, key: &Key) -> Result<Option<SignedReceipt>, OperationError> {

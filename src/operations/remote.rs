@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::OperationError;
 use crate::crypto::{Digest, MAX_SEALED_BYTES};
-use crate::repository::{Descriptor, PackRef, RepositoryId, SignedRecord, layout};
+use crate::repository::{Descriptor, PackRef, Record, RepositoryId, SignedRecord, layout};
 use crate::store::{Key, ObjectInfo, Store, StoreError};
 
 /// The largest record or descriptor that is read, in bytes: some 400,000 packs.
@@ -51,11 +51,13 @@ impl Remote {
             self.store.list(layout::MANIFESTS),
             self.store.list(layout::KEYS),
         )?;
+        let dates = [&records, &packs, &manifests, &keys].map(|listing| listing.server_time);
         let by_digest = |objects: Vec<ObjectInfo>| {
             objects.into_iter().filter_map(|object| Some((layout::digest(&object.key)?, Seen::of(&object)))).collect()
         };
         Ok(Listing {
             read,
+            server_time: dates.into_iter().collect::<Option<Vec<_>>>().and_then(|dates| dates.into_iter().max()),
             records: records
                 .objects
                 .iter()
@@ -106,14 +108,21 @@ impl Remote {
         Ok(SignedRecord::read(bytes, sequence, self.id()).map_err(|error| OperationError::object(&key, error)))
     }
 
-    /// Several records at once, in the order asked for.
+    /// Several records at once, in the order asked for. One that retention removed since it was listed is left out.
     pub async fn records(
         &self,
         sequences: &[u64],
     ) -> Result<Vec<(u64, Result<SignedRecord, OperationError>)>, OperationError> {
         futures::stream::iter(sequences.iter().copied())
-            .map(|sequence| async move { Ok((sequence, self.record(sequence).await?)) })
+            .map(|sequence| async move {
+                match self.record(sequence).await {
+                    Ok(record) => Ok(Some((sequence, record))),
+                    Err(OperationError::Store(StoreError::NotFound { .. })) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
             .buffered(FETCHES)
+            .try_filter_map(|found| std::future::ready(Ok(found)))
             .try_collect()
             .await
     }
@@ -150,6 +159,8 @@ impl Seen {
 pub struct Listing {
     /// When the listing began.
     pub read: Instant,
+    /// The server's clock at its end, where the server tells it.
+    pub server_time: Option<Timestamp>,
     pub records: BTreeMap<u64, Seen>,
     pub packs: HashMap<Digest, Seen>,
     pub manifests: HashMap<Digest, Seen>,
@@ -162,4 +173,18 @@ impl Listing {
     pub fn has_pack(&self, pack: &PackRef) -> bool {
         self.packs.get(&pack.0).is_some_and(|seen| seen.bytes == pack.1)
     }
+}
+
+/// What the record needs and the listing lacks.
+pub(super) fn missing_of(record: &Record, listing: &Listing) -> Vec<String> {
+    let mut missing: Vec<String> = record
+        .packs()
+        .filter(|pack| !listing.has_pack(pack))
+        .map(|PackRef(name, _)| layout::pack(name).to_string())
+        .collect();
+    let manifest = &record.manifest;
+    if listing.manifests.get(&manifest.name).is_none_or(|seen| seen.bytes != manifest.bytes) {
+        missing.push(layout::manifest(&manifest.name).to_string());
+    }
+    missing
 }

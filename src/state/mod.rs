@@ -5,6 +5,7 @@
 
 mod catalog;
 mod findings;
+mod forgotten;
 mod host;
 mod keys;
 mod lock;
@@ -12,6 +13,7 @@ mod pins;
 
 pub use catalog::{Catalog, CatalogPack, Loaded, Location};
 pub use findings::Findings;
+pub use forgotten::Forgotten;
 pub use host::{HostState, Last, Look, SealedTo, SourceLook, driller, known_driller, load_signer, save_signer};
 pub use keys::{KeptKey, KeptKeys};
 pub use lock::{LockFile, WriterLock};

@@ -6,9 +6,10 @@
 
 use std::collections::HashSet;
 
+pub(super) use super::super::remote::missing_of;
 use super::{Listing, OperationError, Remote, Seen, Warning};
 use crate::crypto::Digest;
-use crate::repository::{Epoch, PackRef, Record, SignedRecord};
+use crate::repository::{Epoch, SignedRecord};
 use crate::state::{Catalog, CatalogPack, HostState, Loaded};
 
 /// The part of the host's catalog that this run may use.
@@ -33,20 +34,6 @@ pub(super) fn usable_catalog(
         pack.epoch == host.sealed_to.epoch && (fresh || needed.contains(&pack.name))
     };
     Catalog::of(loaded.packs.into_iter().filter(usable))
-}
-
-/// What the record needs and the listing lacks.
-pub(super) fn missing_of(record: &Record, listing: &Listing) -> Vec<String> {
-    let mut missing: Vec<String> = record
-        .packs()
-        .filter(|pack| !listing.has_pack(pack))
-        .map(|PackRef(name, _)| crate::repository::layout::pack(name).to_string())
-        .collect();
-    let manifest = &record.manifest;
-    if listing.manifests.get(&manifest.name).is_none_or(|seen| seen.bytes != manifest.bytes) {
-        missing.push(crate::repository::layout::manifest(&manifest.name).to_string());
-    }
-    missing
 }
 
 /// Warns of objects that somebody else deleted or cut, or that a check found damaged, naming every listed snapshot that

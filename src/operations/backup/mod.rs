@@ -42,7 +42,7 @@ use super::{BadObjects, Monitor, OperationError, Phase, Warning};
 use crate::clock::Clock;
 use crate::crypto::{Digest, PublicSigner, Recipient};
 use crate::repository::ranges::{contains, ranges};
-use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, SignedRecord, layout};
+use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout};
 use crate::source;
 use crate::state::{Catalog, HostState, Last, Look, SealedTo, SourceLook, WriterLock, load_signer};
 use crate::store::Stored;
@@ -75,6 +75,8 @@ pub struct BackupRequest {
     pub clock: Arc<dyn Clock>,
     /// Whose receipts are believed: what they hold bad is uploaded anew.
     pub believed: Vec<PublicSigner>,
+    /// The retention rules in force, for the record.
+    pub retention: Option<Retention>,
 }
 
 /// What a backup did.
@@ -311,7 +313,7 @@ impl Run<'_> {
             manifest: ManifestRef { name: Digest::from_bytes([0; 32]), bytes: 0, epoch: sealed_to.epoch },
             epochs: vec![Epoch { epoch: sealed_to.epoch, recipient: sealed_to.recipient.clone(), packs: Vec::new() }],
             take_overs: self.standing.take_overs.clone(),
-            retention: None,
+            retention: self.request.retention.clone(),
         }
     }
 

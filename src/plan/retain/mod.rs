@@ -97,7 +97,7 @@ pub enum RetainError {
     KeepsNothing,
     #[error("there is no snapshot {0} that could be verified and removed")]
     Unknown(u64),
-    #[error("snapshot {sequence} cannot be removed: it is {reason}")]
+    #[error("snapshot {sequence} cannot be removed, because retention always keeps it: {reason}")]
     Protected { sequence: u64, reason: Reason },
     #[error(transparent)]
     Zone(#[from] UnknownZone),

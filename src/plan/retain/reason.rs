@@ -56,12 +56,12 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Newest => f.write_str("the newest"),
-            Self::NewestGood => f.write_str("the newest good one"),
-            Self::NewestDrilled => f.write_str("the newest with a passed drill"),
-            Self::LastProvedEpoch(epoch) => write!(f, "the newest good one of epoch {epoch}, the last proved one"),
-            Self::UnprovedEpoch(epoch) => write!(f, "the newest good one of epoch {epoch}, while no epoch is proved"),
-            Self::HoldsTimeOf(sequence) => write!(f, "what the time of {sequence} rests on"),
+            Self::Newest => f.write_str("newest"),
+            Self::NewestGood => f.write_str("newest good"),
+            Self::NewestDrilled => f.write_str("newest drilled"),
+            Self::LastProvedEpoch(epoch) => write!(f, "newest good of epoch {epoch}, the last proved"),
+            Self::UnprovedEpoch(epoch) => write!(f, "newest good of epoch {epoch}, none proved"),
+            Self::HoldsTimeOf(sequence) => write!(f, "holds the time of {sequence}"),
             Self::Ruled { rule, place } if place.is_empty() => rule.fmt(f),
             Self::Ruled { rule, place } => write!(f, "{rule} {place}"),
             Self::NotNamed => f.write_str("not named"),

@@ -284,19 +284,19 @@ fn what_no_rule_can_change_stays_for_reasons_of_its_own() {
         };
         plan.lines.into_iter().filter_map(say).collect::<Vec<_>>()
     };
-    let drilled = "2: the newest with a passed drill";
-    let newest = "5: the newest, last";
+    let drilled = "2: newest drilled";
+    let newest = "5: newest, last";
     assert_eq!(
         kept(&[]),
         [
-            "2: the newest with a passed drill, the newest good one of epoch 1, while no epoch is proved",
-            "3: the newest good one, the newest good one of epoch 2, while no epoch is proved",
+            "2: newest drilled, newest good of epoch 1, none proved",
+            "3: newest good, newest good of epoch 2, none proved",
             newest,
         ]
     );
-    let first = "2: the newest with a passed drill, the newest good one of epoch 1, the last proved one";
-    assert_eq!(kept(&[1]), [first, "3: the newest good one", newest]);
-    let second = "3: the newest good one, the newest good one of epoch 2, the last proved one";
+    let first = "2: newest drilled, newest good of epoch 1, the last proved";
+    assert_eq!(kept(&[1]), [first, "3: newest good", newest]);
+    let second = "3: newest good, newest good of epoch 2, the last proved";
     assert_eq!(kept(&[1, 2]), [drilled, second, newest]);
 }
 
@@ -346,7 +346,7 @@ fn a_host_clock_that_was_set_back_a_year_eats_no_day() {
     let expected = [
         "1: daily 2026-11-01",
         "2: daily 2026-11-02",
-        "3: what the time of 5 rests on",
+        "3: holds the time of 5",
         "4 goes: 5 is kept for daily 2026-11-03",
         "5: daily 2026-11-03",
     ];

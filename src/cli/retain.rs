@@ -1,0 +1,197 @@
+//! `sealift retain`
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::{Keep, Retain};
+use super::context::Context;
+use super::failure::Failure;
+use super::identities;
+use super::output::{human_bytes, print_json, print_lines, print_warnings, table};
+use crate::operations::{self, Deleted, Origin, RetainReport, RetainRequest};
+use crate::plan::prune::Due;
+use crate::plan::retain::{Line, Verdict};
+use crate::repository::{Retention, layout};
+
+pub async fn run(command: &Retain, context: Context) -> Result<u8, Failure> {
+    let request = request(command, &context)?;
+    let reader = context.reader(&command.reader, identities::load_any(&command.reader.identity)?)?;
+    let (remote, meter) = context.remote().await?;
+    let report = operations::retain(&remote, &reader, &request).await?;
+    if context.global.json {
+        let mut document = document(&report);
+        document["requests"] = json!(meter.usage().requests);
+        print_json(&document)?;
+    } else {
+        print_warnings(&context.global, &report.warnings);
+        print_lines(lines(&report))?;
+    }
+    Ok(context.exit_code(&report.warnings))
+}
+
+fn request(command: &Retain, context: &Context) -> Result<RetainRequest, Failure> {
+    let wait = Duration::try_from(command.wait)
+        .map_err(|_| Failure::usage("--wait is a time, such as 10m", "it cannot be negative"))?;
+    Ok(RetainRequest {
+        own_rules: own_rules(&command.keep, context.config.retention()),
+        remove: command.remove.iter().copied().collect(),
+        forget: command.forget.iter().copied().collect(),
+        believed: context.config.drill_signers()?,
+        apply: command.apply,
+        max_remove_percent: command.unattended.then(|| context.config.max_remove_percent()),
+        wait,
+    })
+}
+
+/// The configured rules, each replaced by the flag of its name.
+fn own_rules(flags: &Keep, configured: Option<Retention>) -> Option<Retention> {
+    let given = Retention {
+        keep_last: flags.keep_last,
+        keep_hourly: flags.keep_hourly,
+        keep_daily: flags.keep_daily,
+        keep_weekly: flags.keep_weekly,
+        keep_monthly: flags.keep_monthly,
+        keep_yearly: flags.keep_yearly,
+        keep_within: flags.keep_within,
+        keep_tag: flags.keep_tag.clone(),
+        time_zone: None,
+    };
+    if given.is_unset() {
+        return configured;
+    }
+    let base = configured.unwrap_or_default();
+    Some(Retention {
+        keep_last: given.keep_last.or(base.keep_last),
+        keep_hourly: given.keep_hourly.or(base.keep_hourly),
+        keep_daily: given.keep_daily.or(base.keep_daily),
+        keep_weekly: given.keep_weekly.or(base.keep_weekly),
+        keep_monthly: given.keep_monthly.or(base.keep_monthly),
+        keep_yearly: given.keep_yearly.or(base.keep_yearly),
+        keep_within: given.keep_within.or(base.keep_within),
+        keep_tag: if given.keep_tag.is_empty() { base.keep_tag } else { given.keep_tag },
+        time_zone: base.time_zone,
+    })
+}
+
+fn document(report: &RetainReport) -> Value {
+    let snapshot = |line: &Line| {
+        let (keep, reasons) = match &line.verdict {
+            Verdict::Keep(reasons) => (true, json!(reasons)),
+            Verdict::Remove(cause) => (false, json!([cause])),
+        };
+        json!({ "sequence": line.sequence, "time": line.time, "keep": keep, "reasons": reasons })
+    };
+    let object = |line: &crate::plan::prune::Line| {
+        let due = match line.due {
+            Due::Now => "now".to_owned(),
+            Due::At(time) => time.to_string(),
+            Due::AfterNextSnapshot => "after the next snapshot".to_owned(),
+        };
+        json!({ "object": line.object.key.as_str(), "bytes": line.object.bytes, "due": due })
+    };
+    json!({
+        "applied": report.deleted.is_some(),
+        "rules": report.rules.rules,
+        "rules_from": report.rules.origin,
+        "snapshots": report.plan.lines.iter().map(snapshot).collect::<Vec<_>>(),
+        "let_go": report.let_go,
+        "unneeded": report.prune.lines.iter().map(object).collect::<Vec<_>>(),
+        "stopped_by": report.prune.stop.as_ref().map(ToString::to_string),
+        "deleted": report.deleted,
+        "warnings": report.warnings,
+    })
+}
+
+fn lines(report: &RetainReport) -> Vec<String> {
+    let mut cells = vec![["SNAPSHOT", "TIME", "PLAN", "WHY"].map(str::to_owned).to_vec()];
+    cells.extend(report.plan.lines.iter().map(|line| {
+        let (plan, why) = match &line.verdict {
+            Verdict::Keep(reasons) => ("keep", reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+            Verdict::Remove(cause) => ("remove", cause.to_string()),
+        };
+        vec![line.sequence.to_string(), line.time.to_string(), plan.to_owned(), why]
+    }));
+    let mut lines = if report.plan.lines.is_empty() { vec!["no snapshot yet".to_owned()] } else { table(&cells, &[0]) };
+    lines.extend(report.let_go.iter().map(|sequence| format!("{sequence}: cannot be verified, and is let go of")));
+    lines.push(String::new());
+    let from = match report.rules.origin {
+        Origin::Own => "",
+        Origin::Record => ", by the newest snapshot",
+        Origin::Standard => ", because nothing else is configured",
+    };
+    lines.push(format!("rules: {}{from}", report.rules.rules));
+    match &report.deleted {
+        Some(deleted) => lines.push(done(deleted)),
+        None => {
+            lines.push(intended(report));
+            lines.push("nothing deleted; add --apply".to_owned());
+        }
+    }
+    lines.extend(later(report));
+    lines
+}
+
+fn intended(report: &RetainReport) -> String {
+    let due = report.prune.due();
+    let counts = [
+        ("record", report.plan.removed().count() + report.let_go.len()),
+        ("manifest", count(&due, layout::MANIFESTS)),
+        ("pack", count(&due, layout::PACKS)),
+        ("key", count(&due, layout::KEYS)),
+        ("receipt", count(&due, layout::RECEIPTS)),
+    ];
+    let bytes = due.iter().map(|object| object.bytes).sum();
+    format!(
+        "{} of {} snapshots stay; {} would go",
+        report.plan.kept().count(),
+        report.plan.lines.len(),
+        what(counts, bytes)
+    )
+}
+
+fn count(objects: &[&crate::store::ObjectInfo], kind: &str) -> usize {
+    objects.iter().filter(|object| object.key.as_str().starts_with(kind)).count()
+}
+
+fn done(deleted: &Deleted) -> String {
+    let counts = [
+        ("record", deleted.records),
+        ("manifest", deleted.manifests),
+        ("pack", deleted.packs),
+        ("key", deleted.keys),
+        ("receipt", deleted.receipts),
+    ];
+    format!("deleted {}", what(counts, deleted.bytes))
+}
+
+/// `2 records, 1 pack (1.2 MB)`, or that there is nothing.
+fn what<N: Copy + PartialEq<N> + From<u8> + std::fmt::Display>(counts: [(&str, N); 5], bytes: u64) -> String {
+    let some = counts.iter().filter(|(_, count)| *count != N::from(0));
+    let words: Vec<String> =
+        some.map(|(kind, count)| format!("{count} {kind}{}", if *count == N::from(1) { "" } else { "s" })).collect();
+    match (words.is_empty(), bytes) {
+        (true, _) => "nothing".to_owned(),
+        (false, 0) => words.join(", "),
+        (false, _) => format!("{} ({})", words.join(", "), human_bytes(bytes)),
+    }
+}
+
+/// What is left alone for now.
+fn later(report: &RetainReport) -> Option<String> {
+    let waiting = report.prune.lines.iter().filter(|line| line.due != Due::Now);
+    let (objects, bytes) =
+        waiting.clone().fold((0, 0), |(objects, bytes), line| (objects + 1, bytes + line.object.bytes));
+    let dates = waiting.filter_map(|line| match line.due {
+        Due::At(time) => Some(time),
+        Due::Now | Due::AfterNextSnapshot => None,
+    });
+    let first = dates.min();
+    let from = match first {
+        Some(first) => format!("from {} UTC on", first.strftime("%Y-%m-%d %H:%M")),
+        None => "after the next snapshot".to_owned(),
+    };
+    (objects > 0).then(|| {
+        format!("{objects} more that no snapshot needs ({}) are too young, and can go {from}", human_bytes(bytes))
+    })
+}

@@ -1,0 +1,90 @@
+//! Records that cannot be verified: what they need is unknown, so they stop every deletion of packs, manifests and keys
+//! until a person lets go of them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::super::remote::MAX_TEXT_BYTES;
+use super::super::{OperationError, Remote, Warning};
+use super::view::{View, unverifiable};
+use crate::crypto::{Digest, sha256};
+use crate::repository::layout;
+use crate::state::Forgotten;
+use crate::store::StoreError;
+
+pub(super) struct LetGo {
+    forgotten: Forgotten,
+    records: Vec<Unverifiable>,
+}
+
+struct Unverifiable {
+    sequence: u64,
+    /// The hash of its bytes; `None` where they are too many to be a record.
+    digest: Option<Digest>,
+    /// A person let go of it, now or before.
+    let_go: bool,
+}
+
+impl LetGo {
+    /// The records that cannot be verified, and which of them somebody let go of: before, or with `named` now.
+    pub async fn of(remote: &Remote, dir: &Path, view: &View, named: &BTreeSet<u64>) -> Result<Self, OperationError> {
+        let unverifiable = unverifiable(view);
+        if let Some(wrong) = named.iter().find(|sequence| !unverifiable.contains(sequence)) {
+            return Err(match view.listing.records.contains_key(wrong) {
+                true => {
+                    OperationError::Usage(format!("snapshot {wrong} can be verified: --remove {wrong} takes it out"))
+                }
+                false => OperationError::NoSnapshot(Some(wrong.to_string())),
+            });
+        }
+        let forgotten = Forgotten::load(dir)?;
+        let mut records = Vec::new();
+        for sequence in unverifiable {
+            let key = layout::record(sequence);
+            let digest = match remote.store.get(&key, MAX_TEXT_BYTES).await {
+                Ok(bytes) => Some(sha256(&bytes)),
+                Err(StoreError::TooLarge { .. }) if named.contains(&sequence) => {
+                    return Err(OperationError::Refused {
+                        what: format!("{key} is too large to be a record"),
+                        way_out: "delete it with the tools of the bucket, if nobody needs it".to_owned(),
+                    });
+                }
+                Err(StoreError::TooLarge { .. }) => None,
+                // Gone since.
+                Err(StoreError::NotFound { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let before = digest.is_some_and(|digest| forgotten.contains(&digest));
+            records.push(Unverifiable { sequence, digest, let_go: before || named.contains(&sequence) });
+        }
+        Ok(Self { forgotten, records })
+    }
+
+    /// Those that were let go of.
+    pub fn sequences(&self) -> Vec<u64> {
+        self.records.iter().filter(|record| record.let_go).map(|record| record.sequence).collect()
+    }
+
+    /// Those that nobody let go of.
+    pub fn unverifiable(&self) -> Vec<u64> {
+        self.records.iter().filter(|record| !record.let_go).map(|record| record.sequence).collect()
+    }
+
+    /// Remembers by hash what was let go of.
+    pub fn remember(&self, dir: &Path) -> Result<(), OperationError> {
+        let let_go = self.records.iter().filter(|record| record.let_go).filter_map(|record| record.digest);
+        let new: Vec<Digest> = let_go.filter(|digest| !self.forgotten.contains(digest)).collect();
+        if !new.is_empty() {
+            self.forgotten.clone().add(dir, new)?;
+        }
+        Ok(())
+    }
+
+    /// The history's warnings, but for those of records that a person has decided about.
+    pub fn warnings_of(&self, view: &View) -> Vec<Warning> {
+        let decided = self.unverifiable().is_empty();
+        let about_records = ["unverifiable-record", "signer-changed"];
+        let told = |warning: &&Warning| !(decided && about_records.contains(&warning.name));
+        view.history.warnings.iter().filter(told).cloned().collect()
+    }
+}

@@ -1,0 +1,203 @@
+//! Retention: removing snapshots that no rule keeps, and then what no snapshot needs any more.
+//!
+//! The records go first. Then the repository is listed again, and what the records that this listing shows do not need goes
+//! by the rules of `plan::prune`. So a run that dies anywhere leaves garbage at the most, and the next one finds it. No
+//! private key and no lock in the bucket is needed, on whatever machine it runs.
+
+mod delete;
+mod forget;
+mod rules;
+mod view;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+pub use self::delete::Deleted;
+use self::delete::{delete, left_of, tell_of_left};
+use self::forget::LetGo;
+pub use self::rules::{Origin, Rules};
+use self::view::View;
+pub use self::view::retention_plan;
+use super::turn::take_turn;
+use super::{OperationError, Reader, Remote, Selector, Warning};
+use crate::crypto::PublicSigner;
+use crate::fsx;
+use crate::plan::prune::{self, Stop};
+use crate::plan::retain::{self as planning, RetainError};
+use crate::repository::{Retention, layout};
+use crate::store::Key;
+
+/// What to keep, and whether to do anything about the rest.
+#[derive(Clone, Debug, Default)]
+pub struct RetainRequest {
+    /// The rules of this machine's configuration and of the command; `None` where neither has any.
+    pub own_rules: Option<Retention>,
+    /// Removes these and no others, whatever the rules let go of.
+    pub remove: BTreeSet<u64>,
+    /// Lets go of these records, which cannot be verified.
+    pub forget: BTreeSet<u64>,
+    /// Whose receipts are believed.
+    pub believed: Vec<PublicSigner>,
+    /// Carries the plan out; otherwise nothing is changed.
+    pub apply: bool,
+    /// Nobody looks on: refuses to remove more than this part of all snapshots at once.
+    pub max_remove_percent: Option<u8>,
+    /// How long to wait for another run on this machine.
+    pub wait: Duration,
+}
+
+/// A plan, and what came of it.
+pub struct RetainReport {
+    pub rules: Rules,
+    pub plan: planning::Plan,
+    /// Records that cannot be verified, and that were let go of.
+    pub let_go: Vec<u64>,
+    /// The objects that no snapshot needs once the plan is carried out.
+    pub prune: prune::Plan,
+    /// `None`: nothing was to be deleted.
+    pub deleted: Option<Deleted>,
+    pub warnings: Vec<Warning>,
+}
+
+/// Plans, and with `apply` carries it out.
+pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -> Result<RetainReport, OperationError> {
+    let dir = reader.state_dir(remote);
+    let _turn = if request.apply {
+        fsx::create_private_dir(&dir).map_err(OperationError::io(&dir))?;
+        Some(take_turn(&dir, request.wait).await?)
+    } else {
+        None
+    };
+    let view = View::read(remote, reader, &request.believed).await?;
+    let let_go = LetGo::of(remote, &dir, &view, &request.forget).await?;
+    refuse_unclear_signer(&view, &let_go)?;
+    let rules = Rules::of(request.own_rules.clone(), &view.history);
+    let plan = plan(&view, &rules, request)?;
+    let mut warnings = let_go.warnings_of(&view);
+    warnings.extend(rules.warnings(&view.history, &plan, request));
+    if !request.apply {
+        let kept: BTreeSet<u64> = plan.kept().collect();
+        let prune = view.prune(remote, |sequence| kept.contains(&sequence), let_go.unverifiable());
+        warnings.extend(stopped(&prune));
+        return Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: None, warnings });
+    }
+    refuse_what_nobody_wants(&rules, &plan, request)?;
+    let_go.remember(&dir)?;
+    let records: Vec<Key> = plan.removed().chain(let_go.sequences()).map(layout::record).collect();
+    tracing::info!(records = records.len(), "deleting records");
+    let (prune, deleted) = carry_out(remote, reader, request, view, &records, &mut warnings).await?;
+    warnings.extend(stopped(&prune));
+    Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: Some(deleted), warnings })
+}
+
+/// Deletes the records, looks again, and deletes what the records that are still there do not need.
+async fn carry_out(
+    remote: &Remote,
+    reader: &Reader,
+    request: &RetainRequest,
+    mut view: View,
+    records: &[Key],
+    warnings: &mut Vec<Warning>,
+) -> Result<(prune::Plan, Deleted), OperationError> {
+    let mut deleted = Deleted::default();
+    if !records.is_empty() {
+        let sizes = view.sizes();
+        let failed = delete(remote, records).await?;
+        // What this run removed is no news, so the warnings of the second look are left out.
+        view = View::read(remote, reader, &request.believed).await?;
+        let left = left_of(records, failed, |key| view.lists(key));
+        deleted.count(records, &left, &sizes);
+        warnings.extend(tell_of_left(remote, left, records.len()).await?);
+    }
+    let unverifiable = LetGo::of(remote, &reader.state_dir(remote), &view, &BTreeSet::new()).await?.unverifiable();
+    let prune = view.prune(remote, |_| true, unverifiable);
+    let due: Vec<Key> = prune.due().into_iter().map(|object| object.key.clone()).collect();
+    if !due.is_empty() {
+        tracing::info!(objects = due.len(), "deleting what no snapshot needs");
+        let failed = delete(remote, &due).await?;
+        let after = View::names(remote).await?;
+        let left = left_of(&due, failed, |key| after.contains(key));
+        deleted.count(&due, &left, &view.sizes());
+        warnings.extend(tell_of_left(remote, left, due.len()).await?);
+    }
+    Ok((prune, deleted))
+}
+
+fn plan(view: &View, rules: &Rules, request: &RetainRequest) -> Result<planning::Plan, OperationError> {
+    let (snapshots, proof) = (view.snapshots(), view.proof());
+    let plan = if request.remove.is_empty() && !request.forget.is_empty() {
+        // Letting go of a record is asked for, and nothing else.
+        planning::remove(&snapshots, &rules.rules, &proof, &BTreeSet::new())
+    } else if request.remove.is_empty() {
+        planning::retain(&snapshots, &rules.rules, &proof)
+    } else {
+        planning::remove(&snapshots, &rules.rules, &proof, &request.remove)
+    };
+    plan.map_err(|error| {
+        let what = error.to_string();
+        match error {
+            RetainError::KeepsNothing => {
+                let way_out = "set a keep_… rule to more than 0: in [retention] of sealift.toml, or as a flag";
+                OperationError::Refused { what, way_out: way_out.to_owned() }
+            }
+            RetainError::Protected { .. } => {
+                let way_out = "it can go once another snapshot has its place";
+                OperationError::Refused { what, way_out: way_out.to_owned() }
+            }
+            RetainError::Unknown(sequence) => OperationError::NoSnapshot(Some(sequence.to_string())),
+            RetainError::Zone(_) => OperationError::Usage(what),
+        }
+    })
+}
+
+/// Where another signer says that he took over, nobody knows yet which snapshot is the newest.
+fn refuse_unclear_signer(view: &View, let_go: &LetGo) -> Result<(), OperationError> {
+    match view.history.find(&Selector::Latest) {
+        Err(error @ OperationError::SignerChanged(_)) if !let_go.unverifiable().is_empty() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_what_nobody_wants(
+    rules: &Rules,
+    plan: &planning::Plan,
+    request: &RetainRequest,
+) -> Result<(), OperationError> {
+    let by_rules = request.remove.is_empty() && request.forget.is_empty();
+    if by_rules && rules.origin == Origin::Record && plan.removed().next().is_some() {
+        return Err(OperationError::Refused {
+            what:
+                "the rules are those of the newest snapshot, and this machine has none of its own: whoever holds the \
+                   host's key could have written them"
+                    .to_owned(),
+            way_out: format!(
+                "if you want them, write them into sealift.toml here ([retention] {}), or give them as flags",
+                rules.rules
+            ),
+        });
+    }
+    match request.max_remove_percent {
+        Some(percent) if plan.removes_more_than(percent) => Err(OperationError::Refused {
+            what: format!(
+                "{} of {} snapshots would be removed at once, and max_remove_percent is {percent}",
+                plan.removed().count(),
+                plan.lines.len()
+            ),
+            way_out: "look at the plan with `sealift retain`; `sealift retain --apply` carries it out".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Why nothing of what could go does.
+fn stopped(prune: &prune::Plan) -> Option<Warning> {
+    let stop = prune.stop.as_ref().filter(|_| !prune.lines.is_empty())?;
+    let way_out = match stop {
+        Stop::Unverifiable(sequences) => {
+            let forget: String = sequences.iter().map(|sequence| format!(" --forget {sequence}")).collect();
+            format!(". Put it back from a copy, or let go of it with `sealift retain{forget} --apply`")
+        }
+        Stop::NoSnapshot | Stop::NoServerTime | Stop::AheadOfServer(_) => String::new(),
+    };
+    Some(Warning::doubt("nothing-pruned", format!("no pack, manifest or key is deleted: {stop}{way_out}")))
+}

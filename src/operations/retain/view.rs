@@ -1,0 +1,188 @@
+//! What there is to plan with: one listing, its records, and the receipts of those who are believed.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use jiff::SignedDuration;
+
+use super::super::receipts::{listed_receipts, receipts};
+use super::super::remote::{Listing, Seen, missing_of};
+use super::super::{BadObjects, History, OperationError, Reader, Remote};
+use super::rules::Rules;
+use crate::crypto::PublicSigner;
+use crate::plan::effective::{Stated, effective_times};
+use crate::plan::prune::{self, Ground, Needed};
+use crate::plan::retain::{Plan, Proof, Snapshot, retain};
+use crate::repository::{Health, ReceiptKind, Record, Retention, SignedReceipt, SignedRecord, layout};
+use crate::store::{Key, ObjectInfo};
+
+pub(super) struct View {
+    pub listing: Listing,
+    pub history: History,
+    believed: Vec<PublicSigner>,
+    receipts: Vec<(ObjectInfo, SignedReceipt)>,
+    bad: BadObjects,
+}
+
+impl View {
+    pub async fn read(remote: &Remote, reader: &Reader, believed: &[PublicSigner]) -> Result<Self, OperationError> {
+        let listing = remote.list().await?;
+        let history = History::of(remote, reader, &listing.records).await?;
+        let receipts = listed_receipts(remote, believed).await?;
+        let signed: Vec<SignedReceipt> = receipts.iter().map(|(_, receipt)| receipt.clone()).collect();
+        let bad = BadObjects::known(&signed, &reader.state_dir(remote))?;
+        Ok(Self { listing, history, believed: believed.to_vec(), receipts, bad })
+    }
+
+    /// Every object that is there now.
+    pub async fn names(remote: &Remote) -> Result<HashSet<Key>, OperationError> {
+        let listing = remote.list().await?;
+        let receipts = remote.store.list(layout::RECEIPTS).await?;
+        Ok(objects(&listing).chain(receipts.objects).map(|object| object.key).collect())
+    }
+
+    pub fn lists(&self, record: &Key) -> bool {
+        layout::record_sequence(record).is_some_and(|sequence| self.listing.records.contains_key(&sequence))
+    }
+
+    pub fn sizes(&self) -> HashMap<Key, u64> {
+        self.objects().map(|object| (object.key, object.bytes)).collect()
+    }
+
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let whole = |record: &Record| {
+            let has_key = |epoch: u32| self.listing.keys.keys().any(|(of, _)| *of == epoch);
+            !self.bad.hurt(record)
+                && missing_of(record, &self.listing).is_empty()
+                && record.epochs.iter().all(|epoch| has_key(epoch.epoch))
+        };
+        snapshots(&self.history, self.signed_receipts(), whole)
+    }
+
+    pub fn proof(&self) -> Proof {
+        proof(self.signed_receipts())
+    }
+
+    /// What may go when only the verified snapshots that `stay` says are left.
+    pub fn prune(&self, remote: &Remote, stay: impl Fn(u64) -> bool, unverifiable: Vec<u64>) -> prune::Plan {
+        let mut needed = Needed::default();
+        let left = self.history.verified().filter(|record| stay(record.record.sequence));
+        left.for_each(|record| needed.add(&record.record));
+        needed.spent_receipts = self.spent_receipts(&needed, stay);
+        let newest = self.history.verified().next_back();
+        let ground = Ground {
+            server_time: self.listing.server_time,
+            newest: newest.map(|newest| self.listing.records[&newest.record.sequence].modified),
+            grace: SignedDuration::from_secs(i64::try_from(remote.descriptor.grace_seconds).unwrap_or(i64::MAX)),
+            unverifiable,
+        };
+        prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &ground)
+    }
+
+    fn signed_receipts(&self) -> impl Iterator<Item = &SignedReceipt> + Clone {
+        self.receipts.iter().map(|(_, receipt)| receipt)
+    }
+
+    /// Receipts about snapshots that are gone, but for what still says something: a signer's newest check, the newest proof
+    /// of each epoch that is needed, and what names a bad object that is still there.
+    fn spent_receipts(&self, needed: &Needed, stay: impl Fn(u64) -> bool) -> HashSet<Key> {
+        let listed = |sequence: &u64| self.listing.records.contains_key(sequence) && stay(*sequence);
+        let there: HashSet<Key> = objects(&self.listing).map(|object| object.key).collect();
+        let names_bad = |receipt: &SignedReceipt| {
+            receipt.receipt.bad.iter().any(|name| Key::new(name.as_str()).is_ok_and(|name| there.contains(&name)))
+        };
+        let newest = |says: &dyn Fn(&SignedReceipt) -> bool| {
+            let saying = self.receipts.iter().filter(|(_, receipt)| says(receipt));
+            saying.max_by_key(|(_, receipt)| receipt.receipt.time).map(|(object, _)| &object.key)
+        };
+        let is_check = |receipt: &SignedReceipt| receipt.receipt.kind == ReceiptKind::Check;
+        let proofs = needed.epochs.iter().map(|epoch| newest(&|it| proves(it) && it.receipt.epochs.contains(epoch)));
+        let checks = self.believed.iter().map(|signer| newest(&|it| is_check(it) && it.signed.signer() == signer));
+        let says: HashSet<&Key> = proofs.chain(checks).flatten().collect();
+        let spent = |(object, receipt): &&(ObjectInfo, SignedReceipt)| {
+            !listed(&receipt.receipt.sequence) && !says.contains(&object.key) && !names_bad(receipt)
+        };
+        self.receipts.iter().filter(spent).map(|(object, _)| object.key.clone()).collect()
+    }
+
+    fn objects(&self) -> impl Iterator<Item = ObjectInfo> {
+        objects(&self.listing).chain(self.receipts.iter().map(|(object, _)| object.clone()))
+    }
+}
+
+/// What a listing shows, back as objects.
+fn objects(listing: &Listing) -> impl Iterator<Item = ObjectInfo> {
+    let object = |(key, seen): (Key, &Seen)| ObjectInfo { key, bytes: seen.bytes, modified: seen.modified };
+    let keys = listing.keys.iter().map(|((epoch, generation), seen)| (layout::data_key(*epoch, *generation), seen));
+    let manifests = listing.manifests.iter().map(|(name, seen)| (layout::manifest(name), seen));
+    let packs = listing.packs.iter().map(|(name, seen)| (layout::pack(name), seen));
+    let records = listing.records.iter().map(|(sequence, seen)| (layout::record(*sequence), seen));
+    keys.chain(manifests).chain(packs).chain(records).map(object)
+}
+
+/// The verified snapshots as the planner takes them; `whole` says whether all that one needs is there.
+fn snapshots<'a>(
+    history: &History,
+    receipts: impl Iterator<Item = &'a SignedReceipt> + Clone,
+    whole: impl Fn(&Record) -> bool,
+) -> Vec<Snapshot> {
+    let verified = || history.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.seen)));
+    let times = effective_times(verified().map(|(signed, seen)| Stated {
+        sequence: signed.record.sequence,
+        signed: signed.record.time,
+        modified: seen.modified,
+    }));
+    let snapshot = |((signed, _), effective): ((&std::sync::Arc<SignedRecord>, Seen), _)| {
+        let record = &signed.record;
+        Snapshot {
+            sequence: record.sequence,
+            effective,
+            tags: record.tags.clone(),
+            healthy: record.worst_health() <= Health::Unchecked,
+            whole: whole(record),
+            drilled: is_drilled(signed, receipts.clone()),
+            epochs: record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]).collect(),
+        }
+    };
+    verified().zip(times).map(snapshot).collect()
+}
+
+/// Whether the last drill of exactly this record passed.
+fn is_drilled<'a>(record: &SignedRecord, receipts: impl Iterator<Item = &'a SignedReceipt>) -> bool {
+    let digest = record.signed.digest();
+    let drills = receipts.map(|signed| &signed.receipt).filter(|receipt| {
+        receipt.kind == ReceiptKind::Drill && receipt.sequence == record.record.sequence && receipt.record == digest
+    });
+    drills.max_by_key(|receipt| receipt.time).is_some_and(|last| last.passed)
+}
+
+fn proves(signed: &SignedReceipt) -> bool {
+    let receipt = &signed.receipt;
+    receipt.passed && matches!(receipt.kind, ReceiptKind::Drill | ReceiptKind::Confirm)
+}
+
+fn proof<'a>(receipts: impl Iterator<Item = &'a SignedReceipt>) -> Proof {
+    receipts.filter(|receipt| proves(receipt)).flat_map(|signed| signed.receipt.epochs.iter().copied()).collect()
+}
+
+/// Why retention keeps each of the snapshots in `history`, or lets it go, by the rules that hold on this machine. The
+/// objects are not looked at: what is missing and nobody reported may change the plan.
+pub async fn retention_plan(
+    remote: &Remote,
+    reader: &Reader,
+    history: &History,
+    own_rules: Option<Retention>,
+    believed: &[PublicSigner],
+) -> Result<Plan, OperationError> {
+    let receipts = receipts(remote, believed).await?;
+    let rules = Rules::of(own_rules, history).rules;
+    let bad = BadObjects::known(&receipts, &reader.state_dir(remote))?;
+    let snapshots = snapshots(history, receipts.iter(), |record| !bad.hurt(record));
+    let kept = retain(&snapshots, &rules, &proof(receipts.iter()));
+    // Rules that keep nothing, or know no zone, are `retain`'s to refuse; here they explain nothing.
+    Ok(kept.unwrap_or_default())
+}
+
+/// The records that cannot be verified.
+pub(super) fn unverifiable(view: &View) -> BTreeSet<u64> {
+    view.history.listed.iter().filter(|listed| listed.record.is_err()).map(|listed| listed.sequence).collect()
+}
