@@ -12,8 +12,10 @@ use super::identities;
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
 use super::restore::selector;
 use crate::clock;
-use crate::operations::{History, OpenedSnapshot, open_with};
-use crate::repository::{Body, Record};
+use crate::crypto::Recipient;
+use crate::operations::{History, KeyList, ListedEpoch, OpenedSnapshot, keys_of, open_with};
+use crate::repository::ranges::written;
+use crate::repository::{Body, KeyHolders, Record};
 
 pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
     match &command.snapshot {
@@ -27,9 +29,13 @@ async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
     let reader = context.reader(&command.reader, identities::load_any(&command.reader.identity)?)?;
     let history = History::load(&remote, &reader).await?;
     print_warnings(&context.global, &history.warnings);
+    let keys = match reader.identities.is_empty() {
+        true => None,
+        false => Some(keys_of(&remote, &reader, &history).await?),
+    };
     let rows = rows(&history);
     if context.global.json {
-        print_json(&rows.iter().map(Row::json).collect::<Vec<_>>())?;
+        print_json(&rows.iter().map(|row| row.json(keys.as_ref())).collect::<Vec<_>>())?;
     } else if rows.is_empty() {
         print_lines(["no snapshot yet".to_owned()])?;
     } else {
@@ -38,8 +44,33 @@ async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
         let mut cells = vec![heading.map(str::to_owned).to_vec()];
         cells.extend(rows.iter().map(|row| row.cells(now)));
         print_lines(table(&cells, &[0, 2, 4, 5, 6]))?;
+        print_lines(keys.iter().flat_map(|keys| &keys.epochs).flat_map(readers))?;
     }
     Ok(context.exit_code(&history.warnings))
+}
+
+/// Who can open the snapshots of an epoch, and who once could and may have kept its key.
+fn readers(epoch: &ListedEpoch) -> Vec<String> {
+    let holders = epoch.holders();
+    if epoch.snapshots.is_empty() {
+        return Vec::new();
+    }
+    if holders.recipients.is_empty() {
+        return vec![
+            String::new(),
+            format!("snapshot {} is not opened by the given identity", written(&epoch.snapshots)),
+        ];
+    }
+    let names = |recipients: &[Recipient]| {
+        recipients.iter().map(|recipient| format!("  {}", recipient.as_str())).collect::<Vec<_>>()
+    };
+    let mut lines = vec![String::new(), format!("snapshot {} can be opened by", written(&epoch.snapshots))];
+    lines.extend(names(&holders.recipients));
+    if !holders.former.is_empty() {
+        lines.push("  and, if they kept the key, by these who were removed".to_owned());
+        lines.extend(names(&holders.former));
+    }
+    lines
 }
 
 /// One listed record.
@@ -71,13 +102,30 @@ fn rows(history: &History) -> Vec<Row<'_>> {
 }
 
 impl Row<'_> {
-    fn json(&self) -> Value {
+    /// With `keys`, also who can open it.
+    fn json(&self, keys: Option<&KeyList>) -> Value {
+        let mut row = self.public_json();
+        if let (Some(keys), Ok(record)) = (keys, self.record) {
+            let needs = |epoch: &&ListedEpoch| record.epochs.iter().any(|needed| needed.epoch == epoch.epoch);
+            let holders: Vec<KeyHolders> = keys.epochs.iter().filter(needs).map(ListedEpoch::holders).collect();
+            let names = |of: fn(&KeyHolders) -> &Vec<Recipient>| {
+                let all = holders.iter().flat_map(of).map(Recipient::as_str);
+                all.collect::<std::collections::BTreeSet<_>>()
+            };
+            row["recipients"] = json!(names(|holders| &holders.recipients));
+            row["former"] = json!(names(|holders| &holders.former));
+        }
+        row
+    }
+
+    fn public_json(&self) -> Value {
         match self.record {
             Ok(record) => json!({
                 "sequence": self.sequence, "time": record.time, "host": record.host,
                 "health": record.worst_health(), "stored_bytes": record.stored_bytes(),
                 "new_bytes": self.new_bytes, "packs": record.packs().count(), "tags": record.tags,
                 "manifest": record.manifest.name,
+                "epochs": record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(),
                 "writer_hold_seconds": record.writer_hold_ms as f64 / 1000.0,
             }),
             Err(why) => json!({ "sequence": self.sequence, "problem": why }),

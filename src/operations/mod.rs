@@ -32,8 +32,8 @@ pub use history::{Claim, History, Listed, Proof, Reader, Selector};
 pub use init::{InitReport, InitRequest, init};
 pub use keys::{
     Change, ConfirmReport, ConfirmedEpoch, KeyList, ListedEpoch, ListedGeneration, NewIdentity, PutBackReport, Rebase,
-    RebaseReport, RotateReport, RotateRequest, RotatedEpoch, confirm_keys, list_keys, new_identity, put_back_keys,
-    rotate_keys,
+    RebaseReport, RotateReport, RotateRequest, RotatedEpoch, confirm_keys, keys_of, list_keys, new_identity,
+    put_back_keys, rotate_keys,
 };
 pub use monitor::{Monitor, Phase, Unwatched};
 pub use opened::{OpenedSnapshot, open_with};

@@ -47,6 +47,11 @@ pub struct ListedGeneration {
 /// Lists the keys; with identities, those that they open are opened.
 pub async fn list_keys(remote: &Remote, reader: &Reader) -> Result<KeyList, OperationError> {
     let history = History::load(remote, reader).await?;
+    keys_of(remote, reader, &history).await
+}
+
+/// The same, for a history that was read before.
+pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Result<KeyList, OperationError> {
     let kept = KeptKeys::load(&reader.state_dir(remote))?;
     let mut epochs: BTreeMap<u32, ListedEpoch> = BTreeMap::new();
     let of = |epoch| ListedEpoch { epoch, recipient: None, snapshots: Vec::new(), generations: Vec::new() };
@@ -88,7 +93,7 @@ pub async fn list_keys(remote: &Remote, reader: &Reader) -> Result<KeyList, Oper
     }
     let all = || epochs.values().flat_map(|epoch| &epoch.generations);
     let managed_by_rotation = all().any(|generation| generation.own == Some(false));
-    Ok(KeyList { managed_by_rotation, epochs: epochs.into_values().collect(), warnings: history.warnings })
+    Ok(KeyList { managed_by_rotation, epochs: epochs.into_values().collect(), warnings: history.warnings.clone() })
 }
 
 impl ListedEpoch {

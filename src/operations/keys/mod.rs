@@ -14,7 +14,7 @@ mod rotate;
 mod survey;
 
 pub use confirm::{ConfirmReport, ConfirmedEpoch, confirm_keys};
-pub use list::{KeyList, ListedEpoch, ListedGeneration, list_keys};
+pub use list::{KeyList, ListedEpoch, ListedGeneration, keys_of, list_keys};
 pub(super) use new::identity_made_for;
 pub use new::{NewIdentity, new_identity};
 pub use put_back::{PutBackReport, put_back_keys};

@@ -1,0 +1,109 @@
+//! A rotation that is killed at each of its requests, and two at once: at least one identity always opens.
+
+use std::fs;
+
+use crate::keys::{keys, opens, operator, person};
+use crate::support::Server;
+use crate::support::minio::Minio;
+use crate::support::s3s::{S3s, Side};
+use crate::support::world::{World, copy_tree};
+
+/// Two snapshots in a bucket.
+fn two_snapshots(server: &dyn Server) -> World {
+    let world = World::in_bucket(server);
+    world.backup();
+    world.add_rows(5);
+    world.backup();
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_each_request_in_turn_one_of_the_two_always_opens_and_the_next_run_ends_it() {
+    let server = S3s::start().await;
+    let world = two_snapshots(&server);
+    let bob = person(&world, "bob");
+    let (key, proof) = (world.text("operator.key"), world.text("bob.key"));
+    let rotate = ["keys", "rotate", "-r", &bob, "-i", &key, "--proof", &proof, "--json"];
+    let folder = server.bucket_folder().join("trinity/keys");
+    copy_tree(&folder, &world.path("keys-before"));
+    let mut requests = 0;
+    for side in [Side::Before, Side::After] {
+        for request in 0.. {
+            let held = server.hold_nth(request, side);
+            let mut running = operator(&world).start(&rotate);
+            if !held.reached_by(&mut running) {
+                running.wait().exits(0);
+                requests = request;
+                break;
+            }
+            running.kill();
+            drop(held);
+            server.let_all_pass();
+            let by = [opens(&world, "operator", 1), opens(&world, "bob", 1)];
+            assert!(by.contains(&true), "{side:?} request {request}");
+            // Whoever still opens can end it.
+            let identity = if by[0] { "operator" } else { "bob" };
+            keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &[identity]).exits(0);
+            assert!(opens(&world, "bob", 2) && !opens(&world, "operator", 2), "{side:?} request {request}");
+            fs::remove_dir_all(&folder).unwrap();
+            copy_tree(&world.path("keys-before"), &folder);
+        }
+    }
+    assert!((8..=11).contains(&requests), "{requests}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_rotations_at_once_one_wins_and_the_other_is_told() {
+    let server = S3s::start().await;
+    let world = two_snapshots(&server);
+    let (bob, carol) = (person(&world, "bob"), person(&world, "carol"));
+    let (key, proof) = (world.text("operator.key"), world.text("bob.key"));
+    let held = server.hold("PUT", "/keys/1/2.age", Side::Before);
+    let slow = operator(&world).start(&["keys", "rotate", "-r", &bob, "-i", &key, "--proof", &proof, "--json"]);
+    held.reached();
+    let proof = world.text("carol.key");
+    keys(&world, &["rotate", "-r", &carol, "--proof", &proof], &["operator"]).exits(0);
+    held.release();
+    slow.wait().exits(11).says("another rotation");
+    assert!(opens(&world, "carol", 2) && !opens(&world, "bob", 2) && !opens(&world, "operator", 2));
+}
+
+/// At most ten requests and kilobytes, whatever the size of the repository.
+fn assert_cheap(world: &World) {
+    let bob = person(world, "bob");
+    let carol = person(world, "carol");
+    let sum = |json: &serde_json::Value| {
+        let requests = json["requests"].as_object().unwrap().values();
+        requests.map(|count| count.as_u64().unwrap()).sum::<u64>()
+    };
+    let proof = world.text("bob.key");
+    let json = keys(world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0).json();
+    assert!(sum(&json) <= 10, "{json}");
+    assert!(json["uploaded_bytes"].as_u64().unwrap() < 5_000, "{json}");
+    assert!(opens(world, "bob", 1) && !opens(world, "operator", 1));
+    let json = keys(world, &["rotate", "-r", &carol], &["bob"]).exits(3).json();
+    assert!(sum(&json) <= 10, "{json}");
+    assert!(opens(world, "bob", 1) && opens(world, "carol", 2));
+    let json = keys(world, &["confirm"], &["carol"]).exits(0).json();
+    assert!(sum(&json) <= 10, "{json}");
+    assert!(!opens(world, "bob", 2) && opens(world, "carol", 1));
+    // Three more epochs cost four requests each, and a few to find out which records name them.
+    for _ in 0..3 {
+        world.sealift(&["keys", "rebase", "-r", &carol]).exits(0);
+    }
+    let json = keys(world, &["rotate", "-r", &bob, "--proof", &proof], &["carol"]).exits(0).json();
+    assert_eq!(json["epochs"].as_array().unwrap().len(), 4);
+    assert!(sum(&json) <= 10 + 4 * 3 + 3, "{json}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_costs_a_handful_of_requests_on_s3s() {
+    let server = S3s::start().await;
+    assert_cheap(&two_snapshots(&server));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_costs_a_handful_of_requests_on_minio() {
+    let Some(server) = Minio::start().await else { return };
+    assert_cheap(&two_snapshots(&server));
+}
