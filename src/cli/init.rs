@@ -10,7 +10,7 @@ use super::context::{Context, machine_name};
 use super::failure::Failure;
 use super::identities::new_passphrase;
 use super::output::{print_json, print_lines, print_warnings};
-use super::shell::{Bucket, restore_command};
+use super::shell::{Bucket, reader_command};
 use crate::config::{Config, FILE_NAME, S3Section, SourceSection};
 use crate::crypto::Recipient;
 use crate::fsx;
@@ -143,7 +143,8 @@ fn show(
 ) -> Result<(), Failure> {
     let url = context.absolute_url()?;
     let identity = command.new_identity.as_ref().map_or("IDENTITY".to_owned(), |path| path.display().to_string());
-    let restore = restore_command(&url, Bucket::of(context, &url).as_ref(), &identity, &report.signer) + " --to DIR";
+    let restore =
+        reader_command("restore", &url, Bucket::of(context, &url).as_ref(), &identity, &report.signer) + " --to DIR";
     if context.global.json {
         return print_json(&json!({
             "repository": report.repository, "url": url, "signer": report.signer, "epoch": report.epoch,

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::failure::{FAILED, Failure};
 use super::identities;
 use super::output::{print_json, print_lines, print_warnings};
-use super::shell::{Bucket, quoted, restore_command};
+use super::shell::{Bucket, quoted, reader_command};
 use crate::clock;
 use crate::operations::{self, RecoveryKit};
 use crate::repository::recovery_script_digest;
@@ -60,13 +60,15 @@ pub fn help() -> String {
 /// `KIT.md`.
 fn page(kit: &RecoveryKit, url: &str, bucket: Option<&Bucket>) -> String {
     let in_bucket = |text: &'static str| if bucket.is_some() { text } else { "" };
+    let sealift = |verb: &str| reader_command(verb, url, bucket, "operator.key", &kit.signer);
     let folder = if bucket.is_some() { "repository".to_owned() } else { quoted(url) };
     let recover =
         format!("python3 {} restore {folder} -i operator.key --signer signer.pub", RecoveryKit::script_name());
     include_str!("KIT.md")
         .replace("{credentials}", in_bucket(", and the AWS variables give a key that may read the bucket"))
         .replace("{client}", in_bucket(", and rclone or any other S3 client"))
-        .replace("{restore}", &restore_command(url, bucket, "operator.key", &kit.signer))
+        .replace("{restore}", &sealift("restore"))
+        .replace("{keys restore}", &sealift("keys restore --from keys"))
         .replace("{fetch}", &bucket.map(|bucket| fetch(url, bucket)).unwrap_or_default())
         .replace("{recover}", &recover)
         .replace("{facts}", &facts(kit, url, bucket))

@@ -44,11 +44,11 @@ impl Bucket {
     }
 }
 
-/// All that a fresh host needs to know besides the credentials; it still has to be told where to: `--to DIR`.
-pub fn restore_command(url: &str, bucket: Option<&Bucket>, identity: &str, signer: &PublicSigner) -> String {
+/// `sealift VERB` with all that it needs to know on a fresh machine, besides the credentials.
+pub fn reader_command(verb: &str, url: &str, bucket: Option<&Bucket>, identity: &str, signer: &PublicSigner) -> String {
     let flags = bucket.map(Bucket::flags).unwrap_or_default();
     let (url, identity) = (quoted(url), quoted(identity));
-    format!("sealift restore --repository {url}{flags} -i {identity} --signer '{signer}'")
+    format!("sealift {verb} --repository {url}{flags} -i {identity} --signer '{signer}'")
 }
 
 /// As a shell takes it for one word.

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::identities;
 use super::init::{check_config_path, configuration, next_command, warnings, write_config};
 use super::output::{human_age, is_interactive, print_json, print_lines, print_warnings};
-use super::shell::{Bucket, restore_command};
+use super::shell::{Bucket, reader_command};
 use crate::clock;
 use crate::crypto::Recipient;
 use crate::operations::{InitReport, TakeOverPlan, Warning, plan_take_over};
@@ -84,7 +84,8 @@ fn show(
     let url = context.absolute_url()?;
     let config_path = context.new_config_path();
     let identity = command.identity.first().map_or("IDENTITY".to_owned(), |path| path.display().to_string());
-    let restore = restore_command(&url, Bucket::of(context, &url).as_ref(), &identity, &report.signer) + " --to DIR";
+    let restore =
+        reader_command("restore", &url, Bucket::of(context, &url).as_ref(), &identity, &report.signer) + " --to DIR";
     let accept = format!("--accept-signer '{}'", report.signer);
     if context.global.json {
         return print_json(&json!({

@@ -227,8 +227,10 @@ impl EntryHead {
     fn runs(&self, tail: &mut Tail<'_>, packs: usize) -> Result<Vec<Run>, FormatError> {
         let per_pack = blocks_per_pack(self.block_size as usize) as u64;
         let mut blocks = 0;
+        let words = tail.words::<3>(self.runs)?;
+        // Only now is it clear that there are so many.
         let mut runs = Vec::with_capacity(self.runs as usize);
-        for [pack, slot, count] in tail.words::<3>(self.runs)? {
+        for [pack, slot, count] in words {
             let end = u64::from(slot) + u64::from(count);
             if pack as usize >= packs || count == 0 || end > per_pack {
                 return Err(FormatError::invalid(format!("{:?} points outside its packs", self.name)));
@@ -377,6 +379,17 @@ mod tests {
         let plain = manifest().to_plain().expect("plain");
         assert!(Manifest::parse(&plain[..plain.len() - 1]).is_err());
         assert!(Manifest::parse(&[&plain[..], b"x"].concat()).is_err());
+    }
+
+    /// Room for so many runs would end the process.
+    #[test]
+    fn a_head_that_claims_more_runs_than_there_are_is_refused_before_room_is_made_for_them() {
+        let plain = manifest().to_plain().expect("plain");
+        let end = plain.iter().position(|byte| *byte == b'\n').expect("a head");
+        let mut head: serde_json::Value = serde_json::from_slice(&plain[..end]).expect("JSON");
+        head["sources"][0]["runs"] = u32::MAX.into();
+        let forged = [head.to_string().as_bytes(), &plain[end..]].concat();
+        assert!(Manifest::parse(&forged).expect_err("refused").to_string().contains("too early"));
     }
 
     #[test]

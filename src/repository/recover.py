@@ -112,8 +112,7 @@ def judge(records, pin):
     return good, claims
 
 def judge_take_over(change, repository, good, open_key):
-    """Whether an operator wanted it. The newest data identity that the old signer names can tell: a forger would bring
-    one of his own, and whoever was removed may know an older one."""
+    """Whether an operator wanted it, by the old signer's newest data identity: who was removed may know older ones."""
     newest = [record for record in good if record["sequence"] <= change["last"]][-1:]
     entries = [entry for record in newest for entry in record["epochs"]
                if change["epoch"] == entry["epoch"] == record["manifest"]["epoch"]]
@@ -174,6 +173,8 @@ def read_manifest(plain):
             source["links"] = dict(struct.iter_unpack("<2I", tail.read(8 * source["links"])))
             if sum(count for _, _, count in source["runs"]) != -(-source["bytes"] // size):
                 raise ValueError(f"the runs of {name} are too many or too few")
+    if tail.read(1):
+        raise ValueError("the manifest is longer than its sources")
     return manifest["packs"], manifest["sources"]
 
 def contents(source, open_pack):

@@ -87,6 +87,15 @@ fn keys_that_the_repository_lost_come_back_from_the_kit() {
         script::run("restore", &world.path("repository"), &arguments).exits(13).says("no wrapped key");
         copy_tree(&world.path("kit/keys"), &world.path("repository"));
         run_page(&world, "kit");
+        fs::remove_dir_all(world.path("repository/keys")).unwrap();
+        let page = fs::read_to_string(world.path("kit/KIT.md")).unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix("$ sealift keys restore")).expect("a command");
+        let mut command = Command::new("bash");
+        command.args(["-ec", &format!("'{}' keys restore{line}", env!("CARGO_BIN_EXE_sealift"))]);
+        command.current_dir(world.path("kit")).env("SEALIFT_STATE_DIR", world.path("another reader"));
+        script::run_command(&mut command).exits(0);
+        assert!(world.path("repository/keys/1/1.age").exists());
+        world.restore("latest", "again").exits(0);
     }
 }
 

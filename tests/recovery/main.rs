@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod bytes;
+mod damage;
+mod forge;
 mod kit;
 #[path = "../support/live.rs"]
 mod live;
@@ -12,3 +14,4 @@ mod script;
 mod support;
 #[path = "../support/trinity.rs"]
 mod trinity;
+mod trust;
