@@ -87,11 +87,15 @@ impl KeptKeys {
         fsx::create_private_dir(&self.folder).map_err(StateError::io(&self.folder))?;
         write(&self.folder.join(key.file_name()), bytes)?;
         let same_name = |kept: &KeptKey| (kept.epoch, kept.generation) == (key.epoch, key.generation);
-        // Seen again: it may have been our own.
-        let own = self.keys.iter().find(|kept| same_name(kept) && kept.digest == key.digest && kept.own).cloned();
+        // Seen again, perhaps under another number: it may have been our own.
+        let same = |kept: &&KeptKey| kept.epoch == key.epoch && kept.digest == key.digest && kept.own;
+        let own = self.keys.iter().find(same).map(|own| own.recipients.clone());
         self.keys.retain(|kept| !same_name(kept) || kept.digest != key.digest);
         self.keys.iter_mut().filter(|kept| same_name(kept)).for_each(|kept| kept.gone = true);
-        self.keys.push(own.map(|own| KeptKey { gone: false, ..own }).unwrap_or(key));
+        self.keys.push(match own {
+            Some(recipients) => KeptKey { own: true, recipients, ..key },
+            None => key,
+        });
         self.save()
     }
 
@@ -154,5 +158,7 @@ mod tests {
         assert_eq!(states(&kept), [(true, true), (false, false)]);
         kept.keep(KeptKey::found(1, 1, own.bytes(), own.digest()), own.bytes()).expect("kept");
         assert_eq!(states(&kept), [(false, true), (true, false)]);
+        kept.keep(KeptKey::found(1, 3, own.bytes(), own.digest()), own.bytes()).expect("kept");
+        assert_eq!(states(&kept), [(false, true), (true, false), (true, false)]);
     }
 }

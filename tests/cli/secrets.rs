@@ -41,13 +41,29 @@ fn kept(world: &World) -> Vec<(PathBuf, Vec<u8>)> {
 #[test]
 fn after_ten_backups_nothing_on_the_host_opens_any_object() {
     let world = ten_backups();
-    let sealed: Vec<_> =
-        ["packs", "manifests", "keys"].into_iter().flat_map(|folder| objects(&world, folder)).collect();
-    assert!(sealed.len() > 20, "{}", sealed.len());
     let own = IdentityFile::parse(&fs::read(world.identity()).unwrap(), "operator", &Unprompted).unwrap();
     let keys = objects(&world, "keys");
     assert!(open(&keys[0].1, own.keys()).is_ok(), "the operator's identity does, so the look is a real one");
-    for (path, bytes) in kept(&world) {
+    assert_nothing_kept_opens_anything(&world);
+}
+
+/// It then keeps generations that others made, and has made an epoch itself.
+#[test]
+fn after_a_rotation_elsewhere_and_a_rebase_nothing_on_the_host_opens_any_object() {
+    let world = ten_backups();
+    let bob = crate::keys::person(&world, "bob");
+    crate::keys::keys(&world, &["add", "-r", &bob], &["operator"]).exits(0);
+    world.backup();
+    world.sealift(&["keys", "rebase", "-r", &bob]).exits(0);
+    world.backup();
+    assert!(kept(&world).iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "age")).count() == 3);
+    assert_nothing_kept_opens_anything(&world);
+}
+
+fn assert_nothing_kept_opens_anything(world: &World) {
+    let sealed: Vec<_> = ["packs", "manifests", "keys"].into_iter().flat_map(|folder| objects(world, folder)).collect();
+    assert!(sealed.len() > 20, "{}", sealed.len());
+    for (path, bytes) in kept(world) {
         let text = String::from_utf8_lossy(&bytes).to_uppercase();
         assert!(!text.contains("AGE-SECRET-KEY"), "{}", path.display());
         let Ok(identity) = IdentityFile::parse(&bytes, "kept", &Unprompted) else { continue };
