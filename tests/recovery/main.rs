@@ -5,6 +5,7 @@
 
 mod bytes;
 mod damage;
+mod fixtures;
 mod forge;
 mod kit;
 #[path = "../support/live.rs"]
