@@ -1,6 +1,6 @@
 //! `sealift snapshots`
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,7 +13,8 @@ use super::output::{human_age, human_bytes, print_json, print_lines, print_warni
 use super::restore::selector;
 use crate::clock;
 use crate::crypto::Recipient;
-use crate::operations::{History, KeyList, ListedEpoch, OpenedSnapshot, keys_of, open_with};
+use crate::operations::{History, KeyList, ListedEpoch, OpenedSnapshot, keys_of, open_with, retention_plan};
+use crate::plan::retain::{Plan, Verdict};
 use crate::repository::ranges::written;
 use crate::repository::{Body, KeyHolders, Record};
 
@@ -33,14 +34,16 @@ async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
         true => None,
         false => Some(keys_of(&remote, &reader, &history).await?),
     };
-    let rows = rows(&history);
+    let believed = context.config.drill_signers()?;
+    let plan = retention_plan(&remote, &reader, &history, context.config.retention(), &believed).await?;
+    let rows = rows(&history, &plan);
     if context.global.json {
         print_json(&rows.iter().map(|row| row.json(keys.as_ref())).collect::<Vec<_>>())?;
     } else if rows.is_empty() {
         print_lines(["no snapshot yet".to_owned()])?;
     } else {
         let now = clock::now();
-        let heading = ["SNAPSHOT", "TIME", "AGE", "HEALTH", "NEW", "STORED", "PACKS", "HOST", "TAGS"];
+        let heading = ["SNAPSHOT", "TIME", "AGE", "HEALTH", "NEW", "STORED", "PACKS", "HOST", "TAGS", "RETENTION"];
         let mut cells = vec![heading.map(str::to_owned).to_vec()];
         cells.extend(rows.iter().map(|row| row.cells(now)));
         print_lines(table(&cells, &[0, 2, 4, 5, 6]))?;
@@ -79,9 +82,12 @@ struct Row<'a> {
     record: Result<&'a Record, &'a str>,
     /// Stored bytes that the snapshots listed before it do not need.
     new_bytes: u64,
+    /// What retention would do; it has nothing to say about what cannot be verified.
+    verdict: Option<&'a Verdict>,
 }
 
-fn rows(history: &History) -> Vec<Row<'_>> {
+fn rows<'a>(history: &'a History, plan: &'a Plan) -> Vec<Row<'a>> {
+    let verdicts: HashMap<u64, &Verdict> = plan.lines.iter().map(|line| (line.sequence, &line.verdict)).collect();
     let mut seen = HashSet::new();
     let mut rows = Vec::new();
     for listed in &history.listed {
@@ -96,7 +102,8 @@ fn rows(history: &History) -> Vec<Row<'_>> {
             }
             Err(why) => Err(why.as_str()),
         };
-        rows.push(Row { sequence: listed.sequence, record, new_bytes });
+        let verdict = verdicts.get(&listed.sequence).copied();
+        rows.push(Row { sequence: listed.sequence, record, new_bytes, verdict });
     }
     rows
 }
@@ -127,6 +134,12 @@ impl Row<'_> {
                 "manifest": record.manifest.name,
                 "epochs": record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(),
                 "writer_hold_seconds": record.writer_hold_ms as f64 / 1000.0,
+                "keep": self.verdict.map(|verdict| matches!(verdict, Verdict::Keep(_))),
+                "reasons": match self.verdict {
+                    Some(Verdict::Keep(reasons)) => json!(reasons),
+                    Some(Verdict::Remove(cause)) => json!([cause]),
+                    None => json!([]),
+                },
             }),
             Err(why) => json!({ "sequence": self.sequence, "problem": why }),
         }
@@ -144,12 +157,22 @@ impl Row<'_> {
                 record.packs().count().to_string(),
                 record.host.clone(),
                 record.tags.join(","),
+                self.retention(),
             ],
             Err(_) => {
                 let mut cells = vec![self.sequence.to_string(), "cannot be verified".to_owned()];
-                cells.resize(9, String::new());
+                cells.resize(10, String::new());
                 cells
             }
+        }
+    }
+
+    /// The reasons to keep it, or why it goes.
+    fn retention(&self) -> String {
+        match self.verdict {
+            Some(Verdict::Keep(reasons)) => reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            Some(Verdict::Remove(cause)) => format!("goes: {cause}"),
+            None => String::new(),
         }
     }
 }

@@ -15,6 +15,8 @@ mod keys_killed;
 mod keys_recipients;
 mod load;
 mod losses;
+mod prune;
+mod retain;
 mod secrets;
 mod sources;
 mod state;

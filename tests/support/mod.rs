@@ -3,6 +3,7 @@
 
 pub mod canned;
 pub mod minio;
+pub mod past;
 pub mod s3s;
 pub mod world;
 

@@ -1,7 +1,8 @@
 //! `s3s-fs`, an S3 server over a directory, in this process: always at hand, and honest about the protocol. Its
 //! conditional create looks first and renames later, so it says nothing about races.
 //!
-//! It can hold a request back, so that a test kills a process at exactly that point.
+//! It can hold a request back, so that a test kills a process at exactly that point; it can have another time than this
+//! machine, or keep it to itself; and it can do without the request that deletes many objects, as some servers do.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use jiff::{SignedDuration, Timestamp};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
@@ -20,12 +22,42 @@ use tokio::task::JoinHandle;
 const ACCESS_KEY_ID: &str = "test-key";
 const SECRET_ACCESS_KEY: &str = "test-secret";
 const BUCKET: &str = "bucket";
+const NO_BATCHES: &str = "<Error><Code>NotImplemented</Code></Error>";
 
 pub struct S3s {
     endpoint: String,
     root: TempDir,
     hold: Arc<Mutex<Option<Hold>>>,
+    manners: Arc<Mutex<Manners>>,
     accepting: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Manners {
+    date: Date,
+    no_batches: bool,
+}
+
+/// What its answers say about the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Date {
+    #[default]
+    Right,
+    /// So much later than this machine's.
+    Off(SignedDuration),
+    Silent,
+}
+
+impl Date {
+    fn header(self) -> Option<String> {
+        let off = match self {
+            Self::Right => SignedDuration::ZERO,
+            Self::Off(off) => off,
+            Self::Silent => return None,
+        };
+        let time = (Timestamp::now() + off).to_zoned(jiff::tz::TimeZone::UTC);
+        Some(time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+    }
 }
 
 /// Where a held request waits.
@@ -81,6 +113,11 @@ impl Held {
         }
     }
 
+    /// Whether a request waits there, without waiting for one.
+    pub fn is_reached(&self) -> bool {
+        self.reached.try_recv().is_ok()
+    }
+
     pub fn release(self) {
         self.release.send(()).expect("a request that waits");
     }
@@ -97,12 +134,14 @@ impl S3s {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
         let hold = Arc::new(Mutex::new(None::<Hold>));
-        let holds = hold.clone();
+        let manners = Arc::new(Mutex::new(Manners::default()));
+        let (holds, mannered) = (hold.clone(), manners.clone());
         let accepting = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (service, holds) = (service.clone(), holds.clone());
+                let (service, holds, mannered) = (service.clone(), holds.clone(), mannered.clone());
                 let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                     let (service, holds) = (service.clone(), holds.clone());
+                    let manners = *mannered.lock().expect("no panic before");
                     async move {
                         let matches = |hold: &mut Hold| {
                             let method = hold.method.is_empty() || *request.method() == *hold.method;
@@ -115,7 +154,16 @@ impl S3s {
                         if let Some(before) = hold.take_if(|hold| hold.side == Side::Before) {
                             before.wait().await;
                         }
-                        let answer = Service::call(&service, request).await;
+                        let mut answer = if manners.no_batches && *request.method() == "POST" {
+                            let mut refusal = hyper::Response::new(s3s::Body::from(NO_BATCHES.to_owned()));
+                            *refusal.status_mut() = hyper::StatusCode::NOT_IMPLEMENTED;
+                            Ok(refusal)
+                        } else {
+                            Service::call(&service, request).await
+                        };
+                        if let (Ok(answer), Some(date)) = (&mut answer, manners.date.header()) {
+                            answer.headers_mut().insert("date", date.parse().expect("a date"));
+                        }
                         if let Some(after) = hold {
                             after.wait().await;
                         }
@@ -123,12 +171,13 @@ impl S3s {
                     }
                 });
                 tokio::spawn(async move {
-                    let http = auto::Builder::new(TokioExecutor::new());
+                    let mut http = auto::Builder::new(TokioExecutor::new());
+                    http.http1().auto_date_header(false);
                     let _ = http.serve_connection(TokioIo::new(socket), service).await;
                 });
             }
         });
-        Self { endpoint, root, hold, accepting }
+        Self { endpoint, root, hold, manners, accepting }
     }
 
     /// Holds the next request back whose method is this and whose path holds `part`.
@@ -151,6 +200,15 @@ impl S3s {
     /// Forgets a hold that no request has met.
     pub fn let_all_pass(&self) {
         *self.hold.lock().expect("no panic before") = None;
+    }
+
+    pub fn tell_time(&self, date: Date) {
+        self.manners.lock().expect("no panic before").date = date;
+    }
+
+    /// From now on it takes a request for each object to delete.
+    pub fn delete_one_by_one(&self) {
+        self.manners.lock().expect("no panic before").no_batches = true;
     }
 
     /// The bucket's files, to damage or to look at.
