@@ -19,7 +19,7 @@ pub struct Args {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but the snapshot lacks or doubts something;
 10 no repository there; 11 another writer, or this one is already running; 12 no identity opens it;
-13 verification failed; 15 refused to protect data; 130 interrupted.";
+13 verification failed; 14 no fresh backup; 15 refused to protect data; 130 interrupted.";
 
 #[derive(clap::Args)]
 pub struct Global {
@@ -28,7 +28,7 @@ pub struct Global {
     pub config: Option<PathBuf>,
     /// Where the repository is: a directory, or s3://bucket/prefix
     #[arg(long, global = true, value_name = "URL", env = "SEALIFT_REPOSITORY")]
-    pub repository: Option<String>,
+    pub repository: Vec<String>,
     /// What this host keeps between runs [default: /var/lib/sealift for root, else $XDG_STATE_HOME/sealift]
     #[arg(long, global = true, value_name = "DIR", env = "SEALIFT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
@@ -106,6 +106,8 @@ pub enum Command {
     RecoveryKit(RecoveryKit),
     /// Prove that a snapshot comes back: restore it into a scratch directory, look at it, throw it away, sign a receipt
     Drill(Drill),
+    /// Say whether there is a fresh and good snapshot; several repositories at once, for whoever watches a fleet
+    Status(Status),
     /// Show which snapshots the rules keep and which not, and why; with --apply, remove those
     Retain(Box<Retain>),
     /// Print a completion script
@@ -383,8 +385,33 @@ pub struct Keep {
     pub keep_tag: Vec<String>,
 }
 
-/// What a reader brings along.
 #[derive(clap::Args)]
+#[command(
+    after_help = "--repository may be given several times. The exit code is 14 where no good snapshot is fresh, and of \
+                        several repositories the highest one."
+)]
+pub struct Status {
+    /// How old the newest good snapshot may be, such as 26h or 8d
+    #[arg(long, value_name = "TIME", default_value = "26h", value_parser = age)]
+    pub max_age: jiff::SignedDuration,
+    /// One repository a line, its signer (ssh-ed25519 AAAA…) behind it where this machine does not know it
+    #[arg(long, value_name = "FILE")]
+    pub repositories: Option<PathBuf>,
+    /// Whose signature counts, of a single repository: ssh-ed25519 AAAA…, as init printed it
+    #[arg(long, value_name = "KEY")]
+    pub signer: Option<String>,
+}
+
+/// A span without months: days have 24 hours.
+fn age(text: &str) -> Result<jiff::SignedDuration, String> {
+    let wanted = || "an age is written as 26h, 90m or 8d".to_owned();
+    let span: jiff::Span = text.parse().map_err(|_| wanted())?;
+    let age = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wanted())?;
+    if age.is_positive() { Ok(age) } else { Err(wanted()) }
+}
+
+/// What a reader brings along.
+#[derive(Default, clap::Args)]
 pub struct Reader {
     /// Private key: an age identity file, a passphrase-protected one, or an SSH key; `-` reads standard input.
     /// The key itself may also stand in SEALIFT_IDENTITY

@@ -11,6 +11,7 @@ use crate::config::{Config, FILE_NAME};
 use crate::crypto::{IdentityFile, PublicSigner};
 use crate::fsx;
 use crate::operations::{Monitor, Reader, Remote, Unwatched, Warning};
+use crate::state::known_driller;
 use crate::store::{self, Limit, Meter, RepositoryUrl, S3Settings, Store};
 
 pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
@@ -40,7 +41,7 @@ impl Context {
     /// For `restore`, which must work on the worst day: where the repository is named, a configuration that lies about
     /// and cannot be read is passed over.
     pub fn load_if_sound(global: Global) -> Result<Self, Failure> {
-        if global.config.is_some() || global.repository.is_none() {
+        if global.config.is_some() || global.repository.is_empty() {
             return Self::load(global);
         }
         let config_path = default_config();
@@ -60,16 +61,23 @@ impl Context {
     }
 
     pub fn url(&self) -> Result<RepositoryUrl, Failure> {
-        let text = self.global.repository.as_ref().or(self.config.repository.as_ref());
-        let text = text.ok_or_else(|| {
-            Failure::usage("no repository is named", "name it with --repository, SEALIFT_REPOSITORY or in sealift.toml")
-        })?;
-        Ok(text.parse()?)
+        let named: Vec<&String> = match self.global.repository.as_slice() {
+            [] => self.config.repository.iter().collect(),
+            named => named.iter().collect(),
+        };
+        match named.as_slice() {
+            [text] => Ok(text.parse()?),
+            [] => Err(Failure::usage(
+                "no repository is named",
+                "name it with --repository, SEALIFT_REPOSITORY or in sealift.toml",
+            )),
+            _ => Err(Failure::usage("several repositories are named", "`sealift status` alone takes several at once")),
+        }
     }
 
     /// Whether anything says where the repository is.
     pub fn names_repository(&self) -> bool {
-        self.global.repository.is_some() || self.config.repository.is_some()
+        !self.global.repository.is_empty() || self.config.repository.is_some()
     }
 
     /// As it is named from anywhere: a directory by its absolute path.
@@ -112,9 +120,20 @@ impl Context {
         }
     }
 
+    /// Whose receipts count here: those of the configuration, and this machine's own.
+    pub fn believed(&self) -> Result<Vec<PublicSigner>, Failure> {
+        let mut believed = self.config.drill_signers()?;
+        believed.extend(known_driller(&self.state_root()?)?.map(|own| own.public()));
+        Ok(believed)
+    }
+
     /// The store, limited and counted.
     pub async fn store(&self) -> Result<(Arc<dyn Store>, Arc<Meter>), Failure> {
-        let store = store::open(&self.url()?, &self.s3_settings()).await?;
+        self.store_at(&self.url()?).await
+    }
+
+    async fn store_at(&self, url: &RepositoryUrl) -> Result<(Arc<dyn Store>, Arc<Meter>), Failure> {
+        let store = store::open(url, &self.s3_settings()).await?;
         let limits = &self.config.limits;
         let store: Arc<dyn Store> = if limits.upload.is_some() || limits.download.is_some() {
             Arc::new(Limit::new(store, limits.upload, limits.download))
@@ -126,8 +145,13 @@ impl Context {
     }
 
     pub async fn remote(&self) -> Result<(Remote, Arc<Meter>), Failure> {
-        let (store, meter) = self.store().await?;
-        Ok((Remote::open(store, &self.url()?.to_string()).await?, meter))
+        self.remote_at(&self.url()?).await
+    }
+
+    /// The repository at `url`, with the settings that hold for all.
+    pub async fn remote_at(&self, url: &RepositoryUrl) -> Result<(Remote, Arc<Meter>), Failure> {
+        let (store, meter) = self.store_at(url).await?;
+        Ok((Remote::open(store, &url.to_string()).await?, meter))
     }
 
     /// What a reader of the repository brings along, besides `identities`.

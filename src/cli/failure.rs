@@ -14,6 +14,7 @@ const NO_REPOSITORY: u8 = 10;
 const OTHER_WRITER: u8 = 11;
 const NO_IDENTITY: u8 = 12;
 pub const VERIFICATION: u8 = 13;
+pub const STALE: u8 = 14;
 const REFUSED: u8 = 15;
 const INTERRUPTED: u8 = 130;
 

@@ -18,6 +18,7 @@ mod restore;
 mod retain;
 mod shell;
 mod snapshots;
+mod status;
 mod take_over;
 
 use std::io::Write;
@@ -99,6 +100,7 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::RecoveryKit(command) => recovery_kit::run(command, Context::load(args.global)?).await,
         Command::Drill(command) => drill::run(command, Context::load_if_sound(args.global)?).await,
         Command::Retain(command) => retain::run(&command, Context::load(args.global)?).await,
+        Command::Status(command) => status::run(command, Context::load(args.global)?).await,
         Command::Demo(_) | Command::Completions { .. } | Command::Man => Ok(0),
     }
 }

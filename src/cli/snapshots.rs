@@ -1,6 +1,6 @@
 //! `sealift snapshots`
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,10 +13,12 @@ use super::output::{human_age, human_bytes, print_json, print_lines, print_warni
 use super::restore::selector;
 use crate::clock;
 use crate::crypto::Recipient;
-use crate::operations::{History, KeyList, ListedEpoch, OpenedSnapshot, keys_of, open_with, retention_plan};
+use crate::operations::{
+    Bill, History, KeyList, Listed, ListedEpoch, OpenedSnapshot, Verdicts, keys_of, open_with, retention_plan,
+};
 use crate::plan::retain::{Plan, Verdict};
 use crate::repository::ranges::written;
-use crate::repository::{Body, KeyHolders, Record};
+use crate::repository::{Body, KeyHolders, Receipt, Record};
 
 pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
     match &command.snapshot {
@@ -36,14 +38,16 @@ async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
     };
     let believed = context.config.drill_signers()?;
     let plan = retention_plan(&remote, &reader, &history, context.config.retention(), &believed).await?;
-    let rows = rows(&history, &plan);
+    let verdicts = Verdicts::load(&remote, &reader, &context.believed()?).await?;
+    let rows = rows(&history, &plan, &verdicts);
     if context.global.json {
         print_json(&rows.iter().map(|row| row.json(keys.as_ref())).collect::<Vec<_>>())?;
     } else if rows.is_empty() {
         print_lines(["no snapshot yet".to_owned()])?;
     } else {
         let now = clock::now();
-        let heading = ["SNAPSHOT", "TIME", "AGE", "HEALTH", "NEW", "STORED", "PACKS", "HOST", "TAGS", "RETENTION"];
+        let heading =
+            ["SNAPSHOT", "TIME", "AGE", "HEALTH", "NEW", "STORED", "PACKS", "DRILL", "HOST", "TAGS", "RETENTION"];
         let mut cells = vec![heading.map(str::to_owned).to_vec()];
         cells.extend(rows.iter().map(|row| row.cells(now)));
         print_lines(table(&cells, &[0, 2, 4, 5, 6]))?;
@@ -83,29 +87,28 @@ struct Row<'a> {
     /// Stored bytes that the snapshots listed before it do not need.
     new_bytes: u64,
     /// What retention would do; it has nothing to say about what cannot be verified.
-    verdict: Option<&'a Verdict>,
+    retention: Option<&'a Verdict>,
+    /// The last drill, by somebody who is believed here.
+    drill: Option<&'a Receipt>,
+    /// It needs something that a check found bad.
+    hurt: bool,
 }
 
-fn rows<'a>(history: &'a History, plan: &'a Plan) -> Vec<Row<'a>> {
-    let verdicts: HashMap<u64, &Verdict> = plan.lines.iter().map(|line| (line.sequence, &line.verdict)).collect();
-    let mut seen = HashSet::new();
-    let mut rows = Vec::new();
-    for listed in &history.listed {
-        let mut new_bytes = 0;
-        let record = match &listed.record {
-            Ok(signed) => {
-                let record = &signed.record;
-                let packs = record.packs().map(|pack| (pack.0, pack.1));
-                let objects = packs.chain([(record.manifest.name, record.manifest.bytes)]);
-                new_bytes = objects.filter(|(name, _)| seen.insert(*name)).map(|(_, bytes)| bytes).sum();
-                Ok(record)
-            }
-            Err(why) => Err(why.as_str()),
-        };
-        let verdict = verdicts.get(&listed.sequence).copied();
-        rows.push(Row { sequence: listed.sequence, record, new_bytes, verdict });
-    }
-    rows
+fn rows<'a>(history: &'a History, plan: &'a Plan, verdicts: &'a Verdicts) -> Vec<Row<'a>> {
+    let retention: HashMap<u64, &Verdict> = plan.lines.iter().map(|line| (line.sequence, &line.verdict)).collect();
+    let mut bill = Bill::default();
+    let row = |listed: &'a Listed| {
+        let signed = listed.record.as_ref().ok();
+        Row {
+            sequence: listed.sequence,
+            record: listed.record.as_ref().map(|signed| &signed.record).map_err(String::as_str),
+            new_bytes: signed.map_or(0, |signed| bill.add(&signed.record)),
+            retention: retention.get(&listed.sequence).copied(),
+            drill: signed.and_then(|signed| verdicts.drill(signed)),
+            hurt: signed.is_some_and(|signed| verdicts.hurt(&signed.record)),
+        }
+    };
+    history.listed.iter().map(row).collect()
 }
 
 impl Row<'_> {
@@ -131,11 +134,12 @@ impl Row<'_> {
                 "sequence": self.sequence, "time": record.time, "host": record.host,
                 "health": record.worst_health(), "stored_bytes": record.stored_bytes(),
                 "new_bytes": self.new_bytes, "packs": record.packs().count(), "tags": record.tags,
-                "manifest": record.manifest.name,
                 "epochs": record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(),
+                "manifest": record.manifest.name, "hurt": self.hurt,
+                "drill": self.drill.map(|drill| json!({ "passed": drill.passed, "time": drill.time })),
                 "writer_hold_seconds": record.writer_hold_ms as f64 / 1000.0,
-                "keep": self.verdict.map(|verdict| matches!(verdict, Verdict::Keep(_))),
-                "reasons": match self.verdict {
+                "keep": self.retention.map(|verdict| matches!(verdict, Verdict::Keep(_))),
+                "reasons": match self.retention {
                     Some(Verdict::Keep(reasons)) => json!(reasons),
                     Some(Verdict::Remove(cause)) => json!([cause]),
                     None => json!([]),
@@ -151,17 +155,18 @@ impl Row<'_> {
                 self.sequence.to_string(),
                 record.time.to_string(),
                 human_age(now.duration_since(record.time).as_secs()),
-                record.worst_health().as_str().to_owned(),
+                if self.hurt { "hurt" } else { record.worst_health().as_str() }.to_owned(),
                 human_bytes(self.new_bytes),
                 human_bytes(record.stored_bytes()),
                 record.packs().count().to_string(),
+                self.drill.map(drilled).unwrap_or_default().to_owned(),
                 record.host.clone(),
                 record.tags.join(","),
                 self.retention(),
             ],
             Err(_) => {
                 let mut cells = vec![self.sequence.to_string(), "cannot be verified".to_owned()];
-                cells.resize(10, String::new());
+                cells.resize(11, String::new());
                 cells
             }
         }
@@ -169,12 +174,16 @@ impl Row<'_> {
 
     /// The reasons to keep it, or why it goes.
     fn retention(&self) -> String {
-        match self.verdict {
+        match self.retention {
             Some(Verdict::Keep(reasons)) => reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             Some(Verdict::Remove(cause)) => format!("goes: {cause}"),
             None => String::new(),
         }
     }
+}
+
+fn drilled(drill: &Receipt) -> &'static str {
+    if drill.passed { "passed" } else { "FAILED" }
 }
 
 async fn contents(command: &Snapshots, context: &Context, snapshot: &str) -> Result<u8, Failure> {

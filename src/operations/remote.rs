@@ -169,6 +169,12 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// Everything in it, in bytes.
+    pub fn stored_bytes(&self) -> u64 {
+        let sealed = self.packs.values().chain(self.manifests.values());
+        sealed.chain(self.records.values()).chain(self.keys.values()).map(|seen| seen.bytes).sum()
+    }
+
     /// Whether the pack is there with its size.
     pub fn has_pack(&self, pack: &PackRef) -> bool {
         self.packs.get(&pack.0).is_some_and(|seen| seen.bytes == pack.1)

@@ -20,6 +20,7 @@ mod retain;
 mod secrets;
 mod sources;
 mod state;
+mod status;
 #[path = "../support/mod.rs"]
 mod support;
 mod take_over;

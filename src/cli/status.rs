@@ -1,0 +1,229 @@
+//! `sealift status`
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::args::{self, Status};
+use super::context::Context;
+use super::failure::{DOUBT, Failure, STALE};
+use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
+use crate::clock;
+use crate::operations::{self, Freshness, Point, StatusRequest, Storage};
+use crate::store::RepositoryUrl;
+
+/// Snapshots that are printed; the JSON document has all.
+const MAX_SNAPSHOTS: usize = 7;
+
+/// A repository to look at.
+struct Watched {
+    url: String,
+    signer: Option<String>,
+}
+
+/// One that was looked at.
+struct Looked {
+    url: String,
+    status: Result<operations::Status, Failure>,
+}
+
+pub async fn run(command: Status, context: Context) -> Result<u8, Failure> {
+    let watched = watched(&command, &context)?;
+    let is_fleet = command.repositories.is_some() || watched.len() > 1;
+    let mut looked = Vec::with_capacity(watched.len());
+    for repository in watched {
+        let status = look(&command, &context, &repository).await;
+        looked.push(Looked { url: repository.url, status });
+    }
+    if !is_fleet && let Some(one) = looked.pop() {
+        let status = one.status?;
+        print_warnings(&context.global, &status.warnings);
+        match context.global.json {
+            true => print_json(&document(&one.url, &status))?,
+            false => print_lines(lines(&one.url, &status))?,
+        }
+        return Ok(code(&context, &status));
+    }
+    match context.global.json {
+        true => print_json(&looked.iter().map(Looked::document).collect::<Vec<_>>())?,
+        false => print_lines(fleet(&context, &looked))?,
+    }
+    Ok(looked.iter().map(|one| one.code(&context)).max().unwrap_or(0))
+}
+
+/// What the file and the flags name, else the one of the configuration.
+fn watched(command: &Status, context: &Context) -> Result<Vec<Watched>, Failure> {
+    let mut watched = match &command.repositories {
+        Some(path) => from_file(path)?,
+        None => Vec::new(),
+    };
+    let flags = &context.global.repository;
+    watched.extend(flags.iter().map(|url| Watched { url: url.clone(), signer: None }));
+    if watched.is_empty() {
+        watched.push(Watched { url: context.url()?.to_string(), signer: None });
+    }
+    match (watched.as_mut_slice(), &command.signer) {
+        (_, None) => {}
+        ([one], Some(signer)) => one.signer = Some(signer.clone()),
+        (_, Some(_)) => {
+            let hint = "put each signer behind its repository in the file of --repositories";
+            return Err(Failure::usage("--signer is of a single repository", hint));
+        }
+    }
+    Ok(watched)
+}
+
+/// A repository and perhaps its signer on each line; empty lines and those that begin with # are passed over.
+fn from_file(path: &Path) -> Result<Vec<Watched>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "name a file with one URL a line"))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let watched = lines.map(|line| {
+        let (url, signer) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        Watched { url: url.to_owned(), signer: Some(signer.trim().to_owned()).filter(|signer| !signer.is_empty()) }
+    });
+    let watched: Vec<Watched> = watched.collect();
+    match watched.is_empty() {
+        true => Err(Failure::usage(format!("{} names no repository", path.display()), "write one URL a line")),
+        false => Ok(watched),
+    }
+}
+
+async fn look(command: &Status, context: &Context, repository: &Watched) -> Result<operations::Status, Failure> {
+    let url: RepositoryUrl = repository.url.parse()?;
+    let flags = args::Reader { signer: repository.signer.clone(), ..args::Reader::default() };
+    let request = StatusRequest {
+        reader: context.reader(&flags, Vec::new())?,
+        believed: context.believed()?,
+        max_age: command.max_age,
+    };
+    let (remote, _) = context.remote_at(&url).await?;
+    Ok(operations::status(&remote, &request).await?)
+}
+
+fn code(context: &Context, status: &operations::Status) -> u8 {
+    match status.freshness {
+        Freshness::Stale | Freshness::Missing => STALE,
+        Freshness::Doubtful => DOUBT,
+        Freshness::Fresh => context.exit_code(&status.warnings),
+    }
+}
+
+fn word(freshness: Freshness) -> &'static str {
+    match freshness {
+        Freshness::Fresh => "fresh",
+        Freshness::Doubtful => "DOUBTFUL",
+        Freshness::Stale => "STALE",
+        Freshness::Missing => "MISSING",
+    }
+}
+
+fn document(url: &str, status: &operations::Status) -> Value {
+    json!({
+        "repository": url, "status": status.freshness, "verdict": status.verdict,
+        "newest": status.newest, "newest_good": status.newest_good,
+        "newest_drilled": status.newest_drilled.map(|(point, drilled)| json!({
+            "sequence": point.sequence, "time": point.time, "age_seconds": point.age_seconds, "drilled": drilled,
+        })),
+        "stored_bytes": status.stored_bytes, "growth_bytes": status.growth_bytes,
+        "snapshots": status.snapshots, "warnings": status.warnings,
+    })
+}
+
+fn lines(url: &str, status: &operations::Status) -> Vec<String> {
+    let point = |point: Option<Point>| match point {
+        Some(point) => format!("snapshot {}, {} old", point.sequence, human_age(point.age_seconds)),
+        None => "none".to_owned(),
+    };
+    let drilled = match status.newest_drilled {
+        Some((point, drilled)) => {
+            let ago = human_age(clock::now().duration_since(drilled).as_secs());
+            format!("snapshot {}, {ago} ago", point.sequence)
+        }
+        None => "none: `sealift drill` tries one".to_owned(),
+    };
+    let mut lines = vec![
+        format!("{}: {} ({url})", word(status.freshness), status.verdict),
+        format!("  newest good     {}", point(status.newest_good)),
+        format!("  newest drilled  {drilled}"),
+        format!(
+            "  stored          {}, of that {} new within 7 days",
+            human_bytes(status.stored_bytes),
+            human_bytes(status.growth_bytes)
+        ),
+    ];
+    if !status.snapshots.is_empty() {
+        lines.extend(storage(&status.snapshots));
+    }
+    lines
+}
+
+/// The newest snapshots and what they take.
+fn storage(snapshots: &[Storage]) -> Vec<String> {
+    let mut cells = vec![["  SNAPSHOT", "AGE", "NEW", "STORED", "GOOD"].map(str::to_owned).to_vec()];
+    cells.extend(snapshots.iter().rev().take(MAX_SNAPSHOTS).map(|storage| {
+        vec![
+            storage.point.sequence.to_string(),
+            human_age(storage.point.age_seconds),
+            human_bytes(storage.new_bytes),
+            human_bytes(storage.stored_bytes),
+            if storage.good { "yes" } else { "NO" }.to_owned(),
+        ]
+    }));
+    table(&cells, &[0, 1, 2, 3])
+}
+
+impl Looked {
+    fn code(&self, context: &Context) -> u8 {
+        match &self.status {
+            Ok(status) => code(context, status),
+            Err(failure) => failure.code,
+        }
+    }
+
+    fn document(&self) -> Value {
+        match &self.status {
+            Ok(status) => document(&self.url, status),
+            Err(failure) => json!({
+                "repository": self.url, "status": "failed",
+                "error": { "code": failure.code, "message": failure.message, "hint": failure.hint },
+            }),
+        }
+    }
+}
+
+/// A line for each repository, and under them what is wrong.
+fn fleet(context: &Context, looked: &[Looked]) -> Vec<String> {
+    let heading = ["STATUS", "NEWEST", "GOOD", "DRILLED", "STORED", "7 DAYS", "REPOSITORY"];
+    let mut cells = vec![heading.map(str::to_owned).to_vec()];
+    let mut notes = Vec::new();
+    let age = |point: Option<Point>| point.map_or("-".to_owned(), |point| human_age(point.age_seconds));
+    for one in looked {
+        cells.push(match &one.status {
+            Ok(status) => vec![
+                word(status.freshness).to_owned(),
+                age(status.newest),
+                age(status.newest_good),
+                age(status.newest_drilled.map(|(point, _)| point)),
+                human_bytes(status.stored_bytes),
+                human_bytes(status.growth_bytes),
+                one.url.clone(),
+            ],
+            Err(_) => vec!["FAILED", "-", "-", "-", "-", "-", &one.url].into_iter().map(str::to_owned).collect(),
+        });
+        match &one.status {
+            Ok(status) if status.freshness != Freshness::Fresh => {
+                notes.push(format!("{}: {}", one.url, status.verdict));
+            }
+            Ok(_) => {}
+            Err(failure) => notes.push(format!("{}: {}", one.url, failure.message)),
+        }
+        if let Ok(status) = &one.status {
+            let warnings = status.warnings.iter().filter(|warning| warning.doubt || context.global.strict);
+            notes.extend(warnings.map(|warning| format!("{}: {warning}", one.url)));
+        }
+    }
+    let mut lines = table(&cells, &[1, 2, 3, 4, 5]);
+    lines.extend(notes);
+    lines
+}

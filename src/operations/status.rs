@@ -1,0 +1,186 @@
+//! How a repository does, at a glance and with reader's rights: is there a fresh snapshot, is it good, was it ever tried,
+//! and what does it all take.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::remote::{Listing, missing_of};
+use super::{Bill, History, OperationError, Reader, Remote, Verdicts, Warning};
+use crate::clock;
+use crate::crypto::PublicSigner;
+use crate::plan::effective::{Stated, effective_times};
+use crate::repository::{Health, SignedRecord};
+
+/// The time over which growth is told.
+const GROWTH: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+pub struct StatusRequest {
+    pub reader: Reader,
+    /// Whose receipts are believed.
+    pub believed: Vec<PublicSigner>,
+    /// How old the newest good snapshot may be.
+    pub max_age: SignedDuration,
+}
+
+/// A snapshot in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Point {
+    pub sequence: u64,
+    /// When it was taken, as far as its signed time can be believed.
+    pub time: Timestamp,
+    pub age_seconds: i64,
+}
+
+/// What one snapshot takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Storage {
+    #[serde(flatten)]
+    pub point: Point,
+    /// Stored bytes that the snapshots before it do not need.
+    pub new_bytes: u64,
+    pub stored_bytes: u64,
+    /// No source was damaged or missing, and all that it needs is there and not known to be bad.
+    pub good: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Freshness {
+    Fresh,
+    /// The newest snapshot is fresh, but not good, or something about the repository is doubtful.
+    Doubtful,
+    Stale,
+    /// There is no snapshot, or none that can be verified.
+    Missing,
+}
+
+pub struct Status {
+    pub freshness: Freshness,
+    /// The same in a sentence.
+    pub verdict: String,
+    /// Oldest first.
+    pub snapshots: Vec<Storage>,
+    pub newest: Option<Point>,
+    pub newest_good: Option<Point>,
+    /// The newest one whose last drill passed, and when that was.
+    pub newest_drilled: Option<(Point, Timestamp)>,
+    /// Everything stored, whoever needs it.
+    pub stored_bytes: u64,
+    /// New with the snapshots of the last seven days.
+    pub growth_bytes: u64,
+    pub warnings: Vec<Warning>,
+}
+
+pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, OperationError> {
+    let history = History::load(remote, &request.reader).await?;
+    let verdicts = Verdicts::load(remote, &request.reader, &request.believed).await?;
+    // After the records: whatever they need was stored before them, so it is in this listing.
+    let listing = remote.list().await?;
+    let now = listing.server_time.unwrap_or_else(clock::now);
+    let storage = storage(&history, &verdicts, &listing, now);
+    let drilled = |(point, signed): (&Storage, &SignedRecord)| {
+        let drill = verdicts.drill(signed).filter(|drill| drill.passed)?;
+        Some((point.point, drill.time))
+    };
+    let newest_drilled = storage.iter().rev().find_map(|(point, signed)| drilled((point, signed)));
+    let snapshots: Vec<Storage> = storage.into_iter().map(|(storage, _)| storage).collect();
+    let newest = snapshots.last().map(|storage| storage.point);
+    let newest_good = snapshots.iter().rev().find(|storage| storage.good).map(|storage| storage.point);
+    let doubtful = history.warnings.iter().any(|warning| warning.doubt);
+    let (freshness, verdict) = match newest {
+        Some(newest) => judge(newest, newest_good, request.max_age, doubtful),
+        None if history.listed.is_empty() => (Freshness::Missing, "there is no snapshot".to_owned()),
+        None => (Freshness::Missing, "no snapshot can be verified".to_owned()),
+    };
+    let recent = snapshots.iter().filter(|storage| storage.point.age_seconds <= GROWTH.as_secs());
+    Ok(Status {
+        freshness,
+        verdict,
+        newest,
+        newest_good,
+        newest_drilled,
+        stored_bytes: listing.stored_bytes(),
+        growth_bytes: recent.map(|storage| storage.new_bytes).sum(),
+        snapshots,
+        warnings: history.warnings,
+    })
+}
+
+/// Every verified snapshot that is still listed.
+fn storage<'a>(
+    history: &'a History,
+    verdicts: &Verdicts,
+    listing: &Listing,
+    now: Timestamp,
+) -> Vec<(Storage, &'a SignedRecord)> {
+    let verified = || {
+        let verified = history.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.seen)));
+        verified.filter(|(signed, _)| listing.records.contains_key(&signed.record.sequence))
+    };
+    let times = effective_times(verified().map(|(signed, seen)| Stated {
+        sequence: signed.record.sequence,
+        signed: signed.record.time,
+        modified: seen.modified,
+    }));
+    let mut bill = Bill::default();
+    let storage =
+        |((signed, _), effective): ((&'a std::sync::Arc<SignedRecord>, _), crate::plan::effective::Effective)| {
+            let (record, time) = (&signed.record, effective.time);
+            let new_bytes = bill.add(record);
+            let healthy = record.worst_health() <= Health::Unchecked;
+            let whole = !verdicts.hurt(record) && missing_of(record, listing).is_empty();
+            let point = Point { sequence: record.sequence, time, age_seconds: now.duration_since(time).as_secs() };
+            let storage = Storage { point, new_bytes, stored_bytes: record.stored_bytes(), good: healthy && whole };
+            (storage, signed.as_ref())
+        };
+    verified().zip(times).map(storage).collect()
+}
+
+fn judge(newest: Point, good: Option<Point>, max_age: SignedDuration, doubtful: bool) -> (Freshness, String) {
+    let is_old = |point: Point| point.age_seconds > max_age.as_secs();
+    let age = |point: Point| SignedDuration::from_secs(point.age_seconds);
+    let n = newest.sequence;
+    match good {
+        _ if is_old(newest) => (Freshness::Stale, format!("the newest snapshot, {n}, is {:#} old", age(newest))),
+        None => (Freshness::Stale, "no snapshot is good".to_owned()),
+        Some(good) if is_old(good) => {
+            (Freshness::Stale, format!("the newest good snapshot, {}, is {:#} old", good.sequence, age(good)))
+        }
+        Some(good) if good.sequence < n => {
+            (Freshness::Doubtful, format!("snapshot {n} is not good; the newest good one is {}", good.sequence))
+        }
+        Some(_) if doubtful => {
+            (Freshness::Doubtful, format!("snapshot {n} is {:#} old; see the warnings", age(newest)))
+        }
+        Some(_) => (Freshness::Fresh, format!("snapshot {n} is {:#} old and good", age(newest))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(sequence: u64, hours: i64) -> Point {
+        Point { sequence, time: Timestamp::UNIX_EPOCH, age_seconds: hours * 3600 }
+    }
+
+    #[test]
+    fn only_a_good_snapshot_is_fresh() {
+        use Freshness::{Doubtful, Fresh, Stale};
+        let cases = [
+            (point(3, 1), Some(point(3, 1)), false, Fresh),
+            (point(3, 26), Some(point(3, 26)), false, Fresh),
+            (point(3, 27), Some(point(3, 27)), false, Stale),
+            (point(3, 1), None, false, Stale),
+            (point(3, 1), Some(point(1, 30)), false, Stale),
+            (point(3, 1), Some(point(2, 20)), false, Doubtful),
+            (point(3, 1), Some(point(3, 1)), true, Doubtful),
+            // A clock that runs ahead of the server's.
+            (point(3, -2), Some(point(3, -2)), false, Fresh),
+        ];
+        for (newest, good, doubtful, expected) in cases {
+            let (freshness, verdict) = judge(newest, good, SignedDuration::from_hours(26), doubtful);
+            assert_eq!(freshness, expected, "{verdict}");
+        }
+    }
+}

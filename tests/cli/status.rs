@@ -1,0 +1,157 @@
+//! `status` says at a glance, and by its exit code, whether there is a fresh and good snapshot.
+
+use std::fs::{self, File, FileTimes};
+use std::time::{Duration, SystemTime};
+
+use sealift::crypto::Signer;
+use serde_json::{Value, json};
+
+use crate::check::believe;
+use crate::damage::{Harm, harm};
+use crate::support::minio::Minio;
+use crate::support::world::{Output, World};
+
+fn status(world: &World, arguments: &[&str]) -> Output {
+    world.sealift(&[&["status", "--json"], arguments].concat())
+}
+
+/// As the bucket's clock has it.
+fn make_older(world: &World, sequence: u64, hours: u64) {
+    let file = File::options().write(true).open(world.record(sequence)).unwrap();
+    let then = SystemTime::now() - Duration::from_secs(hours * 3600);
+    file.set_times(FileTimes::new().set_modified(then)).unwrap();
+}
+
+fn sequence(point: &Value) -> Option<u64> {
+    point["sequence"].as_u64()
+}
+
+#[test]
+fn a_fresh_and_good_snapshot_is_0_on_the_host_and_for_a_reader_with_nothing_but_the_address() {
+    let world = World::ready();
+    world.backup();
+    world.add_rows(50);
+    world.backup();
+    for machine in [&world, &world.other_host("watcher")] {
+        let json = status(machine, &[]).exits(0).json();
+        assert_eq!((&json["status"], &json["repository"]), (&json!("fresh"), &json!(world.repository)));
+        assert_eq!((sequence(&json["newest"]), sequence(&json["newest_good"])), (Some(2), Some(2)));
+        assert_eq!(json["newest_drilled"], Value::Null);
+        let snapshots = json["snapshots"].as_array().unwrap();
+        let bytes = |name: &str| snapshots.iter().map(|row| row[name].as_u64().unwrap()).collect::<Vec<_>>();
+        assert_eq!(bytes("new_bytes")[0], bytes("stored_bytes")[0], "all of the first one is new");
+        assert!(bytes("new_bytes")[1] < bytes("stored_bytes")[1]);
+        assert_eq!(json["growth_bytes"], bytes("new_bytes").iter().sum::<u64>());
+        assert!(json["stored_bytes"].as_u64() > json["growth_bytes"].as_u64(), "records and keys come on top");
+    }
+}
+
+#[test]
+fn too_old_is_14_and_how_old_is_too_old_is_for_the_caller_to_say() {
+    let world = World::ready();
+    world.backup();
+    make_older(&world, 1, 50);
+    let json = status(&world, &[]).exits(14).json();
+    assert_eq!((&json["status"], &json["newest"]["age_seconds"].as_i64().unwrap() / 3600), (&json!("stale"), 50));
+    status(&world, &["--max-age", "49h"]).exits(14);
+    status(&world, &["--max-age", "51h"]).exits(0);
+    status(&world, &["--max-age", "3d"]).exits(0);
+    for nonsense in ["soon", "-1h", "0s", "1mo", ""] {
+        status(&world, &["--max-age", nonsense]).exits(2);
+    }
+}
+
+#[test]
+fn no_snapshot_is_14_and_no_repository_is_10() {
+    let world = World::new();
+    status(&world, &[]).exits(10);
+    world.init().exits(0);
+    assert_eq!(status(&world, &[]).exits(14).json()["status"], "missing");
+    world.backup();
+    let stranger = Signer::generate().unwrap().public().to_string();
+    let output = status(&world.other_host("watcher"), &["--signer", &stranger]).exits(14);
+    output.says("no snapshot can be verified");
+}
+
+#[test]
+fn a_newest_snapshot_that_is_not_good_is_a_doubt_and_stale_once_the_last_good_one_is_too_old() {
+    let world = World::ready();
+    world.backup();
+    world.add_rows(50);
+    world.backup();
+    let pack = world.packs(2).into_iter().find(|pack| !world.packs(1).contains(pack)).unwrap();
+    harm(&pack, Harm::Delete);
+    let json = status(&world, &[]).exits(3).json();
+    assert_eq!((&json["status"], sequence(&json["newest_good"])), (&json!("doubtful"), Some(1)));
+    make_older(&world, 1, 50);
+    assert_eq!(status(&world, &[]).exits(14).json()["status"], "stale");
+    harm(&world.packs(1)[0], Harm::Truncate);
+    assert_eq!(status(&world, &[]).exits(14).json()["newest_good"], Value::Null);
+}
+
+#[test]
+fn what_believed_drills_and_checks_found_shows_in_status_and_snapshots() {
+    let world = World::ready();
+    world.backup();
+    world.add_rows(50);
+    world.backup();
+    let (operator, key) = (world.other_host("operator"), world.text("operator.key"));
+    let drilled = operator.sealift(&["drill", "1", "-i", &key, "--json"]).exits(0).json();
+    let row = |machine: &World, sequence: usize| {
+        machine.sealift(&["snapshots", "--json"]).exits(0).json()[sequence - 1].clone()
+    };
+    assert_eq!(row(&world, 1)["drill"], Value::Null, "nobody whom the host believes");
+    assert_eq!(row(&operator, 1)["drill"]["passed"], true, "its own");
+    believe(&world, &[drilled["signer"].as_str().unwrap()]);
+    assert_eq!((&row(&world, 1)["drill"]["passed"], &row(&world, 2)["drill"]), (&json!(true), &Value::Null));
+    assert_eq!(sequence(&status(&world, &[]).exits(0).json()["newest_drilled"]), Some(1));
+    let pack = world.packs(2).into_iter().find(|pack| !world.packs(1).contains(pack)).unwrap();
+    harm(&pack, Harm::Flip(500));
+    operator.sealift(&["drill", "-i", &key]).exits(13);
+    assert_eq!((&row(&world, 1)["hurt"], &row(&world, 2)["hurt"]), (&json!(false), &json!(true)));
+    assert_eq!(row(&world, 2)["drill"]["passed"], false);
+    let json = status(&world, &[]).exits(3).json();
+    assert_eq!((sequence(&json["newest_good"]), sequence(&json["newest_drilled"])), (Some(1), Some(1)));
+    let table = String::from_utf8(world.sealift(&["snapshots"]).exits(0).stdout).unwrap();
+    let words: Vec<bool> = table.lines().map(|line| line.contains("hurt") && line.contains("FAILED")).collect();
+    assert_eq!(words, [false, false, true], "{table}");
+}
+
+#[test]
+fn a_fleet_is_a_line_each_and_the_highest_exit_code() {
+    let (one, other) = (World::ready(), World::ready());
+    one.backup();
+    other.backup();
+    let watcher = one.other_host("watcher");
+    let fleet = |more: &[&str]| {
+        let arguments = ["status", "--repository", &one.repository, "--repository", &other.repository];
+        watcher.sealift(&[&arguments, more].concat())
+    };
+    let list = fleet(&["--json"]).exits(0).json();
+    let urls: Vec<&Value> = list.as_array().unwrap().iter().map(|row| &row["repository"]).collect();
+    assert_eq!(urls, [&json!(one.repository), &json!(other.repository)]);
+    make_older(&other, 1, 50);
+    fleet(&[]).exits(14).says("fresh").says("STALE").says("50h");
+    let signer: Value = serde_json::from_slice(&fs::read(one.path("repository/repository.json")).unwrap()).unwrap();
+    let signer = signer["signer"].as_str().unwrap();
+    let nowhere = one.text("nowhere");
+    fs::write(one.path("fleet"), format!("# ours\n{} {signer}\n\n{nowhere}\n", one.repository)).unwrap();
+    let file = one.text("fleet");
+    let mut command = watcher.command(&["status", "--json", "--repositories", &file]);
+    let list = Output::of(command.env_remove("SEALIFT_REPOSITORY")).exits(10).json();
+    assert_eq!((&list[0]["status"], &list[0]["warnings"]), (&json!("fresh"), &json!([])), "pinned by its line");
+    assert_eq!((&list[1]["status"], &list[1]["error"]["code"]), (&json!("failed"), &json!(10)));
+    fleet(&["--signer", signer]).exits(2);
+    let both = ["snapshots", "--repository", &one.repository, "--repository", &other.repository];
+    watcher.sealift(&both).exits(2).says("status");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_tells_its_status() {
+    let Some(server) = Minio::start().await else { return };
+    let world = World::in_bucket(&server);
+    assert_eq!(status(&world, &[]).exits(14).json()["status"], "missing");
+    world.backup();
+    let json = status(&world.other_host("watcher"), &[]).exits(0).json();
+    assert_eq!((&json["status"], sequence(&json["newest_good"])), (&json!("fresh"), Some(1)));
+}
