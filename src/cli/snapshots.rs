@@ -176,7 +176,7 @@ impl Row<'_> {
     fn retention(&self) -> String {
         match self.retention {
             Some(Verdict::Keep(reasons)) => reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            Some(Verdict::Remove(cause)) => format!("goes: {cause}"),
+            Some(Verdict::Remove(cause)) => format!("not kept: {cause}"),
             None => String::new(),
         }
     }

@@ -265,6 +265,24 @@ async fn what_an_interrupted_backup_left_goes_when_it_is_old_and_a_younger_snaps
     assert!(left.iter().all(|pack| !pack.exists()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_only_says_that_it_deletes_is_found_out() {
+    let (server, world, sources) = old_snapshots().await;
+    let pruner = pruner(&server, &world, "pruner");
+    server.only_say_that_it_deletes(true);
+    let output = pruner.sealift(&KEEP_ONE).exits(3);
+    assert_eq!(output.warnings(), ["not-deleted"]);
+    assert!(output.all().contains("2 objects (snapshots/0000000001.record and others)"), "{output:?}");
+    assert_eq!(output.json()["deleted"]["records"], 0);
+    assert_eq!(listed(&pruner), [1, 2, 3]);
+    for (sequence, sources) in (1..).zip(&sources) {
+        world.assert_restores(sequence, sources);
+    }
+    server.only_say_that_it_deletes(false);
+    pruner.sealift(&KEEP_ONE).exits(0);
+    assert_eq!(listed(&pruner), [3]);
+}
+
 /// More objects than a page of a listing or a batch has room for, on a real server.
 #[tokio::test(flavor = "multi_thread")]
 async fn minio_lists_pages_and_deletes_batches() {

@@ -329,5 +329,5 @@ fn the_list_of_snapshots_says_why_each_is_kept() {
     let json = world.sealift(&["snapshots", "--json"]).exits(0).json();
     assert_eq!((&json[0]["keep"], &json[0]["reasons"]), (&json!(false), &json!(["no rule reaches it"])));
     assert_eq!((&json[1]["keep"], &json[1]["reasons"]), (&json!(true), &json!(["last"])));
-    world.sealift(&["snapshots"]).exits(0).says("goes: no rule reaches it");
+    world.sealift(&["snapshots"]).exits(0).says("not kept: no rule reaches it");
 }

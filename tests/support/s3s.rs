@@ -2,7 +2,8 @@
 //! conditional create looks first and renames later, so it says nothing about races.
 //!
 //! It can hold a request back, so that a test kills a process at exactly that point; it can have another time than this
-//! machine, or keep it to itself; and it can do without the request that deletes many objects, as some servers do.
+//! machine, or keep it to itself; and it can do without the
+//! request that deletes many objects, as some servers do, or take it and do nothing.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
@@ -36,6 +37,7 @@ pub struct S3s {
 struct Manners {
     date: Date,
     no_batches: bool,
+    deaf: bool,
 }
 
 /// What its answers say about the time.
@@ -154,7 +156,9 @@ impl S3s {
                         if let Some(before) = hold.take_if(|hold| hold.side == Side::Before) {
                             before.wait().await;
                         }
-                        let mut answer = if manners.no_batches && *request.method() == "POST" {
+                        let mut answer = if manners.deaf && *request.method() == "POST" {
+                            Ok(hyper::Response::new(s3s::Body::from("<DeleteResult/>".to_owned())))
+                        } else if manners.no_batches && *request.method() == "POST" {
                             let mut refusal = hyper::Response::new(s3s::Body::from(NO_BATCHES.to_owned()));
                             *refusal.status_mut() = hyper::StatusCode::NOT_IMPLEMENTED;
                             Ok(refusal)
@@ -209,6 +213,11 @@ impl S3s {
     /// From now on it takes a request for each object to delete.
     pub fn delete_one_by_one(&self) {
         self.manners.lock().expect("no panic before").no_batches = true;
+    }
+
+    /// Whether it says of each batch that all is deleted, and deletes nothing.
+    pub fn only_say_that_it_deletes(&self, deaf: bool) {
+        self.manners.lock().expect("no panic before").deaf = deaf;
     }
 
     /// The bucket's files, to damage or to look at.

@@ -105,3 +105,80 @@ fn written<'a>(mut keys: impl ExactSizeIterator<Item = &'a Key>) -> String {
         None => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::crypto::Signer;
+    use crate::repository::{Descriptor, RepositoryId};
+    use crate::store::{Creation, Listing, ObjectInfo, Store, Stored};
+
+    /// Keeps each object until its date.
+    #[derive(Debug)]
+    struct Locks(HashMap<Key, Timestamp>);
+
+    #[async_trait::async_trait]
+    impl Store for Locks {
+        async fn create(&self, _: &Key, _: Stored) -> Result<Creation, StoreError> {
+            Ok(Creation::AlreadyThere)
+        }
+
+        async fn put(&self, _: &Key, _: Stored) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn get(&self, key: &Key, _: u64) -> Result<Bytes, StoreError> {
+            Err(StoreError::NotFound { object: key.to_string() })
+        }
+
+        async fn head(&self, _: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+            Ok(None)
+        }
+
+        async fn list(&self, _: &str) -> Result<Listing, StoreError> {
+            Ok(Listing { objects: Vec::new(), server_time: None, pages: 1 })
+        }
+
+        async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+            Err(denied(key))
+        }
+
+        async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {
+            Ok(self.0.get(key).copied())
+        }
+    }
+
+    fn denied(key: &Key) -> StoreError {
+        StoreError::AccessDenied { object: key.to_string(), code: "AccessDenied".into(), message: String::new() }
+    }
+
+    /// What is said of two objects that the server denied, with these locks on them.
+    async fn told(locks: &[(u64, &str)]) -> Result<Vec<Warning>, OperationError> {
+        let locked = |(sequence, until): &(u64, &str)| (layout::record(*sequence), until.parse().expect("a time"));
+        let locks = Locks(locks.iter().map(locked).collect());
+        let signer = Signer::generate().expect("a key").public();
+        let descriptor = Descriptor::new(RepositoryId::generate(), Timestamp::UNIX_EPOCH, signer);
+        let remote = Remote { store: Arc::new(locks), url: String::new(), descriptor };
+        let keys = [1, 2].map(layout::record);
+        let failed = delete(&remote, &keys).await?;
+        tell_of_left(&remote, left_of(&keys, failed, |_| true), keys.len()).await
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_a_date_and_no_error() {
+        let warnings = told(&[(1, "2026-12-01T00:00:00Z"), (2, "2026-12-24T00:00:00Z")]).await.expect("no error");
+        assert!(matches!(&warnings[..], [only] if only.name == "still-locked" && !only.doubt), "{warnings:?}");
+        assert!(warnings[0].text.contains("until 2026-12-24T00:00:00Z"), "{}", warnings[0].text);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_locked_and_still_there_is_doubtful_and_all_of_it_an_error() {
+        let warnings = told(&[(1, "2026-12-01T00:00:00Z")]).await.expect("no error");
+        assert_eq!(warnings.iter().map(|warning| warning.name).collect::<Vec<_>>(), ["still-locked", "not-deleted"]);
+        assert!(matches!(told(&[]).await, Err(OperationError::Store(StoreError::AccessDenied { .. }))));
+    }
+}
