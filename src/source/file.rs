@@ -7,13 +7,13 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::claim::Claim;
-use super::print::{FileMeta, Print, Stamp};
+use super::print::{CLOCK_STEP, FileMeta, Print, Stamp};
 use super::{SourceError, place};
 
 /// Up to this many bytes a file is small: it is read whole and travels inside the manifest.
@@ -22,9 +22,6 @@ pub const INLINE_MAX: u64 = 1 << 20;
 pub const BLOCK_BYTES: usize = 4096;
 
 const TRIES: u32 = 5;
-/// File times move in steps of up to 10 ms on kernels with a coarse clock. A file as young as that may be written to once
-/// more without any of its times showing it.
-const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// A small file, read whole. Its bytes may be secrets, and are wiped when dropped.
 #[derive(Debug)]
@@ -80,7 +77,7 @@ impl LargeFile {
     /// Looks at the file as it is now.
     pub fn view(&mut self) -> Result<FileView<'_>, SourceError> {
         let mut metadata = self.same_file()?;
-        let age = age(&Stamp::of(&metadata));
+        let age = Stamp::of(&metadata).age();
         if age < CLOCK_STEP {
             std::thread::sleep(CLOCK_STEP - age);
             metadata = self.same_file()?;
@@ -100,12 +97,6 @@ impl LargeFile {
     fn changing(&self) -> SourceError {
         SourceError::Changing { path: self.path.clone() }
     }
-}
-
-/// How long ago the file changed last; zero if that is in the future, as a server's clock may have it.
-fn age(stamp: &Stamp) -> Duration {
-    let changed = UNIX_EPOCH + Duration::from_nanos(u64::try_from(stamp.ctime_ns).unwrap_or(0));
-    SystemTime::now().duration_since(changed).unwrap_or_default()
 }
 
 /// One look at an ordinary file; [`FileView::finish`] says whether it was one instant.

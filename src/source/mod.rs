@@ -28,7 +28,7 @@ pub use error::SourceError;
 pub use file::{BLOCK_BYTES, FileView, INLINE_MAX, LargeFile, SmallFile, read_small};
 pub use health::{Checkup, Health, quick_check};
 pub use owner::as_owner_of;
-pub use print::{FileMeta, Journal, Print, Stamp};
+pub use print::{CLOCK_STEP, FileMeta, Journal, Print, Stamp};
 
 use std::time::Duration;
 

@@ -2,8 +2,13 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+/// File times move in steps of up to 10 ms on kernels with a coarse clock. A file as young as that may be written to once
+/// more without any of its times showing it.
+pub const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// How writers of a database are kept apart from its readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +63,12 @@ impl Stamp {
             mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// How long ago the file changed last; zero if that is in the future, as a server's clock may have it.
+    pub fn age(&self) -> Duration {
+        let changed = UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.ctime_ns).unwrap_or(0));
+        SystemTime::now().duration_since(changed).unwrap_or_default()
     }
 
     /// Which file this is, whatever is in it.

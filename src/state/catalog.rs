@@ -186,8 +186,8 @@ impl Catalog {
         self.packs.get(ordinal)?.stored.map(|(name, bytes, _)| (name, bytes))
     }
 
-    /// One log entry for a closed pack.
-    fn entry(&self, ordinal: usize) -> Option<Vec<u8>> {
+    /// The log entry of a closed pack.
+    pub fn entry(&self, ordinal: usize) -> Option<Vec<u8>> {
         let pack = &self.packs[ordinal];
         let (name, bytes, epoch) = pack.stored?;
         let mut entry = Vec::with_capacity(HEAD_BYTES + pack.fingerprints.len() * 16 + 8);
@@ -202,16 +202,15 @@ impl Catalog {
         Some(entry)
     }
 
-    /// Adds a closed pack to the log in `dir`, durably.
-    pub fn append(&self, ordinal: usize, dir: &Path) -> Result<(), StateError> {
-        let Some(entry) = self.entry(ordinal) else { return Ok(()) };
+    /// Adds an entry to the log in `dir`, durably. One at a time.
+    pub fn append(dir: &Path, entry: &[u8]) -> Result<(), StateError> {
         let path = path(dir);
         let append = || -> io::Result<()> {
             if !path.exists() {
                 fsx::write_atomic(&path, MAGIC)?;
             }
             let mut file = File::options().append(true).open(&path)?;
-            file.write_all(&entry)?;
+            file.write_all(entry)?;
             file.sync_data()
         };
         append().map_err(StateError::io(&path))
@@ -371,14 +370,16 @@ mod tests {
     fn the_log_reads_back_and_a_half_written_entry_is_cut_off() {
         let dir = tempfile::tempdir().expect("scratch");
         let catalog = Catalog::of([pack(0, 10), pack(10, 20)]);
-        catalog.append(0, dir.path()).expect("appended");
-        catalog.append(1, dir.path()).expect("appended");
+        for ordinal in [0, 1] {
+            Catalog::append(dir.path(), &catalog.entry(ordinal).expect("closed")).expect("appended");
+        }
         let whole = fs::read(path(dir.path())).expect("log");
         fs::write(path(dir.path()), &whole[..whole.len() - 3]).expect("cut");
         let loaded = Catalog::load(dir.path()).expect("read");
         assert!(loaded.whole && loaded.packs == [pack(0, 10)]);
         Catalog::mend(dir.path(), &loaded).expect("cut");
-        Catalog::of([pack(30, 31)]).append(0, dir.path()).expect("appended");
+        let entry = Catalog::of([pack(30, 31)]).entry(0).expect("closed");
+        Catalog::append(dir.path(), &entry).expect("appended");
         assert_eq!(Catalog::load(dir.path()).expect("read").packs, [pack(0, 10), pack(30, 31)]);
     }
 

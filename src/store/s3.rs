@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_runtime::auth::PayloadSigningOverride;
+use aws_sdk_s3::config::interceptors::{
+    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
@@ -25,7 +28,7 @@ use super::error::chain;
 use super::s3_client::{Connection, connect, timeouts};
 use super::s3_error::{Subject, status};
 use super::{Creation, Deletion, Key, Listing, ObjectInfo, S3Settings, Store, StoreError, Stored, delete_each};
-use crate::crypto::sha256;
+use crate::crypto::Digest;
 
 /// How often a create is sent that meets another one of the same name in flight (409).
 const CREATE_TRIES: u32 = 6;
@@ -72,20 +75,21 @@ impl S3Store {
         Subject { object: url, bucket: &self.bucket, endpoint, region }
     }
 
-    async fn put_once(&self, name: &str, body: &Bytes, if_none_match: Option<&str>) -> Result<(), PutError> {
-        let limits = aws_sdk_s3::config::Builder::new().timeout_config(timeouts(body.len()));
+    async fn put_once(&self, name: &str, body: &Stored, if_none_match: Option<&str>) -> Result<(), PutError> {
+        let limits = aws_sdk_s3::config::Builder::new().timeout_config(timeouts(body.bytes().len()));
         self.connection
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(name)
-            .checksum_sha256(BASE64_STANDARD.encode(sha256(body).as_bytes()))
+            .checksum_sha256(BASE64_STANDARD.encode(body.digest().as_bytes()))
             .set_if_none_match(if_none_match.map(str::to_owned))
             .set_storage_class(self.settings.storage_class.as_deref().map(Into::into))
             .set_server_side_encryption(self.settings.sse.as_deref().map(Into::into))
-            .body(ByteStream::from(body.clone()))
+            .body(ByteStream::from(body.bytes().clone()))
             .customize()
             .config_override(limits)
+            .interceptor(PayloadDigest(body.digest()))
             .send()
             .await
             .map(drop)
@@ -151,7 +155,7 @@ impl Store for S3Store {
         let mut tries = 0;
         loop {
             tries += 1;
-            let Err(error) = self.put_once(&name, body.bytes(), Some("*")).await else { return Ok(Creation::Created) };
+            let Err(error) = self.put_once(&name, &body, Some("*")).await else { return Ok(Creation::Created) };
             // A lost answer to a create that succeeded looks like a conflict when the SDK sends it again.
             if status(&error) == Some(PRECONDITION_FAILED)
                 && let Some(creation) = self.compare(key, body.bytes()).await?
@@ -168,7 +172,7 @@ impl Store for S3Store {
 
     async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
         let name = self.name(key);
-        let put = self.put_once(&name, body.bytes(), None).await;
+        let put = self.put_once(&name, &body, None).await;
         put.map_err(|error| self.subject(&self.url(&name)).explain(error))
     }
 
@@ -299,6 +303,26 @@ async fn read_body(answer: GetObjectOutput, max_bytes: u64) -> Result<Bytes, Bod
             Err(BodyError::Broken(format!("{} of {announced} bytes came", bytes.len())))
         }
         _ => Ok(bytes.freeze()),
+    }
+}
+
+/// Signs the digest of a body that is known already, instead of computing it anew for each attempt.
+#[derive(Debug)]
+struct PayloadDigest(Digest);
+
+impl Intercept for PayloadDigest {
+    fn name(&self) -> &'static str {
+        "PayloadDigest"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.to_string()));
+        Ok(())
     }
 }
 

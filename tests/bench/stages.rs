@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rusqlite::Connection;
 use sealift::crypto::{DataIdentity, FingerprintKey, sha256};
-use sealift::repository::{MAX_PACK_BYTES, PackReader, PackWriter, take_links_out};
+use sealift::repository::{FRAME_BYTES, FrameCompressor, MAX_PACK_BYTES, PackReader, PackWriter, take_links_out};
 use sealift::source::{Database, ReadLimits};
 use sealift::state::{Catalog, CatalogPack};
 
@@ -63,8 +63,11 @@ fn pack(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pack");
     group.throughput(Throughput::Bytes(blocks.len() as u64)).sample_size(10);
     let seal = |level| {
-        let mut writer = PackWriter::new(&recipient, level).unwrap();
-        writer.write(blocks).unwrap();
+        let mut compressor = FrameCompressor::new(level).unwrap();
+        let mut writer = PackWriter::new(&recipient).unwrap();
+        for frame in blocks.chunks(FRAME_BYTES) {
+            writer.append(&compressor.compress(frame).unwrap()).unwrap();
+        }
         writer.finish().unwrap()
     };
     for level in [1, 2, 3, 6] {

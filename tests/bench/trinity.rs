@@ -2,8 +2,11 @@
 //! prints what each step cost, beside the rivals that are installed.
 //!
 //! ```text
-//! cargo bench --bench trinity -- [--mb 500] [--wal] [--no-writer] [--level N] [--directory] [--rivals]
+//! cargo bench --bench trinity -- [--mb 500] [--wal] [--no-writer] [--level N] [--directory] [--rivals] [--turns N]
 //! ```
+//! With `--turns` only the first backup and the restore are measured, N times each, sealift and the rivals taking turns on
+//! an idle database, and medians are printed.
+//!
 //! With `SEALIFT_TEST_MINIO` naming a MinIO binary the repository is in a bucket on loopback; otherwise, and with
 //! `--directory`, in a directory.
 
@@ -38,6 +41,7 @@ struct Options {
     level: Option<String>,
     directory: bool,
     rivals: bool,
+    turns: Option<usize>,
 }
 
 impl Options {
@@ -52,6 +56,7 @@ impl Options {
             level: value("--level"),
             directory: has("--directory"),
             rivals: has("--rivals"),
+            turns: value("--turns").and_then(|turns| turns.parse().ok()),
         }
     }
 }
@@ -110,24 +115,32 @@ impl Bench {
         check("init", &run(&mut command));
     }
 
-    fn backup(&self, step: &str, with_writer: bool) {
-        let config = self.path("sealift.toml");
+    fn backup_command(&self) -> Command {
         let mut command = self.sealift(&["backup"]);
-        command.arg("--config").arg(config);
+        command.arg("--config").arg(self.path("sealift.toml"));
         if let Some(level) = &self.options.level {
             command.args(["--compression", level]);
         }
+        command
+    }
+
+    fn backup(&self, step: &str, with_writer: bool) {
+        let mut command = self.backup_command();
         let application =
             (with_writer && self.options.writer).then(|| Application::start(&self.database, Duration::from_millis(10)));
         let cost = run(&mut command);
         print_row(step, &cost, application.map(Application::stop));
     }
 
-    fn restore(&self) {
-        let (identity, target) = (self.path("identity.txt"), self.path("restored"));
+    fn restore_command(&self) -> Command {
         let mut command = self.sealift(&["restore", "--repository", &self.repository()]);
-        command.arg("-i").arg(identity).arg("--to").arg(&target);
-        let cost = run(&mut command);
+        command.arg("-i").arg(self.path("identity.txt")).arg("--to").arg(self.path("restored"));
+        command
+    }
+
+    fn restore(&self) {
+        let target = self.path("restored");
+        let cost = run(&mut self.restore_command());
         print_row("restore", &cost, None);
         let pragma = if self.options.wal { "pragma wal_checkpoint(truncate)" } else { "pragma user_version" };
         let _ = Connection::open(&self.database).unwrap().query_row(pragma, [], |_| Ok(()));
@@ -140,21 +153,28 @@ impl Bench {
         RIVALS.iter().filter(|rival| wanted && rival.is_installed()).collect()
     }
 
+    fn rival_does(&self, rival: &Rival, work: Work) -> Cost {
+        let variables = self.server.as_ref().map_or_else(Vec::new, |server| {
+            vec![
+                ("ENDPOINT", server.endpoint().to_owned()),
+                ("BUCKET", server.bucket().to_owned()),
+                ("AWS_ACCESS_KEY_ID", server.access_key_id().to_owned()),
+                ("AWS_SECRET_ACCESS_KEY", server.secret_access_key().to_owned()),
+                ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+                ("RESTIC_REPOSITORY", format!("s3:{}/{}/restic", server.endpoint(), server.bucket())),
+            ]
+        });
+        let place = Place { folder: self.folder.path(), database: &self.database, variables: &variables };
+        let cost = run(&mut rival.command(work, &place));
+        check(rival.name, &cost);
+        cost
+    }
+
     fn rivals_do(&self, step: &str, work: Work) {
         let Some(server) = &self.server else { return };
-        let variables = [
-            ("ENDPOINT", server.endpoint().to_owned()),
-            ("BUCKET", server.bucket().to_owned()),
-            ("AWS_ACCESS_KEY_ID", server.access_key_id().to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", server.secret_access_key().to_owned()),
-            ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
-            ("RESTIC_REPOSITORY", format!("s3:{}/{}/restic", server.endpoint(), server.bucket())),
-        ];
-        let place = Place { folder: self.folder.path(), database: &self.database, variables: &variables };
         for rival in self.rivals() {
             let before = stored_under(server, rival.name);
-            let cost = run(&mut rival.command(work, &place));
-            check(rival.name, &cost);
+            let cost = self.rival_does(rival, work);
             let stored = stored_under(server, rival.name) - before;
             println!(
                 "  {:<12} {:>8.2} {:>8} {:>9} {:>10.2}   ({step})",
@@ -167,9 +187,94 @@ impl Bench {
         }
     }
 
+    /// First backup and restore, into an empty bucket each time, everybody in turn.
+    fn take_turns(&self, turns: usize) {
+        let mut sealift = Turns::default();
+        let mut rivals: Vec<(&Rival, Turns)> =
+            self.rivals().into_iter().map(|rival| (rival, Turns::default())).collect();
+        for _ in 0..turns {
+            for name in ["state", "restored", "sealift.toml", "identity.txt"] {
+                self.remove(name);
+            }
+            self.empty("bench");
+            self.init();
+            sealift.add(&run(&mut self.backup_command()), &run(&mut self.restore_command()));
+            sealift.stored = self.stored("bench");
+            for (rival, turns) in &mut rivals {
+                self.remove(rival.name);
+                self.empty(rival.name);
+                self.rival_does(rival, Work::Setup);
+                turns.add(&self.rival_does(rival, Work::Backup), &self.rival_does(rival, Work::Restore));
+                turns.stored = self.stored(rival.name);
+            }
+        }
+        println!("{:<10} {:>8} {:>8} {:>10}   medians of {turns}", "", "first s", "restore", "MB");
+        sealift.print("sealift", &sealift);
+        for (rival, turns) in &rivals {
+            turns.print(rival.name, &sealift);
+        }
+    }
+
+    fn remove(&self, name: &str) {
+        let path = self.path(name);
+        let _ = std::fs::remove_dir_all(&path);
+        let _ = std::fs::remove_file(&path);
+    }
+
+    fn stored(&self, prefix: &str) -> u64 {
+        self.server.as_ref().map_or(0, |server| stored_under(server, prefix))
+    }
+
+    /// Deletes all objects under a prefix.
+    fn empty(&self, prefix: &str) {
+        self.remove("repository");
+        let Some(server) = &self.server else { return };
+        let emptying = async {
+            let store = sealift::store::open(&server.url(prefix), &server.settings()).await.unwrap();
+            for object in store.list("").await.unwrap().objects {
+                store.delete(&object.key).await.unwrap();
+            }
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(emptying);
+    }
+
     fn change(&self, change: impl FnOnce(&Connection)) {
         change(&Connection::open(&self.database).unwrap());
     }
+}
+
+/// What the turns of one tool took, and what lay in the bucket after the last of them.
+#[derive(Default)]
+struct Turns {
+    first: Vec<Duration>,
+    restore: Vec<Duration>,
+    stored: u64,
+}
+
+impl Turns {
+    fn add(&mut self, first: &Cost, restore: &Cost) {
+        check("first", first);
+        check("restore", restore);
+        self.first.push(first.wall);
+        self.restore.push(restore.wall);
+    }
+
+    fn print(&self, name: &str, sealift: &Self) {
+        let [first, restore] = [&self.first, &self.restore].map(|times| median(times));
+        let ratio = |ours: &[Duration], theirs: f64| median(ours) / theirs;
+        println!(
+            "{name:<10} {first:>8.2} {restore:>8.2} {:>10.2}   sealift takes {:.2} and {:.2} of it",
+            self.stored as f64 / 1e6,
+            ratio(&sealift.first, first),
+            ratio(&sealift.restore, restore),
+        );
+    }
+}
+
+fn median(times: &[Duration]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64()
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -241,6 +346,9 @@ fn main() {
     let bytes = std::fs::metadata(&bench.database).unwrap().len();
     let mode = if bench.options.wal { "WAL" } else { "DELETE" };
     println!("database {:.1} MB, {mode} mode, repository {}", bytes as f64 / 1e6, bench.repository());
+    if let Some(turns) = bench.options.turns {
+        return bench.take_turns(turns);
+    }
     println!(
         "{:<14} {:>8} {:>8} {:>9} {:>10} {:>6} {:>7} {:>8} {:>8} {:>8}",
         "step", "wall s", "cpu s", "own MiB", "MB", "reqs", "hold s", "commit", "read ms", "commits"

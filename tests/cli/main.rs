@@ -15,6 +15,7 @@ mod keys_killed;
 mod keys_recipients;
 mod load;
 mod losses;
+mod network;
 mod prune;
 mod retain;
 mod secrets;

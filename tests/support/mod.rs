@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses a part of it.
 
 pub mod canned;
+pub mod link;
 pub mod minio;
 pub mod past;
 pub mod s3s;

@@ -34,11 +34,11 @@ struct PackTable {
 
 impl PackTable {
     fn of(sources: &[(String, Content)], catalog: &Catalog) -> Result<Self, OperationError> {
-        let mut index: BTreeMap<usize, u32> = sources
-            .iter()
-            .flat_map(|(_, content)| locations(content))
-            .map(|location| (location.ordinal(), 0))
-            .collect();
+        // One by one: collecting would hold a pair for each page of a database before it sorts them.
+        let mut index = BTreeMap::new();
+        for location in sources.iter().flat_map(|(_, content)| locations(content)) {
+            index.entry(location.ordinal()).or_insert(0);
+        }
         let mut packs = Vec::with_capacity(index.len());
         for (ordinal, number) in &mut index {
             // A pack without a name was never stored: its upload failed, and that error is the one to show.

@@ -5,17 +5,22 @@
 //! on all cores, and does nothing else: no compression, no network, no disk write. Blocks that pass 1 missed are kept
 //! in bounded memory. When that is full, or the hold reaches its limit, pass 2 lets go, and both passes run again; where a
 //! reader holds up nobody (WAL mode, ordinary files), the next round stores what is missing while it holds its view.
+//!
+//! A database that nobody wrote to during pass 1 needs no pass 2: when change counter and `stat` prove that, all of the
+//! short transactions showed the same instant.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::scan::{PieceMap, RawPiece, Scanned, Scanner, Shape};
-use super::sorting::Sorter;
+use super::packing::Packer;
+use super::scan::{Buffers, PieceMap, RawPiece, Scanned, Scanner, Shape};
 use super::{Monitor, OperationError, Phase};
 use crate::clock::Clock;
-use crate::source::{self, Database, FileMeta, Journal, LargeFile, Print, ReadLimits, Source, SourceError, View};
+use crate::source::{
+    self, CLOCK_STEP, Database, FileMeta, Journal, LargeFile, Print, ReadLimits, Source, SourceError, View,
+};
 use crate::state::Location;
 
 /// A read transaction of pass 1 ends after this long, or when its buffer is full.
@@ -26,6 +31,8 @@ const PIECES_A_BATCH: usize = 6;
 const MISSED_BYTES: usize = 16 << 20;
 /// Where a reader holds up nobody, it may hold on for as long as this.
 const CALM_HOLD: Duration = Duration::from_secs(600);
+/// A database that lost all its pages as recently as this is perhaps being copied over: `cp` cuts it before it writes.
+const OVERWRITE: Duration = Duration::from_millis(250);
 /// How often both passes are tried.
 const ROUNDS: usize = 5;
 
@@ -62,6 +69,26 @@ pub(super) struct Capture<'a> {
     shape: Option<Shape>,
     /// It had bytes at some moment of this run.
     had_bytes: bool,
+    /// What the file was recognised by, if it was the same in all transactions of pass 1.
+    steady: Option<Print>,
+    /// The longest that a transaction of pass 1 was held.
+    short_hold: Duration,
+}
+
+/// What pass 1 came to.
+struct Looked {
+    shape: Shape,
+    steady: Option<Print>,
+    longest_hold: Duration,
+}
+
+/// What one transaction of pass 1 read.
+struct Batch {
+    shape: Shape,
+    pieces: Vec<RawPiece>,
+    /// `None`: the file changed meanwhile, or may have.
+    print: Option<Print>,
+    hold: Duration,
 }
 
 /// Why pass 2 let go.
@@ -83,11 +110,12 @@ impl From<SourceError> for LetGo {
 
 impl<'a> Capture<'a> {
     pub fn new(source: PagedSource, scanner: Scanner<'a>, monitor: &'a dyn Monitor) -> Self {
-        Self { source, scanner, monitor, pieces: Vec::new(), shape: None, had_bytes: false }
+        let (pieces, shape, steady) = (Vec::new(), None, None);
+        Self { source, scanner, monitor, pieces, shape, had_bytes: false, steady, short_hold: Duration::ZERO }
     }
 
     /// Pass 1: what is not stored yet goes to `packer`. Begins anew on a file that took the path meanwhile.
-    pub fn prepare(&mut self, packer: &mut Sorter) -> Result<(), OperationError> {
+    pub fn prepare(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
         let path = self.source.path.clone();
         let mut round = 1;
         loop {
@@ -110,7 +138,10 @@ impl<'a> Capture<'a> {
     }
 
     /// Pass 2, and both again where it had to let go.
-    pub fn take(&mut self, packer: &mut Sorter) -> Result<Captured, OperationError> {
+    pub fn take(&mut self, packer: &mut Packer) -> Result<Captured, OperationError> {
+        if let Some(captured) = self.take_steady()? {
+            return Ok(captured);
+        }
         let mut reason = "";
         for round in 1..=ROUNDS {
             packer.drain()?;
@@ -124,10 +155,39 @@ impl<'a> Capture<'a> {
                 }
             }
             if round < ROUNDS {
+                std::thread::sleep(SHORT_HOLD);
                 self.prepare(packer)?;
             }
         }
         Err(OperationError::NoInstant { path: self.source.path.clone(), rounds: ROUNDS, reason })
+    }
+
+    /// What pass 1 saw, if nobody has written since it began, and if none of its transactions broke the limit.
+    fn take_steady(&mut self) -> Result<Option<Captured>, OperationError> {
+        let Some(steady) = self.steady.take() else { return Ok(None) };
+        // One without a page may have been cut to nothing by a `cp` that is about to write.
+        if self.short_hold > self.source.writer_hold || steady.blocks == 0 {
+            return Ok(None);
+        }
+        let look = || {
+            let mut source = self.open()?;
+            let view = source.view()?;
+            let (shape, meta) = (shape_of(&view, self.source.database), view.meta());
+            self.monitor.begin(Phase::Fixing, Some(shape.bytes));
+            Ok((shape, meta, view.finish()?, self.source.clock.now()))
+        };
+        let (shape, meta, print, time) = match source::as_owner_of(&self.source.path, look)? {
+            Ok(looked) => looked,
+            Err(SourceError::Replaced { .. } | SourceError::Changing { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        self.monitor.end(Phase::Fixing);
+        if !print.proves_unchanged(&steady) {
+            return Ok(None);
+        }
+        tracing::info!(source = %self.source.name, bytes = shape.bytes, "nobody wrote during pass 1");
+        let pieces = std::mem::take(&mut self.pieces);
+        Ok(Some(Captured { meta, shape, pieces, print, hold: self.short_hold, time }))
     }
 
     fn open(&self) -> Result<Source, SourceError> {
@@ -138,16 +198,18 @@ impl<'a> Capture<'a> {
         }
     }
 
-    fn pass_one(&mut self, packer: &mut Sorter) -> Result<(), OperationError> {
+    fn pass_one(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let mut earlier_shape = self.shape.take();
+        self.steady = None;
         let (mut kept, mut had_bytes) = (0, false);
-        let shape = self.scan_in_short_holds(&mut pieces, &mut earlier_shape, |scanned, pieces| {
+        let looked = self.scan_in_short_holds(&mut pieces, &mut earlier_shape, |scanned, pieces| {
             (kept, had_bytes) = (scanned.piece + 1, true);
-            merge(scanned, pieces, packer)
+            merge(scanned, pieces, packer, &self.scanner.buffers)
         })?;
         pieces.truncate(kept);
-        (self.pieces, self.shape) = (pieces, Some(shape));
+        (self.pieces, self.shape, self.steady) = (pieces, Some(looked.shape), looked.steady);
+        self.short_hold = self.short_hold.max(looked.longest_hold);
         self.had_bytes |= had_bytes;
         Ok(())
     }
@@ -171,51 +233,67 @@ impl<'a> Capture<'a> {
         pieces: &mut Vec<PieceMap>,
         earlier_shape: &mut Option<Shape>,
         mut found: impl FnMut(Scanned, &mut Vec<PieceMap>) -> Result<(), OperationError>,
-    ) -> Result<Shape, OperationError> {
+    ) -> Result<Looked, OperationError> {
         let mut source = self.open()?;
         let mut next = 0;
+        let (mut steady, mut longest_hold) = (None, Duration::ZERO);
         loop {
-            let (shape, batch) = self.read_batch(&mut source, next)?;
+            let Batch { shape, pieces: batch, print, hold } = self.read_batch(&mut source, next)?;
+            longest_hold = longest_hold.max(hold);
             if earlier_shape.replace(shape).is_some_and(|earlier| !alike(earlier, shape)) {
                 pieces.clear();
                 next = 0;
                 continue;
             }
+            steady = if next == 0 { print } else { steady.filter(|steady| Some(*steady) == print) };
             if next == 0 {
                 self.monitor.begin(Phase::Reading, Some(shape.bytes));
             }
             if batch.is_empty() {
                 self.monitor.end(Phase::Reading);
                 tracing::info!(source = %self.source.name, bytes = shape.bytes, "pass 1 done");
-                return Ok(shape);
+                return Ok(Looked { shape, steady, longest_hold });
             }
             next += batch.len();
             let bytes: usize = batch.iter().map(|raw| raw.bytes).sum();
             let mut batch = batch.into_iter();
-            let scanned = self
-                .scanner
-                .scan_all(shape, pieces, &AtomicUsize::new(0), |_| Ok::<_, OperationError>(batch.next()))?;
+            let scanned =
+                self.scanner.scan_all(shape, pieces, &AtomicUsize::new(0), || Ok::<_, OperationError>(batch.next()))?;
             scanned.into_iter().try_for_each(|scanned| found(scanned, pieces))?;
             self.monitor.advance(Phase::Reading, bytes as u64);
         }
     }
 
     /// Reads pieces from `first` on in one short transaction.
-    fn read_batch(&self, source: &mut Source, first: usize) -> Result<(Shape, Vec<RawPiece>), SourceError> {
+    fn read_batch(&self, source: &mut Source, first: usize) -> Result<Batch, SourceError> {
         let view = source.view()?;
+        let begun = Instant::now();
         let shape = shape_of(&view, self.source.database);
-        let mut batch = Vec::new();
+        let mut pieces = Vec::new();
         for piece in (first..shape.pieces()).take(PIECES_A_BATCH) {
-            batch.push(read_piece(&view, shape, piece, Vec::new())?);
-            if view.held_for() > SHORT_HOLD {
+            pieces.push(self.read_piece(&view, shape, piece)?);
+            if begun.elapsed() > SHORT_HOLD {
                 break;
             }
         }
-        Ok((shape, batch))
+        // A file that took the path meanwhile shows at the next transaction.
+        let print = view.finish().ok();
+        let hold = begun.elapsed();
+        // A write in the same step of the file system's clock might not show in the print.
+        let print = print.filter(|print| print.stamp.age() > CLOCK_STEP + hold);
+        Ok(Batch { shape, pieces, print, hold })
     }
 
-    fn pass_two(&mut self, round: usize, packer: &mut Sorter) -> Result<Captured, LetGo> {
+    /// Whether pass 1 found a database without a page.
+    fn was_empty(&self) -> bool {
+        self.shape.is_some_and(|shape| shape.database && shape.bytes == 0)
+    }
+
+    fn pass_two(&mut self, round: usize, packer: &mut Packer) -> Result<Captured, LetGo> {
         let mut source = self.open()?;
+        if self.was_empty() && source.view()?.finish()?.stamp.age() < OVERWRITE {
+            return Err(LetGo::Again("it may be being overwritten"));
+        }
         let view = source.view()?;
         let begun = Instant::now();
         let (journal, meta) = (view.journal(), view.meta());
@@ -242,16 +320,16 @@ impl<'a> Capture<'a> {
         let mut pieces = std::mem::take(&mut self.pieces);
         pieces.truncate(shape.pieces());
         for scanned in scanned {
-            merge(scanned, &mut pieces, packer).map_err(LetGo::Failed)?;
+            merge(scanned, &mut pieces, packer, &self.scanner.buffers).map_err(LetGo::Failed)?;
         }
         tracing::info!(source = %self.source.name, bytes = shape.bytes, hold_ms = hold.as_millis() as u64, "instant fixed");
-        let hold = if calm { Duration::ZERO } else { hold };
+        let hold = if calm { Duration::ZERO } else { hold.max(self.short_hold) };
         Ok(Captured { meta, shape, pieces, print, hold, time })
     }
 
     /// The whole source in one view, its blocks stored while that is held: slower, and sure to come to an end, however
     /// much is written meanwhile. Only where a reader holds up nobody.
-    fn store_held(&mut self, view: &View<'_>, shape: Shape, begun: Instant, packer: &mut Sorter) -> Result<(), LetGo> {
+    fn store_held(&mut self, view: &View<'_>, shape: Shape, begun: Instant, packer: &mut Packer) -> Result<(), LetGo> {
         let mut next = 0;
         while next < shape.pieces() {
             if begun.elapsed() > CALM_HOLD {
@@ -259,12 +337,12 @@ impl<'a> Capture<'a> {
             }
             let last = (next + PIECES_A_BATCH).min(shape.pieces());
             let mut batch = next..last;
-            let scanned = self.scanner.scan_all(shape, &self.pieces, &AtomicUsize::new(0), |buffer| {
-                batch.next().map(|piece| read_piece(view, shape, piece, buffer)).transpose()
+            let scanned = self.scanner.scan_all(shape, &self.pieces, &AtomicUsize::new(0), || {
+                batch.next().map(|piece| self.read_piece(view, shape, piece)).transpose()
             })?;
             for scanned in scanned {
                 self.monitor.advance(Phase::Fixing, scanned.bytes as u64);
-                merge(scanned, &mut self.pieces, packer).map_err(LetGo::Failed)?;
+                merge(scanned, &mut self.pieces, packer, &self.scanner.buffers).map_err(LetGo::Failed)?;
             }
             next = last;
         }
@@ -275,7 +353,7 @@ impl<'a> Capture<'a> {
     fn scan_held(&self, view: &View<'_>, shape: Shape, begun: Instant, limit: Duration) -> Result<Vec<Scanned>, LetGo> {
         let missed = AtomicUsize::new(0);
         let mut pieces = 0..shape.pieces();
-        self.scanner.scan_all(shape, &self.pieces, &missed, |buffer| {
+        self.scanner.scan_all(shape, &self.pieces, &missed, || {
             if missed.load(Ordering::Relaxed) > MISSED_BYTES {
                 return Err(LetGo::Again("too much changed since pass 1"));
             }
@@ -284,8 +362,15 @@ impl<'a> Capture<'a> {
             }
             let Some(piece) = pieces.next() else { return Ok(None) };
             self.monitor.advance(Phase::Fixing, shape.bytes_in(piece) as u64);
-            Ok(Some(read_piece(view, shape, piece, buffer)?))
+            Ok(Some(self.read_piece(view, shape, piece)?))
         })
+    }
+
+    fn read_piece(&self, view: &View<'_>, shape: Shape, piece: usize) -> Result<RawPiece, SourceError> {
+        let mut buffer = self.scanner.buffers.take();
+        buffer.resize(shape.blocks_in(piece) * shape.block_size, 0);
+        view.read(shape.first_block(piece), &mut buffer)?;
+        Ok(RawPiece { piece, blocks: buffer, bytes: shape.bytes_in(piece) })
     }
 }
 
@@ -298,18 +383,20 @@ fn shape_of(view: &View<'_>, database: bool) -> Shape {
     Shape { block_size: view.block_size(), database, blocks: view.block_count(), bytes: view.bytes() }
 }
 
-fn read_piece(view: &View<'_>, shape: Shape, piece: usize, mut buffer: Vec<u8>) -> Result<RawPiece, SourceError> {
-    buffer.resize(shape.blocks_in(piece) * shape.block_size, 0);
-    view.read(shape.first_block(piece), &mut buffer)?;
-    Ok(RawPiece { piece, blocks: buffer, bytes: shape.bytes_in(piece) })
-}
-
 /// Gives each new block of a piece to `packer`, and puts what the scan found in its place among `pieces`, which come in
-/// order.
-fn merge(scanned: Scanned, pieces: &mut Vec<PieceMap>, packer: &mut Sorter) -> Result<(), OperationError> {
-    let Some(mut map) = scanned.map else { return Ok(()) };
-    for block in scanned.new {
-        map.locations[block.at] = packer.add(&block.bytes, block.fingerprint)?;
+/// order. The memory of the blocks goes back to `buffers`.
+fn merge(
+    mut scanned: Scanned,
+    pieces: &mut Vec<PieceMap>,
+    packer: &mut Packer,
+    buffers: &Buffers,
+) -> Result<(), OperationError> {
+    let Some(mut map) = scanned.map.take() else { return Ok(()) };
+    for (block, bytes) in scanned.new_blocks() {
+        map.locations[block.at] = packer.add(bytes, block.fingerprint)?;
+    }
+    if !scanned.blocks.is_empty() {
+        buffers.give_back(scanned.blocks);
     }
     debug_assert!(!map.locations.contains(&Location::UNKNOWN));
     match pieces.get_mut(scanned.piece) {

@@ -28,9 +28,8 @@ use self::commit::{commit, settle};
 use self::compaction::restore_size;
 use self::keys::{check_keys, look_after_keys, recipients_changed};
 use self::known::{missing_of, usable_catalog, warn_of_missing};
-use self::packing::PackSettings;
+use self::packing::{PackSettings, Packer};
 use self::scan::Scanner;
-use self::sorting::Sorter;
 pub use self::sources::{Gentleness, SourceKind, SourceSpec};
 use self::sources::{SourceSet, health_warning, read_all};
 use self::standing::Standing;
@@ -376,6 +375,7 @@ impl Run<'_> {
             monitor: Arc::clone(&self.monitor),
             bytes: Default::default(),
             names: Default::default(),
+            log: Default::default(),
         })
     }
 
@@ -390,12 +390,12 @@ impl Run<'_> {
             level: self.request.compression,
             threads: self.request.threads,
         };
-        let (mut packer, finished) = Sorter::start(&settings, catalog);
+        let (mut packer, finished) = Packer::start(&settings, Arc::clone(catalog));
         let reading = {
             let (request, monitor) = (self.request.clone(), Arc::clone(&self.monitor));
             let (key, catalog) = (self.host.fingerprint_key.clone(), Arc::clone(catalog));
             tokio::task::spawn_blocking(move || {
-                let scanner = || Scanner { key: &key, catalog: &catalog, threads: request.threads };
+                let scanner = || Scanner::new(&key, &catalog, request.threads);
                 let set = read_all(&request, scanner, &mut packer, monitor.as_ref())?;
                 packer.finish()?;
                 Ok(set)

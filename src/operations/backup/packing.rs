@@ -1,26 +1,27 @@
-//! Turning new blocks into stored packs: lanes compress and seal on threads of their own, uploads run beside them.
+//! Turning new blocks into stored packs: frames of blocks are compressed on threads of their own, sealed in their order
+//! into the open pack by one more, and finished packs are uploaded beside.
 //!
-//! Bounded memory: a lane holds two chunks of blocks and one growing sealed pack; finished packs wait in a short queue
-//! until an upload takes them, and uploads have a bounded number of bytes in flight. Who adds blocks waits when all of that is full.
+//! Bounded memory: for each of the two lifetimes of blocks one frame is being filled and one sealed pack grows; each
+//! compressing thread holds another frame, a few compressed ones wait for their turn, and finished packs that are not
+//! stored yet have a bounded number of bytes. Who adds blocks waits when all of that is full.
 //! A block can be found in the catalog from the moment it is added; its pack is named there once it is stored.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::mpsc;
 
 use super::OperationError;
+use super::sorting::Lifetime;
 use crate::crypto::{DataRecipient, Fingerprint, Sealed};
-use crate::repository::{PackWriter, blocks_per_pack};
+use crate::repository::{FRAME_BYTES, Frame, FrameCompressor, PackWriter, blocks_per_pack};
 use crate::state::{Catalog, Location};
 
-/// Blocks travel to a lane in chunks of about this many bytes.
-const CHUNK_BYTES: usize = 512 << 10;
-/// Lanes at most: each holds a growing pack, which bounds memory on machines with many cores.
-const MAX_LANES: usize = 3;
-/// Chunks that may wait at a lane.
-const CHUNKS_WAITING: usize = 2;
+/// Compressing threads at most: each holds a frame, which bounds memory on machines with many cores.
+const MAX_COMPRESSORS: usize = 3;
+/// Packs on their way to the store have no more bytes than this in all, unless a single one does: three packs or so.
+const BYTES_IN_FLIGHT: u64 = 16 << 20;
 
 /// A sealed pack on its way to the store.
 pub(super) struct FinishedPack {
@@ -30,36 +31,49 @@ pub(super) struct FinishedPack {
     pub _pending: Pending,
 }
 
-/// How many packs are sealed and not yet stored.
+/// How many bytes are sealed and not yet stored.
 #[derive(Clone, Default)]
-pub(super) struct InFlight(Arc<(Mutex<usize>, Condvar)>);
+pub(super) struct InFlight(Arc<(Mutex<u64>, Condvar)>);
 
 impl InFlight {
-    fn begin(&self) -> Pending {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Pending(self.clone())
+    /// Waits until there is room for a pack of `bytes`.
+    fn begin(&self, bytes: u64) -> Pending {
+        let in_flight = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |in_flight: &mut u64| *in_flight > 0 && *in_flight + bytes > BYTES_IN_FLIGHT;
+        *self.0.1.wait_while(in_flight, full).unwrap_or_else(PoisonError::into_inner) += bytes;
+        Pending { in_flight: self.clone(), bytes }
     }
 
     fn wait_for_none(&self) {
-        let count = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.0.1.wait_while(count, |count| *count > 0));
+        let in_flight = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.0.1.wait_while(in_flight, |in_flight| *in_flight > 0));
     }
 }
 
-pub(super) struct Pending(InFlight);
+pub(super) struct Pending {
+    in_flight: InFlight,
+    bytes: u64,
+}
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        *self.0.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.0.1.notify_all();
+        *self.in_flight.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.in_flight.0.1.notify_all();
     }
 }
 
-enum Work {
-    /// Whole blocks for the open pack.
-    Blocks(Vec<u8>),
-    /// The pack is full.
-    Close { ordinal: usize },
+/// Blocks that some thread is to compress, and where the result goes.
+struct Job {
+    blocks: Vec<u8>,
+    compressed: Sender<std::io::Result<Frame>>,
+}
+
+/// What the sealing thread is to do, in this order.
+enum Step {
+    /// Append this to the open pack.
+    Append(Lifetime, Receiver<std::io::Result<Frame>>),
+    /// The pack is complete.
+    Close(Lifetime, usize),
     /// Answer when all before this is done.
     Drain(Sender<()>),
 }
@@ -68,19 +82,25 @@ struct OpenPack {
     ordinal: usize,
     block_size: usize,
     blocks: usize,
-    chunk: Vec<u8>,
 }
 
-struct Lane {
-    work: Sender<Work>,
-    thread: JoinHandle<()>,
+/// The pack of one lifetime that is being filled.
+#[derive(Default)]
+struct Filling {
     open: Option<OpenPack>,
+    /// Blocks of the open pack that are not yet on their way.
+    frame: Vec<u8>,
 }
 
 /// Where new blocks go.
 pub(super) struct Packer {
-    lanes: Vec<Lane>,
-    current: usize,
+    /// By lifetime.
+    filling: [Filling; 2],
+    /// Buffers whose blocks are compressed.
+    free: Receiver<Vec<u8>>,
+    jobs: Sender<Job>,
+    steps: Sender<Step>,
+    threads: Vec<JoinHandle<()>>,
     catalog: Arc<RwLock<Catalog>>,
     in_flight: InFlight,
 }
@@ -94,158 +114,170 @@ pub(super) struct PackSettings {
 }
 
 impl Packer {
-    /// Starts the lanes. Finished packs go to `finished`, until [`Packer::finish`].
-    pub fn start(settings: &PackSettings, catalog: Arc<RwLock<Catalog>>, finished: &Finished) -> Self {
+    /// Starts the threads. Finished packs come out of the receiver, which ends after [`Packer::finish`].
+    pub fn start(
+        settings: &PackSettings,
+        catalog: Arc<RwLock<Catalog>>,
+    ) -> (Self, mpsc::Receiver<Result<FinishedPack, std::io::Error>>) {
+        let compressors = settings.threads.clamp(1, MAX_COMPRESSORS);
+        // A frame is handed over when a thread is free for it.
+        let (jobs, jobs_out) = bounded::<Job>(0);
+        let (free_in, free) = unbounded();
+        // With the one that is being sealed, as many as there are threads that compress.
+        let (steps, steps_out) = bounded(compressors - 1);
+        let (finished, receiver) = mpsc::channel(1);
         let in_flight = InFlight::default();
-        let lanes = (0..settings.threads.min(MAX_LANES))
-            .map(|_| {
-                let (work, chunks) = bounded(CHUNKS_WAITING);
-                let (settings, finished, in_flight) = (settings.clone(), finished.clone(), in_flight.clone());
-                let thread = std::thread::spawn(move || run_lane(&settings, &chunks, &finished, &in_flight));
-                Lane { work, thread, open: None }
-            })
-            .collect();
-        Self { lanes, current: 0, catalog, in_flight }
+        let mut threads = Vec::new();
+        for _ in 0..compressors {
+            let (level, jobs, free) = (settings.level, jobs_out.clone(), free_in.clone());
+            threads.push(std::thread::spawn(move || compress_frames(level, &jobs, &free)));
+        }
+        let sealer = Sealer { recipient: settings.recipient.clone(), finished, in_flight: in_flight.clone() };
+        threads.push(std::thread::spawn(move || sealer.run(&steps_out)));
+        let filling = Default::default();
+        let packer = Self { filling, free, jobs, steps, threads, catalog, in_flight };
+        (packer, receiver)
     }
 
     /// Stores `block` unless it is known by now, and tells where.
     pub fn add(&mut self, block: &[u8], fingerprint: Fingerprint) -> Result<Location, OperationError> {
-        if let Some(known) = self.read_catalog().find(&fingerprint) {
+        if let Some(known) = self.catalog.read().unwrap_or_else(PoisonError::into_inner).find(&fingerprint) {
             return Ok(known);
         }
-        self.open_for(block.len())?;
-        let lane = &mut self.lanes[self.current];
-        let Some(open) = &mut lane.open else { return Err(OperationError::Stopped) };
-        let location = self.catalog.write().unwrap_or_else(PoisonError::into_inner).add(open.ordinal, fingerprint);
-        open.chunk.extend_from_slice(block);
+        let lifetime = Lifetime::of(block);
+        if self.filling[lifetime as usize].open.as_ref().is_some_and(|open| open.block_size != block.len()) {
+            self.close_pack(lifetime)?;
+        }
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        let Filling { open, frame } = &mut self.filling[lifetime as usize];
+        let open = match open {
+            Some(open) => open,
+            none => {
+                let ordinal = catalog.open_pack(block.len() as u32).ok_or(OperationError::TooManyPacks)?;
+                none.insert(OpenPack { ordinal, block_size: block.len(), blocks: 0 })
+            }
+        };
+        let location = catalog.add(open.ordinal, fingerprint);
+        drop(catalog);
         open.blocks += 1;
+        frame.extend_from_slice(block);
         if open.blocks == blocks_per_pack(block.len()) {
-            lane.close()?;
-        } else if open.chunk.len() + block.len() > CHUNK_BYTES {
-            lane.flush()?;
-            self.current = self.least_busy();
+            self.close_pack(lifetime)?;
+        } else if frame.len() + block.len() > FRAME_BYTES {
+            self.send_frame(lifetime)?;
         }
         Ok(location)
     }
 
     /// How many packs the catalog numbers.
     pub fn packs(&self) -> usize {
-        self.read_catalog().packs()
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).packs()
     }
 
-    fn read_catalog(&self) -> std::sync::RwLockReadGuard<'_, Catalog> {
-        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes the current lane ready for a block of `size` bytes.
-    fn open_for(&mut self, size: usize) -> Result<(), OperationError> {
-        let lane = &mut self.lanes[self.current];
-        if lane.open.as_ref().is_some_and(|open| open.block_size != size) {
-            lane.close()?;
+    /// Hands over the blocks that are waiting, if there are any.
+    fn send_frame(&mut self, lifetime: Lifetime) -> Result<(), OperationError> {
+        let frame = &mut self.filling[lifetime as usize].frame;
+        if frame.is_empty() {
+            return Ok(());
         }
-        if lane.open.is_none() {
-            let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-            let ordinal = catalog.open_pack(size as u32).ok_or(OperationError::TooManyPacks)?;
-            lane.open = Some(OpenPack { ordinal, block_size: size, blocks: 0, chunk: Vec::new() });
-        }
-        Ok(())
+        let mut next = self.free.try_recv().unwrap_or_else(|_| Vec::with_capacity(FRAME_BYTES));
+        next.clear();
+        let blocks = std::mem::replace(frame, next);
+        let (compressed, result) = bounded(1);
+        self.jobs.send(Job { blocks, compressed }).map_err(|_| OperationError::Stopped)?;
+        self.step(Step::Append(lifetime, result))
     }
 
-    /// The first lane that is not full, so that little data makes few packs.
-    fn least_busy(&self) -> usize {
-        let free = |lane: &Lane| lane.work.len() < CHUNKS_WAITING;
-        self.lanes.iter().position(free).unwrap_or((self.current + 1) % self.lanes.len())
+    fn step(&self, step: Step) -> Result<(), OperationError> {
+        self.steps.send(step).map_err(|_| OperationError::Stopped)
+    }
+
+    fn close_pack(&mut self, lifetime: Lifetime) -> Result<(), OperationError> {
+        self.send_frame(lifetime)?;
+        match self.filling[lifetime as usize].open.take() {
+            Some(open) => self.step(Step::Close(lifetime, open.ordinal)),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes the open packs.
+    pub fn close(&mut self) -> Result<(), OperationError> {
+        Lifetime::ALL.into_iter().try_for_each(|lifetime| self.close_pack(lifetime))
     }
 
     /// Waits until nothing is compressed or uploaded any more. Open packs stay open.
     pub fn drain(&mut self) -> Result<(), OperationError> {
-        for lane in &mut self.lanes {
-            lane.flush()?;
-        }
-        for lane in &self.lanes {
-            let (done, wait) = bounded(1);
-            lane.send(Work::Drain(done))?;
-            wait.recv().map_err(|_| OperationError::Stopped)?;
-        }
+        Lifetime::ALL.into_iter().try_for_each(|lifetime| self.send_frame(lifetime))?;
+        let (done, wait) = bounded(1);
+        self.step(Step::Drain(done))?;
+        wait.recv().map_err(|_| OperationError::Stopped)?;
         self.in_flight.wait_for_none();
         Ok(())
     }
 
-    /// Closes all packs and waits for the lanes; uploads may still be under way.
+    /// Closes all packs and waits for the threads; uploads may still be under way.
     pub fn finish(mut self) -> Result<(), OperationError> {
-        for lane in &mut self.lanes {
-            lane.close()?;
+        self.close()?;
+        let Self { jobs, steps, threads, .. } = self;
+        drop((jobs, steps));
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| OperationError::Stopped))
+    }
+}
+
+/// Compresses until no more jobs come. Nobody waits for a result any more once sealing has failed.
+fn compress_frames(level: i32, jobs: &Receiver<Job>, free: &Sender<Vec<u8>>) {
+    let mut compressor = FrameCompressor::new(level);
+    for Job { blocks, compressed } in jobs {
+        let frame = match &mut compressor {
+            Ok(compressor) => compressor.compress(&blocks),
+            Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
+        };
+        let _ = free.send(blocks);
+        let _ = compressed.send(frame);
+    }
+}
+
+/// Seals frames into packs, in their order.
+struct Sealer {
+    recipient: DataRecipient,
+    finished: mpsc::Sender<Result<FinishedPack, std::io::Error>>,
+    in_flight: InFlight,
+}
+
+impl Sealer {
+    fn run(self, steps: &Receiver<Step>) {
+        if let Err(error) = self.seal_packs(steps) {
+            let _ = self.finished.blocking_send(Err(error));
         }
-        for lane in self.lanes {
-            drop(lane.work);
-            lane.thread.join().map_err(|_| OperationError::Stopped)?;
+    }
+
+    /// Returns early where nobody takes the packs any more.
+    fn seal_packs(&self, steps: &Receiver<Step>) -> std::io::Result<()> {
+        let mut writers = [None, None];
+        for step in steps {
+            match step {
+                Step::Append(lifetime, compressed) => {
+                    let frame = compressed.recv().map_err(std::io::Error::other)??;
+                    let writer = match &mut writers[lifetime as usize] {
+                        Some(writer) => writer,
+                        none => none.insert(PackWriter::new(&self.recipient)?),
+                    };
+                    writer.append(&frame)?;
+                }
+                Step::Close(lifetime, ordinal) => {
+                    let Some(writer) = writers[lifetime as usize].take() else { continue };
+                    let sealed = writer.finish()?;
+                    let pending = self.in_flight.begin(sealed.len());
+                    let pack = FinishedPack { ordinal, sealed, _pending: pending };
+                    if self.finished.blocking_send(Ok(pack)).is_err() {
+                        return Ok(());
+                    }
+                }
+                Step::Drain(done) => {
+                    let _ = done.send(());
+                }
+            }
         }
         Ok(())
     }
-}
-
-impl Lane {
-    fn send(&self, work: Work) -> Result<(), OperationError> {
-        self.work.send(work).map_err(|_| OperationError::Stopped)
-    }
-
-    fn flush(&mut self) -> Result<(), OperationError> {
-        match &mut self.open {
-            Some(open) if !open.chunk.is_empty() => {
-                let chunk = std::mem::take(&mut open.chunk);
-                self.send(Work::Blocks(chunk))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn close(&mut self) -> Result<(), OperationError> {
-        self.flush()?;
-        match self.open.take() {
-            Some(open) => self.send(Work::Close { ordinal: open.ordinal }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Where finished packs go.
-pub(super) type Finished = mpsc::Sender<Result<FinishedPack, std::io::Error>>;
-
-fn run_lane(settings: &PackSettings, work: &Receiver<Work>, finished: &Finished, in_flight: &InFlight) {
-    if let Err(error) = pack_blocks(settings, work, finished, in_flight) {
-        let _ = finished.blocking_send(Err(error));
-    }
-}
-
-/// Returns early where nobody takes the packs any more.
-fn pack_blocks(
-    settings: &PackSettings,
-    work: &Receiver<Work>,
-    finished: &Finished,
-    in_flight: &InFlight,
-) -> std::io::Result<()> {
-    let mut writer = None;
-    for item in work {
-        match item {
-            Work::Blocks(blocks) => {
-                let writer = match &mut writer {
-                    Some(writer) => writer,
-                    none => none.insert(PackWriter::new(&settings.recipient, settings.level)?),
-                };
-                writer.write(&blocks)?;
-            }
-            Work::Close { ordinal } => {
-                let Some(writer) = writer.take() else { continue };
-                let pending = in_flight.begin();
-                let pack = FinishedPack { ordinal, sealed: writer.finish()?, _pending: pending };
-                if finished.blocking_send(Ok(pack)).is_err() {
-                    return Ok(());
-                }
-            }
-            Work::Drain(done) => {
-                let _ = done.send(());
-            }
-        }
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded};
 
 use crate::crypto::{Digest, Fingerprint, FingerprintKey, PIECE_BYTES, sha256};
 use crate::repository::{Link, LinkTable, put_links_back, take_links_out};
@@ -26,7 +26,6 @@ pub(super) struct NewBlock {
     /// Its position in the piece.
     pub at: usize,
     pub fingerprint: Fingerprint,
-    pub bytes: Box<[u8]>,
 }
 
 pub(super) struct Scanned {
@@ -36,6 +35,16 @@ pub(super) struct Scanned {
     /// `None`: exactly what the earlier scan found.
     pub map: Option<PieceMap>,
     pub new: Vec<NewBlock>,
+    /// The bytes of all of `new`, one behind the other.
+    pub blocks: Vec<u8>,
+}
+
+impl Scanned {
+    /// Each new block with its bytes.
+    pub fn new_blocks(&self) -> impl Iterator<Item = (&NewBlock, &[u8])> {
+        let size = self.blocks.len().checked_div(self.new.len()).unwrap_or(1);
+        self.new.iter().zip(self.blocks.chunks_exact(size))
+    }
 }
 
 /// Bytes as they were read: whole blocks, the last one perhaps reaching beyond the end of the file.
@@ -82,15 +91,34 @@ impl Shape {
     }
 }
 
+/// Buffers of a piece's size, used again and again: fresh memory costs more than reading into it.
+#[derive(Default)]
+pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    pub fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    pub fn give_back(&self, buffer: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
 /// Looks at pieces with the host's key and catalog.
 pub(super) struct Scanner<'a> {
     pub key: &'a FingerprintKey,
     pub catalog: &'a RwLock<Catalog>,
-    pub threads: usize,
+    threads: usize,
+    pub buffers: Buffers,
 }
 
-impl Scanner<'_> {
-    /// Scans what `next` reads into the buffer that it is given, until it returns `None`. `earlier` is what an earlier
+impl<'a> Scanner<'a> {
+    pub fn new(key: &'a FingerprintKey, catalog: &'a RwLock<Catalog>, threads: usize) -> Self {
+        Self { key, catalog, threads, buffers: Buffers::default() }
+    }
+
+    /// Scans what `next` reads into one of [`Scanner::buffers`], until it returns `None`. `earlier` is what an earlier
     /// scan found: a piece whose blocks are all where they were is not hashed again.
     /// `held` counts the bytes of new blocks that the results hold, so that `next` can stop in time.
     pub fn scan_all<E>(
@@ -98,18 +126,17 @@ impl Scanner<'_> {
         shape: Shape,
         earlier: &[PieceMap],
         held: &AtomicUsize,
-        mut next: impl FnMut(Vec<u8>) -> Result<Option<RawPiece>, E>,
+        mut next: impl FnMut() -> Result<Option<RawPiece>, E>,
     ) -> Result<Vec<Scanned>, E> {
         let (raw_in, raw_out) = bounded::<RawPiece>(self.threads);
-        let (free_in, free_out) = unbounded::<Vec<u8>>();
         let results = Mutex::new(Vec::new());
         let read = std::thread::scope(|scope| {
             for _ in 0..self.threads {
-                let (raw_out, free_in, results) = (raw_out.clone(), free_in.clone(), &results);
-                scope.spawn(move || self.work(shape, earlier, held, &raw_out, &free_in, results));
+                let (raw_out, results) = (raw_out.clone(), &results);
+                scope.spawn(move || self.work(shape, earlier, held, &raw_out, results));
             }
             drop(raw_out);
-            while let Some(raw) = next(free_out.try_recv().unwrap_or_default())? {
+            while let Some(raw) = next()? {
                 if raw_in.send(raw).is_err() {
                     break;
                 }
@@ -129,14 +156,14 @@ impl Scanner<'_> {
         earlier: &[PieceMap],
         held: &AtomicUsize,
         raw_out: &Receiver<RawPiece>,
-        free_in: &Sender<Vec<u8>>,
         results: &Mutex<Vec<Scanned>>,
     ) {
         for mut raw in raw_out {
             let scanned = self.scan(shape, earlier.get(raw.piece), &mut raw);
             held.fetch_add(scanned.new.len() * shape.block_size, Ordering::Relaxed);
-            // The buffer goes back before the result is kept: nobody listens any more once reading is over.
-            let _ = free_in.send(raw.blocks);
+            if !raw.blocks.is_empty() {
+                self.buffers.give_back(raw.blocks);
+            }
             results.lock().unwrap_or_else(PoisonError::into_inner).push(scanned);
         }
     }
@@ -150,7 +177,13 @@ impl Scanner<'_> {
         let fingerprints: Vec<Fingerprint> =
             raw.blocks.chunks_exact(shape.block_size).map(|block| self.key.fingerprint(block)).collect();
         let locations = self.look_up(&fingerprints);
-        let new = new_blocks(shape, raw, &fingerprints, &locations);
+        let new = new_blocks(&fingerprints, &locations);
+        let all_new = !new.is_empty() && new.len() == locations.len();
+        let mut blocks = Vec::new();
+        if !all_new {
+            let bytes = |block: &NewBlock| &raw.blocks[block.at * shape.block_size..][..shape.block_size];
+            blocks = new.iter().map(bytes).collect::<Vec<_>>().concat();
+        }
         let same = |map: &&PieceMap| {
             new.is_empty() && map.locations == locations && *map.links == *links && map.bytes == raw.bytes
         };
@@ -161,7 +194,14 @@ impl Scanner<'_> {
                 Some(PieceMap { digest, locations, links: links.into(), bytes: raw.bytes })
             }
         };
-        Scanned { piece: raw.piece, bytes: raw.bytes, map, new }
+        if all_new {
+            // The buffer itself is what is new: links out once more instead of a copy.
+            if shape.database {
+                take_links_out(first, shape.block_size, &mut raw.blocks, &mut Vec::new());
+            }
+            blocks = std::mem::take(&mut raw.blocks);
+        }
+        Scanned { piece: raw.piece, bytes: raw.bytes, map, new, blocks }
     }
 
     fn look_up(&self, fingerprints: &[Fingerprint]) -> Box<[Location]> {
@@ -170,12 +210,9 @@ impl Scanner<'_> {
     }
 }
 
-fn new_blocks(shape: Shape, raw: &RawPiece, fingerprints: &[Fingerprint], locations: &[Location]) -> Vec<NewBlock> {
-    let blocks = raw.blocks.chunks_exact(shape.block_size).zip(fingerprints).zip(locations).enumerate();
-    blocks
-        .filter(|(_, (_, location))| **location == Location::UNKNOWN)
-        .map(|(at, ((block, fingerprint), _))| NewBlock { at, fingerprint: *fingerprint, bytes: block.into() })
-        .collect()
+fn new_blocks(fingerprints: &[Fingerprint], locations: &[Location]) -> Vec<NewBlock> {
+    let unknown = |at: &usize| locations[*at] == Location::UNKNOWN;
+    (0..locations.len()).filter(unknown).map(|at| NewBlock { at, fingerprint: fingerprints[at] }).collect()
 }
 
 /// The SHA-256 of the piece as it stands in the file: with its links, without what reaches beyond the end.

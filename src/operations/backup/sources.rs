@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::assemble::Content;
 use super::capture::{Capture, Captured, PagedSource};
 use super::compaction::retire;
+use super::packing::Packer;
 use super::scan::Scanner;
-use super::sorting::Sorter;
 use super::{BackupRequest, Monitor, OperationError, Warning};
 use crate::crypto::FingerprintKey;
 use crate::repository::Health;
@@ -116,7 +116,7 @@ pub(super) struct SourceSet {
 
 /// A configured source on its way through both passes.
 enum Reading<'a> {
-    Paged(Capture<'a>),
+    Paged(Box<Capture<'a>>),
     Small(PathBuf),
     Missing,
 }
@@ -125,7 +125,7 @@ enum Reading<'a> {
 pub(super) fn read_all<'a>(
     request: &BackupRequest,
     scanner: impl Fn() -> Scanner<'a>,
-    packer: &mut Sorter,
+    packer: &mut Packer,
     monitor: &'a dyn Monitor,
 ) -> Result<SourceSet, OperationError> {
     let mut warnings = Vec::new();
@@ -153,6 +153,8 @@ pub(super) fn read_all<'a>(
         }
         let after = read_small_files(&readings)?;
         if same(&before, &after) {
+            // The last pack goes out while the databases' health is checked.
+            packer.close()?;
             return Ok(finish(specs, captured, after, request.gentleness, scanner().key, warnings));
         }
         tracing::info!("a small file changed while the databases were read: once more");
@@ -181,7 +183,7 @@ fn begin<'a>(
     spec: &SourceSpec,
     request: &BackupRequest,
     scanner: &impl Fn() -> Scanner<'a>,
-    packer: &mut Sorter,
+    packer: &mut Packer,
     monitor: &'a dyn Monitor,
 ) -> Result<Reading<'a>, OperationError> {
     if spec.kind != SourceKind::Database
@@ -191,7 +193,7 @@ fn begin<'a>(
     }
     let mut capture = spec.capture(request, scanner(), monitor);
     capture.prepare(packer)?;
-    Ok(Reading::Paged(capture))
+    Ok(Reading::Paged(Box::new(capture)))
 }
 
 /// Compaction: what pass 1 saw tells which of the first `known_packs` packs to retire; their blocks are then read afresh.
@@ -200,7 +202,7 @@ fn store_retired(
     known_packs: usize,
     max_bytes: u64,
     catalog: &RwLock<Catalog>,
-    packer: &mut Sorter,
+    packer: &mut Packer,
 ) -> Result<(), OperationError> {
     let mut captures: Vec<_> = readings
         .iter_mut()

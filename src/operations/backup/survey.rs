@@ -38,7 +38,7 @@ pub async fn survey(
         let mut seen = HashSet::new();
         let mut found = false;
         for spec in &request.sources {
-            let scanner = Scanner { key: &host.fingerprint_key, catalog: &catalog, threads: request.threads };
+            let scanner = Scanner::new(&host.fingerprint_key, &catalog, request.threads);
             let count = || -> Result<(), OperationError> {
                 let small = spec.kind != SourceKind::Database
                     && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some();
@@ -48,9 +48,9 @@ pub async fn survey(
                 let capture = spec.capture(&request, scanner, monitor.as_ref());
                 capture.count(|scanned| {
                     survey.source_bytes += scanned.bytes as u64;
-                    for block in scanned.new.iter().filter(|block| seen.insert(block.fingerprint)) {
+                    for (_, bytes) in scanned.new_blocks().filter(|(block, _)| seen.insert(block.fingerprint)) {
                         survey.new_blocks += 1;
-                        survey.new_bytes += block.bytes.len() as u64;
+                        survey.new_bytes += bytes.len() as u64;
                     }
                 })
             };

@@ -1,4 +1,4 @@
-//! Putting finished packs into the store, a bounded number of bytes at a time, each noted in the catalog's log first.
+//! Putting finished packs into the store as they come, each noted in the catalog's log first.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::packing::FinishedPack;
 use super::{Monitor, OperationError, Phase};
@@ -14,9 +14,6 @@ use crate::crypto::Digest;
 use crate::repository::layout;
 use crate::state::Catalog;
 use crate::store::{Store, Stored};
-
-/// Uploads under way at once have no more bytes than this in all, unless a single one does: five packs or so.
-const BYTES_IN_FLIGHT: u64 = 32 << 20;
 
 pub(super) struct Uploader {
     pub store: Arc<dyn Store>,
@@ -29,6 +26,8 @@ pub(super) struct Uploader {
     pub bytes: AtomicU64,
     /// Names stored by this run.
     pub names: Mutex<HashSet<String>>,
+    /// Held while the log is written to.
+    pub log: Mutex<()>,
 }
 
 impl Uploader {
@@ -49,46 +48,44 @@ impl Uploader {
         mut packs: mpsc::Receiver<Result<FinishedPack, std::io::Error>>,
     ) -> Result<(), OperationError> {
         let mut uploads = JoinSet::new();
-        let mut in_flight = 0;
-        while let Some(pack) = packs.recv().await {
-            let pack = pack.map_err(OperationError::Packing)?;
-            while in_flight > 0 && in_flight + pack.sealed.len() > BYTES_IN_FLIGHT {
-                in_flight -= finished(uploads.join_next().await)?;
+        loop {
+            tokio::select! {
+                pack = packs.recv() => match pack {
+                    Some(pack) => drop(uploads.spawn(Arc::clone(&self).upload(pack.map_err(OperationError::Packing)?))),
+                    None => break,
+                },
+                Some(done) = uploads.join_next() => done.map_err(|_| OperationError::Stopped)??,
             }
-            in_flight += pack.sealed.len();
-            uploads.spawn(Arc::clone(&self).upload(pack));
         }
-        while in_flight > 0 {
-            in_flight -= finished(uploads.join_next().await)?;
+        while let Some(done) = uploads.join_next().await {
+            done.map_err(|_| OperationError::Stopped)??;
         }
         Ok(())
     }
 
-    /// Stores one pack; its size.
-    async fn upload(self: Arc<Self>, pack: FinishedPack) -> Result<u64, OperationError> {
+    /// Stores one pack.
+    async fn upload(self: Arc<Self>, pack: FinishedPack) -> Result<(), OperationError> {
         let (name, bytes) = (pack.sealed.digest(), pack.sealed.len());
         // Noted first: a crash after the put then wastes nothing, and what never arrived is in no listing.
-        self.note(pack.ordinal, name, bytes)?;
+        let noting = Arc::clone(&self);
+        let noted = spawn_blocking(move || noting.note(pack.ordinal, name, bytes)).await;
+        noted.map_err(|_| OperationError::Stopped)??;
         let key = layout::pack(&name);
         self.store.create(&key, Stored::from(pack.sealed.clone())).await?;
         self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_string());
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.monitor.advance(Phase::Uploading, bytes);
         tracing::debug!(pack = %name, bytes, "pack stored");
-        Ok(bytes)
+        Ok(())
     }
 
     fn note(&self, ordinal: usize, name: Digest, bytes: u64) -> Result<(), OperationError> {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         catalog.close_pack(ordinal, name, bytes, self.epoch);
-        Ok(catalog.append(ordinal, &self.dir)?)
-    }
-}
-
-fn finished(done: Option<Result<Result<u64, OperationError>, tokio::task::JoinError>>) -> Result<u64, OperationError> {
-    match done {
-        Some(Ok(uploaded)) => uploaded,
-        // A task that panicked or is not there: neither can happen while bytes are in flight.
-        Some(Err(_)) | None => Err(OperationError::Stopped),
+        let entry = catalog.entry(ordinal).unwrap_or_default();
+        drop(catalog);
+        // Blocks are looked up while the disk is waited for.
+        let _log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Catalog::append(&self.dir, &entry)?)
     }
 }

@@ -76,14 +76,15 @@ fn place(number: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::PackWriter;
+    use crate::repository::{FrameCompressor, PackWriter};
 
     #[test]
     fn what_was_kept_reads_back_from_anywhere_and_the_folder_stays_empty() {
         let (dir, identity) = (tempfile::tempdir().expect("scratch"), DataIdentity::generate());
         let plain: Vec<u8> = (0..3u32 << 20).map(|n| (n % 249) as u8).collect();
-        let mut writer = PackWriter::new(&identity.recipient(), 3).expect("a pack");
-        writer.write(&plain).expect("written");
+        let frame = FrameCompressor::new(3).and_then(|mut zstd| zstd.compress(&plain)).expect("a frame");
+        let mut writer = PackWriter::new(&identity.recipient()).expect("a pack");
+        writer.append(&frame).expect("written");
         let sealed = writer.finish().expect("sealed");
         let scratch = Scratch::new(dir.path(), 2).expect("a file");
         assert!(scratch.keep(1, sealed.bytes(), &identity).is_ok());
