@@ -12,6 +12,8 @@ pub struct Rival {
     setup: &'static str,
     backup: &'static str,
     restore: &'static str,
+    /// Keeps the last 14 and deletes what only the others need; empty where it cannot.
+    keep_few: &'static str,
 }
 
 const COPY: &str = r#"sqlite3 "$DB" ".timeout 30000" ".backup $WORK/copy.db""#;
@@ -27,6 +29,7 @@ pub const RIVALS: [Rival; 3] = [
         restore: r#"name=$(aws --endpoint-url "$ENDPOINT" s3 ls "s3://$BUCKET/script/" | tail -n 1 | awk '{print $4}')
             aws --endpoint-url "$ENDPOINT" s3 cp --quiet "s3://$BUCKET/script/$name" "$WORK/back.age"
             age -d -i "$WORK/age.key" "$WORK/back.age" | zstd -q -d -f -o "$WORK/back.db""#,
+        keep_few: "",
     },
     Rival {
         name: "restic",
@@ -34,6 +37,7 @@ pub const RIVALS: [Rival; 3] = [
         setup: r#"restic -q init"#,
         backup: r#"restic -q backup "$WORK/copy.db""#,
         restore: r#"restic -q restore latest --target "$WORK/restic""#,
+        keep_few: r#"restic -q forget --keep-last 14 --prune"#,
     },
     Rival {
         name: "rustic",
@@ -54,6 +58,8 @@ END
             rustic -P "$WORK/rustic" --no-progress init >/dev/null 2>&1"#,
         backup: r#"rustic -P "$WORK/rustic" --no-progress backup "$WORK/copy.db" >/dev/null 2>&1"#,
         restore: r#"mkdir -p "$WORK/rustic-out"; rustic -P "$WORK/rustic" --no-progress restore latest "$WORK/rustic-out" >/dev/null 2>&1"#,
+        // Otherwise it only marks packs, and deletes them in a later prune, a day after.
+        keep_few: r#"rustic -P "$WORK/rustic" --no-progress forget --keep-last 14 --prune --instant-delete >/dev/null 2>&1"#,
     },
 ];
 
@@ -63,6 +69,7 @@ pub enum Work {
     Setup,
     Backup,
     Restore,
+    KeepFew,
 }
 
 /// Where a rival works: its scratch folder, the database, and the bucket's environment.
@@ -78,11 +85,17 @@ impl Rival {
         self.needs.iter().all(found)
     }
 
+    /// Whether it can let go of old backups.
+    pub fn keeps_few(&self) -> bool {
+        !self.keep_few.is_empty()
+    }
+
     pub fn command(&self, work: Work, place: &Place<'_>) -> Command {
         let script = match work {
             Work::Setup => self.setup.to_owned(),
             Work::Backup => format!("{COPY}\n{}", self.backup),
             Work::Restore => self.restore.to_owned(),
+            Work::KeepFew => self.keep_few.to_owned(),
         };
         let folder: PathBuf = place.folder.join(self.name);
         std::fs::create_dir_all(&folder).unwrap();

@@ -3,16 +3,18 @@
 //!
 //! ```text
 //! cargo bench --bench trinity -- [--mb 500] [--wal] [--no-writer] [--level N] [--directory] [--rivals] [--turns N]
+//!                              [--month]
 //! ```
 //! With `--turns` only the first backup and the restore are measured, N times each, sealift and the rivals taking turns on
 //! an idle database, and medians are printed.
 //!
 //! With `SEALIFT_TEST_MINIO` naming a MinIO binary the repository is in a bucket on loopback; otherwise, and with
-//! `--directory`, in a directory.
+//! `--directory`, in a directory. `--month` makes thirty daily backups instead, see `month.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod measure;
+mod month;
 mod rivals;
 #[path = "../support/mod.rs"]
 mod support;
@@ -42,6 +44,7 @@ struct Options {
     directory: bool,
     rivals: bool,
     turns: Option<usize>,
+    month: bool,
 }
 
 impl Options {
@@ -57,6 +60,7 @@ impl Options {
             directory: has("--directory"),
             rivals: has("--rivals"),
             turns: value("--turns").and_then(|turns| turns.parse().ok()),
+            month: has("--month"),
         }
     }
 }
@@ -154,16 +158,7 @@ impl Bench {
     }
 
     fn rival_does(&self, rival: &Rival, work: Work) -> Cost {
-        let variables = self.server.as_ref().map_or_else(Vec::new, |server| {
-            vec![
-                ("ENDPOINT", server.endpoint().to_owned()),
-                ("BUCKET", server.bucket().to_owned()),
-                ("AWS_ACCESS_KEY_ID", server.access_key_id().to_owned()),
-                ("AWS_SECRET_ACCESS_KEY", server.secret_access_key().to_owned()),
-                ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
-                ("RESTIC_REPOSITORY", format!("s3:{}/{}/restic", server.endpoint(), server.bucket())),
-            ]
-        });
+        let variables = self.server.as_ref().map_or_else(Vec::new, |server| variables(server).to_vec());
         let place = Place { folder: self.folder.path(), database: &self.database, variables: &variables };
         let cost = run(&mut rival.command(work, &place));
         check(rival.name, &cost);
@@ -277,6 +272,18 @@ fn median(times: &[Duration]) -> f64 {
     times[times.len() / 2].as_secs_f64()
 }
 
+/// How a rival finds its bucket.
+fn variables(server: &Minio) -> [(&'static str, String); 6] {
+    [
+        ("ENDPOINT", server.endpoint().to_owned()),
+        ("BUCKET", server.bucket().to_owned()),
+        ("AWS_ACCESS_KEY_ID", server.access_key_id().to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", server.secret_access_key().to_owned()),
+        ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+        ("RESTIC_REPOSITORY", format!("s3:{}/{}/restic", server.endpoint(), server.bucket())),
+    ]
+}
+
 fn same(a: &Path, b: &Path) -> bool {
     Command::new("cmp").arg("-s").arg(a).arg(b).status().unwrap().success()
 }
@@ -342,7 +349,11 @@ fn main() {
     if std::env::args().any(|word| word == "--test") {
         return;
     }
-    let bench = Bench::new(Options::read());
+    let options = Options::read();
+    if options.month {
+        return month::run_month(options.megabytes, options.rivals);
+    }
+    let bench = Bench::new(options);
     let bytes = std::fs::metadata(&bench.database).unwrap().len();
     let mode = if bench.options.wal { "WAL" } else { "DELETE" };
     println!("database {:.1} MB, {mode} mode, repository {}", bytes as f64 / 1e6, bench.repository());

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use sealift::store::{RepositoryUrl, S3Settings, Store, open};
 use suite::Backend;
 use support::Server;
+use support::memory::{MemoryStore, VirtualClock};
 use support::minio::Minio;
 use support::s3s::S3s;
 
@@ -41,6 +42,23 @@ impl<S: Server> Backend for Bucket<S> {
     async fn repository(&self, name: &str) -> Arc<dyn Store> {
         open(&self.0.url(&format!("contract/{name}")), &self.0.settings()).await.expect("a bucket")
     }
+}
+
+/// The bucket that the simulated year lives in.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_keeps_the_contract() {
+    struct Memory(std::sync::Mutex<std::collections::HashMap<String, Arc<MemoryStore>>>);
+    #[async_trait::async_trait]
+    impl Backend for Memory {
+        async fn repository(&self, name: &str) -> Arc<dyn Store> {
+            let clock = || VirtualClock::at(jiff::Timestamp::now());
+            let mut stores = self.0.lock().unwrap();
+            stores.entry(name.to_owned()).or_insert_with(|| MemoryStore::new(clock())).clone()
+        }
+    }
+    let memory = Memory(Default::default());
+    suite::every_store(&memory).await;
+    suite::create_races(&memory).await;
 }
 
 /// Without the races: this server looks whether an object is there and renames later, so two creates can both win.

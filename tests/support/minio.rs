@@ -52,6 +52,7 @@ impl Minio {
             .env("MINIO_SITE_REGION", "us-east-1") // Without one it takes signatures for any.
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off")
+            .env("MINIO_PROMETHEUS_AUTH_TYPE", "public") // Its count of requests, for the benchmark.
             .env("HOME", data.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -3,6 +3,7 @@
 
 pub mod canned;
 pub mod link;
+pub mod memory;
 pub mod minio;
 pub mod past;
 pub mod s3s;
