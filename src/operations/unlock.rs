@@ -1,6 +1,7 @@
 //! Getting at an epoch's data identity with an operator's identity.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::error::ObjectError;
 use super::{OperationError, Remote};
@@ -49,6 +50,8 @@ pub(super) async fn open_newest(
 pub(super) struct OpenedGeneration {
     pub generation: u32,
     pub wrapped: Bytes,
+    /// Until when the bucket refuses to remove it, where it says so.
+    pub locked_until: Option<Timestamp>,
     pub identity: DataIdentity,
     pub holders: KeyHolders,
 }
@@ -61,13 +64,13 @@ pub(super) async fn open_generation(
     identities: &[IdentityFile],
 ) -> Result<Result<OpenedGeneration, OperationError>, OperationError> {
     let key = layout::data_key(epoch, generation);
-    let wrapped = match remote.store.get(&key, MAX_KEY_BYTES).await {
-        Ok(wrapped) => wrapped,
+    let (wrapped, locked_until) = match remote.store.get_and_lock(&key, MAX_KEY_BYTES).await {
+        Ok(got) => got,
         Err(error @ (StoreError::NotFound { .. } | StoreError::TooLarge { .. })) => return Ok(Err(error.into())),
         Err(error) => return Err(error.into()),
     };
     Ok(match open_wrapped(&wrapped, named, identities) {
-        Ok((identity, holders)) => Ok(OpenedGeneration { generation, wrapped, identity, holders }),
+        Ok((identity, holders)) => Ok(OpenedGeneration { generation, wrapped, locked_until, identity, holders }),
         // What somebody can mend at the keyboard goes before everything else.
         Err(error @ (CryptoError::NoPassphrase(_) | CryptoError::WrongPassphrase(_))) => return Err(error.into()),
         Err(error) => Err(OperationError::object(&key, ObjectError::from(error))),

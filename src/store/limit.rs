@@ -50,13 +50,17 @@ impl Store for Limit {
     }
 
     async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError> {
+        self.get_and_lock(key, max_bytes).await.map(|(bytes, _)| bytes)
+    }
+
+    async fn get_and_lock(&self, key: &Key, max_bytes: u64) -> Result<(Bytes, Option<Timestamp>), StoreError> {
         // The size is known only afterwards: wait for the spans taken so far, then take one for what came, from
         // the transfer's own beginning, so that its time at line speed is not charged twice.
         self.download.take(0).begin().await;
         let began = Instant::now();
-        let bytes = self.inner.get(key, max_bytes).await?;
-        self.download.take_since(began, bytes.len()).end().await;
-        Ok(bytes)
+        let got = self.inner.get_and_lock(key, max_bytes).await?;
+        self.download.take_since(began, got.0.len()).end().await;
+        Ok(got)
     }
 
     async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {

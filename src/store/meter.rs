@@ -96,9 +96,13 @@ impl Store for Meter {
     }
 
     async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let got = self.inner.get(key, max_bytes).await;
+        self.get_and_lock(key, max_bytes).await.map(|(bytes, _)| bytes)
+    }
+
+    async fn get_and_lock(&self, key: &Key, max_bytes: u64) -> Result<(Bytes, Option<Timestamp>), StoreError> {
+        let got = self.inner.get_and_lock(key, max_bytes).await;
         self.counts.get.fetch_add(1, Relaxed);
-        let bytes = got.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let bytes = got.as_ref().map_or(0, |(bytes, _)| bytes.len() as u64);
         self.counts.downloaded_bytes.fetch_add(bytes, Relaxed);
         got
     }

@@ -53,6 +53,12 @@ pub trait Store: Send + Sync + Debug {
     /// fetching or holding more than that.
     async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError>;
 
+    /// The same, and until when the store itself refuses to remove it, as [`Store::locked_until`] tells, at no extra
+    /// request.
+    async fn get_and_lock(&self, key: &Key, max_bytes: u64) -> Result<(Bytes, Option<Timestamp>), StoreError> {
+        Ok((self.get(key, max_bytes).await?, None))
+    }
+
     /// Size and time of an object; `None` where there is none. A missing bucket also gives `None`: the answer to
     /// this request has no body that could tell.
     async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError>;

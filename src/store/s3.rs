@@ -177,6 +177,10 @@ impl Store for S3Store {
     }
 
     async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError> {
+        self.get_and_lock(key, max_bytes).await.map(|(bytes, _)| bytes)
+    }
+
+    async fn get_and_lock(&self, key: &Key, max_bytes: u64) -> Result<(Bytes, Option<Timestamp>), StoreError> {
         let name = self.name(key);
         let url = self.url(&name);
         let mut tries = 0;
@@ -184,8 +188,9 @@ impl Store for S3Store {
             tries += 1;
             let answer = self.connection.client.get_object().bucket(&self.bucket).key(&name).send().await;
             let answer = answer.map_err(|error| self.subject(&url).explain(error))?;
+            let until = answer.object_lock_retain_until_date().and_then(timestamp);
             match read_body(answer, max_bytes).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => return Ok((bytes, until)),
                 Err(BodyError::TooLarge) => return Err(StoreError::TooLarge { object: url, max_bytes }),
                 Err(BodyError::Broken(cause)) if tries == GET_TRIES => {
                     return Err(self.subject(&url).other(format!("the download broke off {tries} times: {cause}")));

@@ -107,3 +107,24 @@ async fn a_rotation_costs_a_handful_of_requests_on_minio() {
     let Some(server) = Minio::start().await else { return };
     assert_cheap(&two_snapshots(&server));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_bucket_that_locks_its_objects_a_rotation_says_until_when_the_old_key_can_be_fetched() {
+    let Some(server) = Minio::start_locked().await else { return };
+    let world = two_snapshots(&server);
+    let (bob, carol) = (person(&world, "bob"), person(&world, "carol"));
+    let proof = world.text("bob.key");
+    let says = |json: &serde_json::Value| {
+        let warnings = json["warnings"].as_array().unwrap().iter();
+        let locked: Vec<_> = warnings.filter(|warning| warning["name"] == "old-key-locked").collect();
+        assert_eq!(locked.len(), 1, "{json}");
+        let until = locked[0]["text"].as_str().unwrap().split("until ").nth(1).unwrap().split(' ').next().unwrap();
+        let hours = until.parse::<jiff::Timestamp>().unwrap().duration_since(jiff::Timestamp::now()).as_hours();
+        assert!((22..=24).contains(&hours), "{json}");
+    };
+    says(&keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0).json());
+    assert!(opens(&world, "bob", 1) && !opens(&world, "operator", 1));
+    keys(&world, &["rotate", "-r", &carol], &["bob"]).exits(3);
+    says(&keys(&world, &["confirm"], &["carol"]).exits(0).json());
+    assert!(opens(&world, "carol", 2) && !opens(&world, "bob", 2));
+}

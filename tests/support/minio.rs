@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::{BehaviorVersion, Region};
+use aws_sdk_s3::types::{
+    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+};
 use sealift::crypto::sha256;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +31,15 @@ impl Minio {
     /// A server of its own for the caller; `None`, with a line that says so, where no binary is named. With
     /// `SEALIFT_TEST_REQUIRE` set, nothing may be left out.
     pub async fn start() -> Option<Self> {
+        Self::start_with(false).await
+    }
+
+    /// One whose bucket locks every object for a day.
+    pub async fn start_locked() -> Option<Self> {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(lock: bool) -> Option<Self> {
         let Some(binary) = env::var_os("SEALIFT_TEST_MINIO").map(PathBuf::from) else {
             assert!(env::var_os("SEALIFT_TEST_REQUIRE").is_none(), "SEALIFT_TEST_MINIO is not set, but required");
             println!("left out: MinIO (set SEALIFT_TEST_MINIO, or run tests/run)");
@@ -35,7 +47,7 @@ impl Minio {
         };
         let mut server = Self::spawn(&binary);
         server.wait_until_healthy().await;
-        server.create_bucket().await;
+        server.create_bucket(lock).await;
         Some(server)
     }
 
@@ -81,7 +93,7 @@ impl Minio {
             && answer.starts_with("HTTP/1.1 200")
     }
 
-    async fn create_bucket(&self) {
+    async fn create_bucket(&self, lock: bool) {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("us-east-1"))
@@ -90,7 +102,14 @@ impl Minio {
             .credentials_provider(credentials(&self.user, &self.password))
             .build();
         let client = aws_sdk_s3::Client::from_conf(config);
-        client.create_bucket().bucket(BUCKET).send().await.expect("a bucket");
+        client.create_bucket().bucket(BUCKET).object_lock_enabled_for_bucket(lock).send().await.expect("a bucket");
+        if lock {
+            let day = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(1).build();
+            let rule = ObjectLockRule::builder().default_retention(day).build();
+            let lock = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule);
+            let put = client.put_object_lock_configuration().bucket(BUCKET);
+            put.object_lock_configuration(lock.build()).send().await.expect("a lock");
+        }
     }
 }
 

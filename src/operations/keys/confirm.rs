@@ -2,7 +2,7 @@
 
 use super::super::{OperationError, Reader, Remote, Warning};
 use super::survey::{Proved, Survey};
-use crate::repository::KeyHolders;
+use crate::repository::{KeyHolders, layout};
 
 pub struct ConfirmedEpoch {
     pub epoch: u32,
@@ -63,6 +63,10 @@ pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmRep
         let proved = proved.contains(&epoch.epoch);
         let older = epoch.generations.range(..opened.generation).copied();
         let deleted: Vec<u32> = if proved { older.collect() } else { Vec::new() };
+        for generation in &deleted {
+            let until = remote.store.locked_until(&layout::data_key(epoch.epoch, *generation)).await?;
+            warnings.extend(until.map(|until| epoch.still_locked(until)));
+        }
         epoch.delete(remote, &deleted).await?;
         let (epoch, generation, holders) = (epoch.epoch, opened.generation, opened.holders);
         epochs.push(ConfirmedEpoch { epoch, generation, holders, proved, deleted });

@@ -3,6 +3,8 @@
 //! Everything is opened and planned before anything is written; then all new generations are stored and read back; then
 //! an identity of the new set proves them; only then are the old ones deleted.
 
+use jiff::Timestamp;
+
 use super::super::epoch::{first_free, put_generation, wrap};
 use super::super::unlock::{OpenedGeneration, open_wrapped};
 use super::super::{OperationError, Reader, Remote, Warning};
@@ -86,6 +88,8 @@ pub async fn rotate_keys(
     }
     let mut epochs = Vec::new();
     for (next, proof) in next.into_iter().zip(proofs) {
+        let until = next.locked_until.filter(|_| proof.is_some());
+        warnings.extend(until.map(|until| next.epoch.still_locked(until)));
         epochs.push(next.finish(remote, proof.is_some()).await?);
     }
     Ok(RotateReport { epochs, unopened, receipt_signer, warnings })
@@ -183,11 +187,18 @@ impl<'a> Plan<'a> {
         if opened.holders.are(&wanted.recipients) {
             // An earlier run got as far as this.
             let wrapped = Sealed::reread(opened.wrapped)?;
-            return Ok(Next { epoch, number: opened.generation, holders: wanted, wrapped, is_new: false });
+            return Ok(Next {
+                epoch,
+                number: opened.generation,
+                holders: wanted,
+                wrapped,
+                is_new: false,
+                locked_until: None,
+            });
         }
         let wrapped = wrap(remote.id(), &survey.signer, epoch.epoch, &opened.identity, &wanted)?;
         let number = first_free(opened.generation, |number| epoch.generations.contains(&number))?;
-        Ok(Next { epoch, number, holders: wanted, wrapped, is_new: true })
+        Ok(Next { epoch, number, holders: wanted, wrapped, is_new: true, locked_until: opened.locked_until })
     }
 }
 
@@ -199,6 +210,8 @@ struct Next<'a> {
     /// As it is stored, or is about to be.
     wrapped: Sealed,
     is_new: bool,
+    /// Until when the bucket locks the generation before it.
+    locked_until: Option<Timestamp>,
 }
 
 impl Next<'_> {

@@ -8,6 +8,8 @@ use super::super::receipts::put_receipt;
 use super::super::unlock::{OpenedGeneration, open_generation};
 use super::super::{OperationError, Remote, Warning};
 use super::records::Records;
+use jiff::Timestamp;
+
 use crate::clock;
 use crate::crypto::{DataIdentity, DataRecipient, IdentityFile, PublicSigner};
 use crate::repository::{Manifest, Receipt, ReceiptKind, SignedRecord, layout};
@@ -78,6 +80,16 @@ impl NamedEpoch {
             }
         }
         Ok(Err(failure))
+    }
+
+    /// What a lock of the bucket means for a generation that was deleted.
+    pub fn still_locked(&self, until: Timestamp) -> Warning {
+        let epoch = self.epoch;
+        let text = format!(
+            "the bucket locks its objects: the deleted generation of epoch {epoch} can still be fetched, as an old \
+             version, until {until} at least"
+        );
+        Warning::standing("old-key-locked", text)
     }
 
     /// Deletes generations that are no longer wanted.
