@@ -75,12 +75,14 @@ pub async fn plan_take_over(
 /// A key that is here already may go on if no record knows it: an earlier take-over did not come to a snapshot.
 fn check_own(own: Signer, remote: &Remote, dir: &Path, history: &History) -> Result<Signer, OperationError> {
     let public = own.public();
-    if public == history.signer {
+    let whole = HostState::load(dir).is_ok_and(|host| host.is_some());
+    if public == history.signer && whole {
         return Err(writer_already(remote));
     }
     if public == remote.descriptor.signer || history.knows(&public) {
+        let whose = if public == history.signer { "damaged state of the" } else { "state of a former" };
         return Err(OperationError::Refused {
-            what: format!("{} holds the state of a former writer of {}", dir.display(), remote.url),
+            what: format!("{} holds the {whose} writer of {}", dir.display(), remote.url),
             way_out: "move that directory away, and run it again: this machine then gets a new key".to_owned(),
         });
     }

@@ -95,6 +95,27 @@ fn what_the_rules_in_the_newest_record_remove_is_told_apart_from_what_vanished()
 }
 
 #[test]
+fn what_retain_removes_by_the_rules_surprises_neither_reader_nor_host_and_what_is_removed_by_hand_does_once() {
+    let (world, reader) = three_snapshots();
+    let config = fs::read_to_string(world.config()).unwrap();
+    fs::write(world.config(), config + "\n[retention]\nkeep_last = 3\n").unwrap();
+    for _ in 0..3 {
+        world.backup();
+    }
+    says_nothing(&reader);
+    world.sealift(&["retain", "--apply", "--json"]).exits(0);
+    assert!(!world.record(3).exists() && world.record(4).exists());
+    says_nothing(&reader);
+    assert!(!world.sealift(&["backup", "--json"]).exits(0).all().contains("record-"));
+    world.sealift(&["retain", "--remove", "5", "--apply", "--json"]).exits(0);
+    assert!(!world.record(5).exists());
+    assert_eq!(read(&reader, &[]).exits(3).warnings(), ["record-vanished"]);
+    says_nothing(&reader);
+    assert_eq!(world.sealift(&["backup", "--json"]).exits(3).warnings()[0], "record-vanished");
+    assert!(!world.sealift(&["backup", "--json"]).exits(0).all().contains("record-"));
+}
+
+#[test]
 fn a_record_exchanged_for_another_of_the_same_number_breaks_the_chain() {
     let (world, reader) = three_snapshots();
     says_nothing(&reader);
