@@ -95,7 +95,7 @@ fn what_the_rules_in_the_newest_record_remove_is_told_apart_from_what_vanished()
 }
 
 #[test]
-fn what_retain_removes_by_the_rules_surprises_neither_reader_nor_host_and_what_is_removed_by_hand_does_once() {
+fn what_retain_removes_by_the_rules_surprises_nobody_and_what_is_removed_by_hand_whoever_did_not_do_it_once() {
     let (world, reader) = three_snapshots();
     let config = fs::read_to_string(world.config()).unwrap();
     fs::write(world.config(), config + "\n[retention]\nkeep_last = 3\n").unwrap();
@@ -111,7 +111,6 @@ fn what_retain_removes_by_the_rules_surprises_neither_reader_nor_host_and_what_i
     assert!(!world.record(5).exists());
     assert_eq!(read(&reader, &[]).exits(3).warnings(), ["record-vanished"]);
     says_nothing(&reader);
-    assert_eq!(world.sealift(&["backup", "--json"]).exits(3).warnings()[0], "record-vanished");
     assert!(!world.sealift(&["backup", "--json"]).exits(0).all().contains("record-"));
 }
 
