@@ -1,10 +1,17 @@
 //! When a snapshot was taken, as far as a signed time can be believed.
 //!
-//! A record's effective time is its signed time, but not later than the server's last-modified and not earlier than
-//! its predecessor's. So a clock that runs ahead, or a forger, cannot make a snapshot younger than it is; and a copied
-//! bucket, all of whose objects are new, keeps its history.
+//! A record's effective time is its signed time, but not later than the server's last-modified, and not earlier than that
+//! of a predecessor which the server had before it. So no time is ever later than the record's own last-modified: a clock
+//! that runs ahead, or a forger, cannot make a snapshot younger than it is, neither his own nor, by a record under a free
+//! low number, those of others. A copied bucket, all of whose objects are new, keeps its history.
+//!
+//! A record that came long after one with a higher number was put back, or planted in a hole that retention left. It is
+//! [late](Effective::late): it may stay, and never takes the place of another.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// By how much a record may be younger than its successors: a bucket is copied in no order.
+const COPYING: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a record and the listing say about the time of one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,22 +30,49 @@ pub struct Effective {
     /// The earlier snapshot whose time it has, because its own lies before that. While this one is kept, that one is:
     /// without it this one would become older, and a clock that was set back would eat a day of history at each run.
     pub rests_on: Option<u64>,
+    /// The server got it more than a day after one with a higher number.
+    pub late: bool,
+}
+
+/// A snapshot whose time is its own, and whose time later ones inherit.
+struct Holder {
+    sequence: u64,
+    time: Timestamp,
+    modified: Timestamp,
 }
 
 /// The effective times of `snapshots`, which are in the order of their sequence numbers.
 pub fn effective_times(snapshots: impl IntoIterator<Item = Stated>) -> Vec<Effective> {
-    let mut latest: Option<(Timestamp, u64)> = None;
-    let effective = |stated: Stated| {
+    let snapshots: Vec<Stated> = snapshots.into_iter().collect();
+    let late = late(&snapshots);
+    // Each later both in its time and in when it was stored than the one before it.
+    let mut holders: Vec<Holder> = Vec::new();
+    let effective = |(stated, late): (&Stated, bool)| {
         let own = stated.signed.min(stated.modified);
-        match latest {
-            Some((time, sequence)) if time > own => Effective { time, rests_on: Some(sequence) },
+        let stored_before = holders.partition_point(|holder| holder.modified <= stated.modified);
+        match holders[..stored_before].last() {
+            Some(holder) if holder.time > own => Effective { time: holder.time, rests_on: Some(holder.sequence), late },
             _ => {
-                latest = Some((own, stated.sequence));
-                Effective { time: own, rests_on: None }
+                let begin = holders.partition_point(|holder| holder.modified < stated.modified);
+                let end = holders.partition_point(|holder| holder.time <= own);
+                let new = Holder { sequence: stated.sequence, time: own, modified: stated.modified };
+                holders.splice(begin..end, [new]);
+                Effective { time: own, rests_on: None, late }
             }
         }
     };
-    snapshots.into_iter().map(effective).collect()
+    snapshots.iter().zip(late).map(effective).collect()
+}
+
+fn late(snapshots: &[Stated]) -> Vec<bool> {
+    let mut first = Timestamp::MAX;
+    let mut late: Vec<bool> = Vec::with_capacity(snapshots.len());
+    for stated in snapshots.iter().rev() {
+        late.push(stated.modified.duration_since(first) > COPYING);
+        first = first.min(stated.modified);
+    }
+    late.reverse();
+    late
 }
 
 #[cfg(test)]
@@ -77,5 +111,58 @@ mod tests {
     #[test]
     fn a_copied_bucket_keeps_its_history() {
         assert_eq!(times(&[(1, 900), (2, 800), (3, 901)]), [(1, None), (2, None), (3, None)]);
+    }
+
+    #[test]
+    fn a_record_planted_under_a_free_low_number_makes_no_other_younger() {
+        assert_eq!(
+            times(&[(24, 24), (240, 240), (48, 48), (72, 72), (250, 250)]),
+            [(24, None), (240, None), (48, None), (72, None), (250, None)]
+        );
+        // Nor does it where the bucket was copied before.
+        assert_eq!(times(&[(1, 300), (399, 400), (2, 300), (3, 300)]), [(1, None), (399, None), (2, None), (3, None)]);
+    }
+
+    #[test]
+    fn the_latest_of_those_that_were_stored_before_holds_the_time() {
+        assert_eq!(
+            times(&[(10, 10), (30, 30), (20, 20), (3, 25), (4, 31)]),
+            [(10, None), (30, None), (20, None), (20, Some(3)), (30, Some(2))]
+        );
+    }
+
+    #[test]
+    fn only_what_came_more_than_a_day_after_its_successor_is_late() {
+        let stated = |(sequence, hours): (u64, i64)| {
+            let time = Timestamp::from_second(hours * 3600).expect("a time");
+            Stated { sequence, signed: time, modified: time }
+        };
+        let late = |hours: &[i64]| {
+            let stated = (1..).zip(hours.iter().copied()).map(stated);
+            effective_times(stated).iter().map(|effective| effective.late).collect::<Vec<_>>()
+        };
+        assert_eq!(late(&[1, 100, 76, 101]), [false, false, false, false]);
+        assert_eq!(late(&[1, 101, 76, 200]), [false, true, false, false]);
+        assert_eq!(late(&[300, 299, 1]), [true, true, false]);
+    }
+
+    /// By the definition, one by one.
+    #[test]
+    fn times_are_what_the_definition_says() {
+        let mut random = 1u64;
+        let mut below = |bound: i64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            i64::try_from(random >> 40).expect("small") % bound
+        };
+        for _ in 0..2000 {
+            let hours: Vec<(i64, i64)> = (0..12).map(|_| (below(20), below(20))).collect();
+            let own = |(signed, modified): (i64, i64)| signed.min(modified);
+            let expected = |n: usize| {
+                let before = hours[..n].iter().filter(|before| before.1 <= hours[n].1);
+                before.map(|before| own(*before)).max().map_or(own(hours[n]), |before| before.max(own(hours[n])))
+            };
+            let found: Vec<i64> = times(&hours).iter().map(|(time, _)| *time).collect();
+            assert_eq!(found, (0..hours.len()).map(expected).collect::<Vec<_>>(), "{hours:?}");
+        }
     }
 }

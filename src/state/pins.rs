@@ -36,6 +36,9 @@ pub struct Remembered {
     pub record: Digest,
     /// Its time as retention counts it.
     pub time: Timestamp,
+    /// When the server got it; `None`: this host wrote it just now.
+    #[serde(default)]
+    pub stored: Option<Timestamp>,
     pub tags: Vec<String>,
     /// No source was missing or damaged.
     pub good: bool,

@@ -93,7 +93,7 @@ async fn delete_each<S: Store + ?Sized>(store: &S, keys: &[Key]) -> Result<Delet
         Some((key, error))
     });
     let failed = deletes.buffer_unordered(DELETES).filter_map(std::future::ready);
-    Ok(Deletion { failed: failed.collect().await, requests: keys.len() as u64 })
+    Ok(Deletion { failed: failed.collect().await, requests: keys.len() as u64, hidden: 0 })
 }
 
 /// What came of [`Store::delete_many`].
@@ -103,6 +103,8 @@ pub struct Deletion {
     pub failed: Vec<(Key, StoreError)>,
     /// How many requests it took.
     pub requests: u64,
+    /// How many the bucket is known to keep as old versions, behind a delete marker. 0: none, or the store does not tell.
+    pub hidden: u64,
 }
 
 /// What came of [`Store::create`].

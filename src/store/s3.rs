@@ -116,11 +116,12 @@ impl S3Store {
     }
 
     /// Removes at most [`DELETE_BATCH`] objects in one request; what was not removed.
-    async fn delete_batch(&self, keys: &[Key]) -> Result<Vec<(Key, StoreError)>, StoreError> {
+    async fn delete_batch(&self, keys: &[Key]) -> Result<Deletion, StoreError> {
         let url = self.url(&self.prefix);
         let object = |key: &Key| ObjectIdentifier::builder().key(self.name(key)).build();
         let objects = keys.iter().map(object).collect::<Result<_, _>>();
-        let delete = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(true).build());
+        // Not quiet: only what is told of each object says that the bucket keeps versions.
+        let delete = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(false).build());
         let delete = delete.map_err(|error| self.subject(&url).other(error.to_string()))?;
         let request = self.connection.client.delete_objects().bucket(&self.bucket).delete(delete);
         // S3 wants a checksum here; SHA-256 is the one that everything else is sent with, too.
@@ -132,7 +133,8 @@ impl S3Store {
             let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
             Some((key, self.subject(&self.url(name)).explain_code(code, message)?))
         });
-        Ok(failed.collect())
+        let hidden = answer.deleted().iter().filter(|deleted| deleted.delete_marker() == Some(true)).count();
+        Ok(Deletion { failed: failed.collect(), requests: 1, hidden: hidden as u64 })
     }
 
     /// `None` for names that are no keys: folder markers, and what others put there.
@@ -257,7 +259,10 @@ impl Store for S3Store {
         while let Some(batch) = batches.next() {
             deletion.requests += 1;
             match self.delete_batch(batch).await {
-                Ok(failed) => deletion.failed.extend(failed),
+                Ok(batch) => {
+                    deletion.failed.extend(batch.failed);
+                    deletion.hidden += batch.hidden;
+                }
                 // Google's S3 interface has no such request, others want an MD5 with it: then one by one.
                 Err(error @ (StoreError::NotSupported { .. } | StoreError::Other { .. })) => {
                     tracing::debug!(%error, "the server removes no batches, so one by one");

@@ -5,7 +5,7 @@ use std::fs;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::past::{Past, days_ago};
+use crate::support::past::{Past, days_ago, set_time};
 use crate::support::world::{Output, Sources, World, copy_tree, tree};
 
 /// A host with `snapshots` snapshots, each of other sources, the newest taken yesterday and each other one a day before
@@ -257,6 +257,84 @@ fn a_thief_who_signs_a_hundred_snapshots_with_chosen_times_drops_no_day() {
     assert!(kept.len() <= 11, "{kept:?}");
 }
 
+/// Ten days of which retention left the last seven, in the eyes of another machine.
+fn seven_days() -> (World, World) {
+    let world = World::ready();
+    world.backup();
+    let past = Past::of(&world, &world.path("repository"));
+    past.age(&[10]);
+    past.repeat((1..10).rev().map(|days| (days_ago(days), days_ago(days))));
+    let pruner = world.other_host("pruner");
+    pruner.sealift(&["retain", "--signer", &signer(&world), "--keep-daily", "7", "--apply"]).exits(0);
+    assert_eq!(listed(&pruner), SEVEN);
+    (world, pruner)
+}
+
+const SEVEN: [u64; 7] = [4, 5, 6, 7, 8, 9, 10];
+const KEEP_SEVEN: [&str; 4] = ["retain", "--keep-daily", "7", "--json"];
+const APPLY_SEVEN: [&str; 4] = ["retain", "--keep-daily", "7", "--apply"];
+
+#[test]
+fn a_thief_who_plants_a_snapshot_under_a_free_low_number_drops_no_day() {
+    let (world, pruner) = seven_days();
+    let past = Past::of(&world, &world.path("repository"));
+    past.plant(3, &[], Timestamp::now());
+    let plan = plan(&pruner.sealift(&KEEP_SEVEN).exits(3));
+    assert!(plan[0].starts_with("3 go") && plan[1..].iter().all(|line| line.contains("keep: ")), "{plan:?}");
+    pruner.sealift(&APPLY_SEVEN).exits(15).says("broken-chain").says("--remove N");
+    pruner.sealift(&["retain", "--remove", "3", "--apply"]).exits(3);
+    assert_eq!(listed(&pruner), SEVEN);
+    // One that names just those that its successors name.
+    past.plant(2, &[(1, 1)], Timestamp::now());
+    pruner.sealift(&APPLY_SEVEN).exits(0);
+    assert_eq!(listed(&pruner), SEVEN);
+    // And he makes no old snapshot fresh.
+    for sequence in SEVEN {
+        set_time(&world.record(sequence), days_ago(4));
+    }
+    past.plant(2, &[(1, 1)], Timestamp::now());
+    assert_eq!(pruner.sealift(&["status", "--json"]).exits(14).json()["status"], "stale");
+}
+
+/// Its objects are all new, so only the chain tells.
+#[test]
+fn a_snapshot_that_was_planted_before_the_bucket_was_copied_stops_retention_until_it_is_taken_out() {
+    let (world, mut pruner) = seven_days();
+    Past::of(&world, &world.path("repository")).plant(3, &[], Timestamp::now());
+    let copy = world.path("copy");
+    copy_tree(&world.path("repository"), &copy);
+    for path in tree(&copy).into_keys().filter(|path| copy.join(path).is_file()) {
+        set_time(&copy.join(path), Timestamp::now());
+    }
+    pruner.repository = copy.display().to_string();
+    pruner.sealift(&APPLY_SEVEN).exits(15).says("broken-chain");
+    assert_eq!(listed(&pruner), [3, 4, 5, 6, 7, 8, 9, 10]);
+    pruner.sealift(&["retain", "--remove", "3", "--apply"]).exits(3);
+    pruner.sealift(&APPLY_SEVEN).exits(0);
+    assert_eq!(listed(&pruner), SEVEN);
+}
+
+#[test]
+fn a_newest_snapshot_without_rules_where_others_name_some_lets_nobody_delete_by_the_standard_ones() {
+    let world = World::ready();
+    let without = fs::read_to_string(world.config()).unwrap();
+    configure(&world, "[retention]\nkeep_daily = 100");
+    world.backup();
+    let past = Past::of(&world, &world.path("repository"));
+    past.age(&[30]);
+    past.repeat((1..30).rev().map(|days| (days_ago(days), days_ago(days))));
+    fs::write(world.config(), without).unwrap();
+    world.add_rows(1);
+    world.backup();
+    assert_eq!(world.record_json(31)["retention"], Value::Null);
+    let other = world.other_host("pruner");
+    let before = listed(&other);
+    other.sealift(&["retain", "--signer", &signer(&world), "--apply"]).exits(15).says("keep_daily = 14");
+    assert_eq!(listed(&other), before);
+    other.sealift(&["retain", "--keep-daily", "14", "--apply"]).exits(0);
+    assert_eq!(listed(&other).len(), 14);
+}
+
 /// Each of its snapshots counts as taken when the last honest one was, and none of them may push a day out, however often
 /// retention runs.
 #[test]
@@ -291,7 +369,7 @@ fn a_bucket_copied_object_by_object_keeps_its_history() {
     let copy = world.path("copy");
     copy_tree(&world.path("repository"), &copy);
     for path in tree(&copy).into_keys().filter(|path| copy.join(path).is_file()) {
-        crate::support::past::set_time(&copy.join(path), Timestamp::now());
+        set_time(&copy.join(path), Timestamp::now());
     }
     let mut other = world.other_host("pruner");
     other.repository = copy.display().to_string();

@@ -111,7 +111,7 @@ impl Store for MemoryStore {
     async fn delete_many(&self, keys: &[Key]) -> Result<Deletion, StoreError> {
         let mut objects = self.objects.lock().unwrap();
         keys.iter().for_each(|key| drop(objects.remove(key)));
-        Ok(Deletion { failed: Vec::new(), requests: keys.len().div_ceil(1000) as u64 })
+        Ok(Deletion { requests: keys.len().div_ceil(1000) as u64, ..Deletion::default() })
     }
 }
 

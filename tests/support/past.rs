@@ -75,6 +75,15 @@ impl<'a> Past<'a> {
         times.into_iter().map(repeat).collect()
     }
 
+    /// What a thief of the host's key does: a snapshot under any free number, which names `earlier` ones as it likes.
+    pub fn plant(&self, sequence: u64, earlier: &[(u64, u64)], time: Timestamp) {
+        let newest = self.records().pop().expect("a snapshot").record;
+        let record = Record { sequence, earlier: earlier.to_vec(), previous: None, time, ..newest };
+        let path = self.path(sequence);
+        assert!(!path.exists(), "the number is free");
+        fs::write(&path, record.sign(&self.signer).expect("signed").bytes()).expect("stored");
+    }
+
     /// Signs and stores a record; its hash. The host takes the newest for its own.
     fn store(&self, record: &Record, stored: Timestamp) -> sealift::crypto::Digest {
         let signed = record.sign(&self.signer).expect("signed");

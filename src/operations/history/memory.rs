@@ -27,7 +27,7 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
         .iter()
         .filter_map(|listed| {
             let signed = listed.record.as_ref().ok()?;
-            Some(remembered(signed, listed.seen.modified))
+            Some(remembered(signed, Some(listed.seen.modified)))
         })
         .collect();
     warnings.extend(gone(pins, newest, &there, &now));
@@ -55,16 +55,17 @@ pub(in crate::operations) fn missing(
 pub(in crate::operations) fn remember_own(pins: &mut Pins, own: &SignedRecord) {
     pins.signer = Some(own.signed.signer().clone());
     pins.newest = Some((own.record.sequence, own.signed.digest()));
-    pins.seen.push(remembered(own, own.record.time));
+    pins.seen.push(remembered(own, None));
 }
 
-/// `modified` is the server's time of the record.
-fn remembered(signed: &SignedRecord, modified: Timestamp) -> Remembered {
+/// `stored` is the server's time of the record.
+fn remembered(signed: &SignedRecord, stored: Option<Timestamp>) -> Remembered {
     let record = &signed.record;
     Remembered {
         sequence: record.sequence,
         record: signed.signed.digest(),
-        time: record.time.min(modified),
+        time: stored.map_or(record.time, |stored| record.time.min(stored)),
+        stored,
         tags: record.tags.clone(),
         good: record.worst_health() <= Health::Unchecked,
         epochs: record.epochs.iter().map(|epoch| epoch.epoch).collect(),
@@ -130,7 +131,11 @@ fn gone(pins: &mut Pins, newest: &SignedRecord, there: &[Range], now: &[Remember
 /// are taken to protect no more than they must.
 fn removed_by(rules: &Retention, before: &[Remembered], now: &[Remembered]) -> Vec<Range> {
     let all: BTreeMap<u64, &Remembered> = before.iter().chain(now).map(|seen| (seen.sequence, seen)).collect();
-    let stated = all.values().map(|seen| Stated { sequence: seen.sequence, signed: seen.time, modified: seen.time });
+    let stated = all.values().map(|seen| Stated {
+        sequence: seen.sequence,
+        signed: seen.time,
+        modified: seen.stored.unwrap_or(Timestamp::MAX),
+    });
     let snapshots: Vec<Snapshot> = all
         .values()
         .zip(effective_times(stated))

@@ -47,8 +47,18 @@ pub(super) struct Left {
 }
 
 /// What could not be deleted, as far as the server says.
-pub(super) async fn delete(remote: &Remote, keys: &[Key]) -> Result<HashMap<Key, StoreError>, OperationError> {
-    Ok(remote.store.delete_many(keys).await?.failed.into_iter().collect())
+pub(super) async fn delete(
+    remote: &Remote,
+    keys: &[Key],
+    warnings: &mut Vec<Warning>,
+) -> Result<HashMap<Key, StoreError>, OperationError> {
+    let deletion = remote.store.delete_many(keys).await?;
+    if deletion.hidden > 0 && !warnings.iter().any(|warning| warning.name == "versioned-bucket") {
+        let text = "the bucket keeps old versions: what is deleted is only hidden, and takes room until a lifecycle rule of \
+                    the bucket expires noncurrent versions";
+        warnings.push(Warning::standing("versioned-bucket", text));
+    }
+    Ok(deletion.failed.into_iter().collect())
 }
 
 /// What of `keys` a listing from afterwards still shows.
@@ -57,15 +67,15 @@ pub(super) fn left_of(keys: &[Key], mut failed: HashMap<Key, StoreError>, listed
     left.map(|key| Left { key: key.clone(), error: failed.remove(key) }).collect()
 }
 
-/// Says what is left of `asked` objects, and why: a lock is a date. That nothing at all may be deleted is an error.
-pub(super) async fn tell_of_left(
-    remote: &Remote,
-    left: Vec<Left>,
-    asked: usize,
-) -> Result<Vec<Warning>, OperationError> {
+/// Says what is left, and why: a lock is a date. That nothing at all may be deleted is an error; who may delete and not
+/// look at an object is told no date. `gone` says whether anything was deleted.
+pub(super) async fn tell_of_left(remote: &Remote, left: Vec<Left>, gone: bool) -> Result<Vec<Warning>, OperationError> {
     let looked: Vec<(Left, Option<Timestamp>)> = futures::stream::iter(left)
         .map(|left| async move {
-            let until = remote.store.locked_until(&left.key).await?;
+            let until = match remote.store.locked_until(&left.key).await {
+                Err(StoreError::AccessDenied { .. }) => None,
+                until => until?,
+            };
             Ok::<_, OperationError>((left, until))
         })
         .buffered(FETCHES)
@@ -81,7 +91,8 @@ pub(super) async fn tell_of_left(
         warnings.push(Warning::standing("still-locked", text));
     }
     let denied = |(left, _): &(Left, _)| matches!(left.error, Some(StoreError::AccessDenied { .. }));
-    if left.len() == asked
+    if !gone
+        && locked.is_empty()
         && left.iter().all(denied)
         && let Some(error) = left.pop().and_then(|(left, _)| left.error)
     {
@@ -119,7 +130,10 @@ mod tests {
 
     /// Keeps each object until its date.
     #[derive(Debug)]
-    struct Locks(HashMap<Key, Timestamp>);
+    struct Locks {
+        until: HashMap<Key, Timestamp>,
+        tells: bool,
+    }
 
     #[async_trait::async_trait]
     impl Store for Locks {
@@ -148,7 +162,7 @@ mod tests {
         }
 
         async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {
-            Ok(self.0.get(key).copied())
+            if self.tells { Ok(self.until.get(key).copied()) } else { Err(denied(key)) }
         }
     }
 
@@ -156,16 +170,21 @@ mod tests {
         StoreError::AccessDenied { object: key.to_string(), code: "AccessDenied".into(), message: String::new() }
     }
 
-    /// What is said of two objects that the server denied, with these locks on them.
+    /// What is said of two objects that the server denied, with these locks on them, after nothing else was deleted.
     async fn told(locks: &[(u64, &str)]) -> Result<Vec<Warning>, OperationError> {
+        told_by(true, locks, false).await
+    }
+
+    /// The same of a server that `tells` of locks or not, where something else is `gone` or not.
+    async fn told_by(tells: bool, locks: &[(u64, &str)], gone: bool) -> Result<Vec<Warning>, OperationError> {
         let locked = |(sequence, until): &(u64, &str)| (layout::record(*sequence), until.parse().expect("a time"));
-        let locks = Locks(locks.iter().map(locked).collect());
+        let locks = Locks { until: locks.iter().map(locked).collect(), tells };
         let signer = Signer::generate().expect("a key").public();
         let descriptor = Descriptor::new(RepositoryId::generate(), Timestamp::UNIX_EPOCH, signer);
         let remote = Remote { store: Arc::new(locks), url: String::new(), descriptor };
         let keys = [1, 2].map(layout::record);
-        let failed = delete(&remote, &keys).await?;
-        tell_of_left(&remote, left_of(&keys, failed, |_| true), keys.len()).await
+        let failed = delete(&remote, &keys, &mut Vec::new()).await?;
+        tell_of_left(&remote, left_of(&keys, failed, |_| true), gone).await
     }
 
     #[tokio::test]
@@ -180,5 +199,14 @@ mod tests {
         let warnings = told(&[(1, "2026-12-01T00:00:00Z")]).await.expect("no error");
         assert_eq!(warnings.iter().map(|warning| warning.name).collect::<Vec<_>>(), ["still-locked", "not-deleted"]);
         assert!(matches!(told(&[]).await, Err(OperationError::Store(StoreError::AccessDenied { .. }))));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_denies_a_look_at_the_lock_ends_no_run_that_deleted_something() {
+        let locks = [(1, "2026-12-01T00:00:00Z")];
+        let warnings = told_by(false, &locks, true).await.expect("no error");
+        assert_eq!(warnings.iter().map(|warning| warning.name).collect::<Vec<_>>(), ["not-deleted"]);
+        let nothing = told_by(false, &locks, false).await;
+        assert!(matches!(nothing, Err(OperationError::Store(StoreError::AccessDenied { .. }))));
     }
 }

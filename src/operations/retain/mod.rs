@@ -27,6 +27,9 @@ use crate::plan::retain::{self as planning, RetainError};
 use crate::repository::{Retention, layout};
 use crate::store::Key;
 
+/// The doubts about a history whose records do not fit together.
+const MISFITS: [&str; 4] = ["earlier-unfit", "broken-chain", "forked-chain", "record-unlisted"];
+
 /// What to keep, and whether to do anything about the rest.
 #[derive(Clone, Debug, Default)]
 pub struct RetainRequest {
@@ -81,7 +84,7 @@ pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -
         warnings.extend(stopped(&prune));
         return Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: None, warnings });
     }
-    refuse_what_nobody_wants(&rules, &plan, request)?;
+    refuse_what_nobody_wants(&view, &rules, &plan, request)?;
     let_go.remember(&dir)?;
     let records: Vec<Key> = plan.removed().chain(let_go.sequences()).map(layout::record).collect();
     tracing::info!(records = records.len(), "deleting records");
@@ -102,23 +105,25 @@ async fn carry_out(
     let mut deleted = Deleted::default();
     if !records.is_empty() {
         let sizes = view.sizes();
-        let failed = delete(remote, records).await?;
+        let failed = delete(remote, records, warnings).await?;
         // What this run removed is no news, so the warnings of the second look are left out.
         view = View::read(remote, reader, &request.believed).await?;
         let left = left_of(records, failed, |key| view.lists(key));
         deleted.count(records, &left, &sizes);
-        warnings.extend(tell_of_left(remote, left, records.len()).await?);
+        let gone = left.len() < records.len();
+        warnings.extend(tell_of_left(remote, left, gone).await?);
     }
     let unverifiable = LetGo::of(remote, &reader.state_dir(remote), &view, &BTreeSet::new()).await?.unverifiable();
     let prune = view.prune(remote, |_| true, unverifiable);
     let due: Vec<Key> = prune.due().into_iter().map(|object| object.key.clone()).collect();
     if !due.is_empty() {
         tracing::info!(objects = due.len(), "deleting what no snapshot needs");
-        let failed = delete(remote, &due).await?;
+        let failed = delete(remote, &due, warnings).await?;
         let after = View::names(remote).await?;
         let left = left_of(&due, failed, |key| after.contains(key));
         deleted.count(&due, &left, &view.sizes());
-        warnings.extend(tell_of_left(remote, left, due.len()).await?);
+        let gone = deleted.records > 0 || left.len() < due.len();
+        warnings.extend(tell_of_left(remote, left, gone).await?);
     }
     Ok((prune, deleted))
 }
@@ -159,22 +164,15 @@ fn refuse_unclear_signer(view: &View, let_go: &LetGo) -> Result<(), OperationErr
 }
 
 fn refuse_what_nobody_wants(
+    view: &View,
     rules: &Rules,
     plan: &planning::Plan,
     request: &RetainRequest,
 ) -> Result<(), OperationError> {
     let by_rules = request.remove.is_empty() && request.forget.is_empty();
-    if by_rules && rules.origin == Origin::Record && plan.removed().next().is_some() {
-        return Err(OperationError::Refused {
-            what:
-                "the rules are those of the newest snapshot, and this machine has none of its own: whoever holds the \
-                   host's key could have written them"
-                    .to_owned(),
-            way_out: format!(
-                "if you want them, write them into sealift.toml here ([retention] {}), or give them as flags",
-                rules.rules
-            ),
-        });
+    if by_rules && plan.removed().next().is_some() {
+        refuse_rules_of_others(view, rules)?;
+        refuse_misfits(view)?;
     }
     match request.max_remove_percent {
         Some(percent) if plan.removes_more_than(percent) => Err(OperationError::Refused {
@@ -186,6 +184,38 @@ fn refuse_what_nobody_wants(
             way_out: "look at the plan with `sealift retain`; `sealift retain --apply` carries it out".to_owned(),
         }),
         _ => Ok(()),
+    }
+}
+
+/// What the host said, whoever holds its key could have said; and that it no longer says anything, too.
+fn refuse_rules_of_others(view: &View, rules: &Rules) -> Result<(), OperationError> {
+    let what = match rules.origin {
+        Origin::Record => "the rules are those of the newest snapshot, and this machine has none of its own",
+        Origin::Standard if view.history.verified().any(|record| record.record.retention.is_some()) => {
+            "the newest snapshot names no rules where others do, and this machine has none of its own"
+        }
+        Origin::Standard | Origin::Own => return Ok(()),
+    };
+    Err(OperationError::Refused {
+        what: format!("{what}: whoever holds the host's key could have made it so"),
+        way_out: format!(
+            "if you want these rules, write them into sealift.toml here ([retention] {}), or give them as flags",
+            rules.rules
+        ),
+    })
+}
+
+/// Where records do not fit together, one of them may be planted, and in a copied bucket no time of the server's tells
+/// which. A person has to look before rules go by their times.
+fn refuse_misfits(view: &View) -> Result<(), OperationError> {
+    match view.history.warnings.iter().find(|warning| MISFITS.contains(&warning.name)) {
+        Some(misfit) => Err(OperationError::Refused {
+            what: misfit.to_string(),
+            way_out: "find out which one does not belong there (`sealift snapshots`), and take it out: \
+                      `sealift retain --remove N --apply`"
+                .to_owned(),
+        }),
+        None => Ok(()),
     }
 }
 

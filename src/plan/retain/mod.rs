@@ -6,7 +6,8 @@
 //!
 //! A rule that counts (so many days) walks from the newest snapshot back and keeps the last one of each day that has
 //! one. A snapshot that cannot be restored in full any more is neither counted nor put in the place of a whole one, and
-//! is kept beside it where the rule would have kept it: some of its files may still be wanted.
+//! is kept beside it where the rule would have kept it: some of its files may still be wanted. Likewise one that came
+//! late: who holds the host's key could plant it.
 
 mod protect;
 mod reason;
@@ -41,7 +42,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub fn is_good(&self) -> bool {
-        self.healthy && self.whole
+        self.healthy && self.counts()
+    }
+
+    /// Whether it may stand for an hour, a day and so on.
+    fn counts(&self) -> bool {
+        self.whole && !self.effective.late
     }
 
     /// The epoch that it was sealed to: what it takes from older ones does not make it older.
@@ -121,7 +127,8 @@ pub fn retain(snapshots: &[Snapshot], rules: &Retention, proof: &Proof) -> Resul
     Ok(plan(snapshots, verdicts))
 }
 
-/// The plan that removes the snapshots `named` and no other. The rules only say why others stay.
+/// The plan that removes the snapshots `named` and no other. The rules only say why others stay. One whose time others
+/// have may go, too: that is how to be rid of one that does not belong there.
 pub fn remove(
     snapshots: &[Snapshot],
     rules: &Retention,
@@ -140,7 +147,6 @@ pub fn remove(
             }
         }
     }
-    hold_times(snapshots, &mut reasons);
     let named = |sequence: u64| named.contains(&sequence);
     for (snapshot, reasons) in snapshots.iter().zip(&reasons).filter(|(snapshot, _)| named(snapshot.sequence)) {
         if let Some(reason) = reasons.first() {

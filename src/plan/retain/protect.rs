@@ -14,7 +14,7 @@ pub(super) fn reasons(snapshots: &[Snapshot], proof: &Proof) -> Vec<Vec<Reason>>
     };
     keep_newest(Reason::Newest, &|_| true);
     keep_newest(Reason::NewestGood, &Snapshot::is_good);
-    keep_newest(Reason::NewestDrilled, &|snapshot| snapshot.drilled && snapshot.whole);
+    keep_newest(Reason::NewestDrilled, &|snapshot| snapshot.drilled && snapshot.counts());
     let good_of = |epoch: u32| move |snapshot: &Snapshot| snapshot.is_good() && snapshot.epoch() == Some(epoch);
     match proof.last() {
         Some(last) => keep_newest(Reason::LastProvedEpoch(*last), &good_of(*last)),

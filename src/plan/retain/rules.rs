@@ -49,25 +49,25 @@ pub(super) fn apply(snapshots: &[Snapshot], rules: &Retention) -> Result<Vec<Rul
 /// Who stands for an hour, a day and so on.
 struct Place {
     by: u64,
-    whole: bool,
+    counts: bool,
 }
 
-/// Keeps the last snapshot in each of the `count` newest places that have a whole one.
+/// Keeps the last snapshot in each of the `count` newest places that have one that counts.
 fn keep_counted(snapshots: &[Snapshot], times: &[Zoned], rule: Rule, count: u64, ruled: &mut [Ruled]) {
     let mut places: HashMap<String, Place> = HashMap::new();
     let mut counted = 0;
     for ((snapshot, time), ruled) in snapshots.iter().zip(times).zip(ruled).rev() {
         let name = place(rule, snapshot, time);
         match places.get(&name) {
-            Some(place) if place.whole || !snapshot.whole => {
+            Some(place) if place.counts || !snapshot.counts() => {
                 ruled.instead.get_or_insert(Cause::Instead { rule, place: name, by: place.by });
                 continue;
             }
             None if counted >= count => continue,
             _ => {}
         }
-        counted += u64::from(snapshot.whole);
-        places.insert(name.clone(), Place { by: snapshot.sequence, whole: snapshot.whole });
+        counted += u64::from(snapshot.counts());
+        places.insert(name.clone(), Place { by: snapshot.sequence, counts: snapshot.counts() });
         // The number of a snapshot as its own place says nothing.
         let place = if rule == Rule::Last { String::new() } else { name };
         ruled.reasons.push(Reason::Ruled { rule, place });
