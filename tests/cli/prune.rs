@@ -283,6 +283,22 @@ async fn a_server_that_only_says_that_it_deletes_is_found_out() {
     assert_eq!(listed(&pruner), [3]);
 }
 
+/// A server that locks objects keeps their versions, and says that each was deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_versioned_bucket_is_told_and_what_is_hidden_there_is_gone_for_sealift() {
+    let Some(server) = Minio::start_locked().await else { return };
+    let world = World::in_bucket(&server);
+    world.backup();
+    world.add_rows(5);
+    let now = world.sources();
+    world.backup();
+    let output = world.sealift(&KEEP_ONE).exits(0);
+    assert!(output.warnings().contains(&"versioned-bucket".to_owned()), "{output:?}");
+    assert_eq!(output.json()["deleted"]["records"], 1);
+    world.assert_restores(2, &now);
+    assert!(!world.sealift(&KEEP_ONE).exits(0).warnings().contains(&"versioned-bucket".to_owned()));
+}
+
 /// More objects than a page of a listing or a batch has room for, on a real server.
 #[tokio::test(flavor = "multi_thread")]
 async fn minio_lists_pages_and_deletes_batches() {

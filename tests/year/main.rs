@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use application::{Application, Random};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use ledger::Ledger;
 use memory::{MemoryStore, VirtualClock};
 use sealift::clock::Clock;
 use sealift::crypto::{DataIdentity, IdentityFile, Recipient, Unprompted, sha256};
 use sealift::operations::{
-    BackupReport, BackupRequest, Gentleness, InitRequest, NewIdentity, Reader, Remote, RestoreRequest, RetainRequest,
-    Selector, SourceKind, SourceSpec, Unwatched, backup, init, restore, retain,
+    BackupReport, BackupRequest, Gentleness, InitRequest, NewIdentity, Reader, Remote, RestoreRequest, RetainReport,
+    RetainRequest, Selector, SourceKind, SourceSpec, Unwatched, backup, init, restore, retain,
 };
 use sealift::repository::{Retention, layout};
 use sealift::store::Store;
@@ -40,6 +40,7 @@ struct Year {
     application: Application,
     ledger: Ledger,
     random: Random,
+    rules: Retention,
     /// How many runs in a row left a restore that downloads too much.
     behind: u64,
     worst: Worst,
@@ -55,9 +56,10 @@ struct Worst {
 }
 
 impl Year {
-    async fn begin(seed: u64) -> Self {
+    /// `now` is what the clock of the server and of the host shows.
+    async fn begin(seed: u64, now: Timestamp, rules: Retention) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = VirtualClock::at("2025-01-01T00:00:00Z".parse().unwrap());
+        let clock = VirtualClock::at(now);
         let store = MemoryStore::new(Arc::clone(&clock));
         let application = Application::start(&folder.path().join("app.db"), seed);
         let dynamic: Arc<dyn Store> = store.clone();
@@ -79,6 +81,7 @@ impl Year {
             application,
             ledger,
             random,
+            rules,
             behind: 0,
             worst: Worst::default(),
         }
@@ -101,7 +104,7 @@ impl Year {
             max_compact_bytes: MAX_COMPACT_BYTES,
             clock: self.clock.clone(),
             believed: Vec::new(),
-            retention: Some(rules()),
+            retention: Some(self.rules.clone()),
             recipients: self.recipients.clone(),
         };
         let dir = self.folder.path().join(self.remote.id().as_str());
@@ -138,9 +141,9 @@ impl Year {
     }
 
     /// Retention, from another machine and without any key.
-    async fn retain(&mut self) {
+    async fn retain(&mut self) -> RetainReport {
         let request = RetainRequest {
-            own_rules: Some(rules()),
+            own_rules: Some(self.rules.clone()),
             apply: true,
             max_remove_percent: Some(50),
             ..RetainRequest::default()
@@ -149,6 +152,7 @@ impl Year {
         assert_eq!(report.warnings, []);
         report.plan.removed().for_each(|sequence| self.ledger.forget(sequence));
         self.ledger.check();
+        report
     }
 
     /// The whole of one snapshot, by `restore`, is byte for byte what the file was.
@@ -189,7 +193,7 @@ impl Year {
     }
 }
 
-fn rules() -> Retention {
+fn rules_of_a_year() -> Retention {
     Retention {
         keep_hourly: Some(48),
         keep_daily: Some(14),
@@ -213,7 +217,9 @@ fn days(part: i64) -> i64 {
 }
 
 async fn simulate(days: i64, hours_between: i64) {
-    let mut year = Year::begin(seed()).await;
+    let mut year = Year::begin(seed(), "2025-01-01T00:00:00Z".parse().unwrap(), rules_of_a_year()).await;
+    // What happens once in a quarter happens in a shorter time, too.
+    let quarter = days.min(90);
     println!("seed {}, a backup each {hours_between} hours", seed());
     for hour in 0..days * 24 {
         let (day, now) = (hour / 24, year.clock.now());
@@ -221,9 +227,9 @@ async fn simulate(days: i64, hours_between: i64) {
         year.application.hour(of_day, &now.to_string());
         if of_day == 2 {
             year.application.night(day);
-            match day % 90 {
-                60 => year.application.tidy_up(),
-                75 => year.application.migrate(day),
+            match day % quarter {
+                there if there == quarter * 2 / 3 => year.application.tidy_up(),
+                there if there == quarter * 5 / 6 => year.application.migrate(day),
                 _ => {}
             }
         }
@@ -249,4 +255,31 @@ async fn a_year_of_hourly_backups_loses_nothing_and_wastes_little() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_year_of_daily_backups_loses_nothing_and_wastes_little() {
     simulate(days(45), 24).await;
+}
+
+/// The server says when an object was stored and what time it is; that this machine would have it a year later or
+/// earlier hurries and delays nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pruner_whose_clock_is_a_year_off_goes_by_the_servers() {
+    for off in [-365, 365] {
+        let days = |days: i64| SignedDuration::from_hours(24 * days);
+        let rules = Retention { keep_last: Some(1), ..Retention::default() };
+        let mut year = Year::begin(seed(), Timestamp::now() + days(off), rules).await;
+        year.back_up().await;
+        // A database made anew shares no page with the old one.
+        std::fs::remove_file(year.database()).unwrap();
+        year.application = Application::start(&year.database(), seed() + 1);
+        year.clock.advance(days(1));
+        year.back_up().await;
+        year.clock.advance(days(5));
+        let report = year.retain().await;
+        assert!(!report.prune.lines.is_empty() && report.prune.stop.is_none(), "{off}: {:?}", report.prune.stop);
+        let deleted = report.deleted.unwrap();
+        assert_eq!((deleted.records, deleted.manifests, deleted.packs), (1, 0, 0), "{off}: a week has not gone by");
+        year.clock.advance(days(2));
+        let deleted = year.retain().await.deleted.unwrap();
+        assert!(deleted.manifests == 1 && deleted.packs > 0, "{off}: {deleted:?}");
+        let newest = *year.ledger.snapshots.keys().last().unwrap();
+        year.restore(newest).await;
+    }
 }
