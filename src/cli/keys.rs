@@ -32,6 +32,10 @@ pub async fn run(command: Keys, global: Global) -> Result<u8, Failure> {
     }
 }
 
+/// Where recipients were not named but read from a wrapped key.
+pub const COMMENTS_PROVE_NOTHING: &str = "Look at these names: those that were there before come from comments in the \
+                                          key file, which prove nothing.";
+
 /// An operator with at least one identity.
 fn operator(flags: &args::Reader, context: &Context) -> Result<Reader, Failure> {
     context.reader(flags, identities::load(&flags.identity)?)
@@ -123,11 +127,13 @@ async fn rotate(
     context: &Context,
 ) -> Result<u8, Failure> {
     let change = change(command.recipients.parse_some()?);
+    let from_comments = !matches!(change, Change::Set(_));
     let operator = operator(&command.reader, context)?;
     let proof = identities::load_files(&command.proof)?;
     let (remote, meter) = context.remote().await?;
     let mut report = operations::rotate_keys(&remote, &operator, RotateRequest { change, proof }).await?;
-    let newest = report.epochs.last().map(|epoch| epoch.holders.clone()).unwrap_or_default();
+    let newest = report.epochs.iter().rfind(|epoch| epoch.needed).or(report.epochs.last());
+    let newest = newest.map(|epoch| epoch.holders.clone()).unwrap_or_default();
     if newest.recipients.len() == 1 {
         report.warnings.push(single_recipient());
     }
@@ -135,9 +141,9 @@ async fn rotate(
     if context.global.json {
         let epochs = report.epochs.iter().map(|epoch| {
             json!({
-                "epoch": epoch.epoch, "generation": epoch.generation, "proved": epoch.proved,
-                "recipients": names(&epoch.holders.recipients), "former": names(&epoch.holders.former),
-                "deleted": epoch.deleted,
+                "epoch": epoch.epoch, "needed": epoch.needed, "generation": epoch.generation,
+                "proved": epoch.proved, "recipients": names(&epoch.holders.recipients),
+                "former": names(&epoch.holders.former), "deleted": epoch.deleted,
             })
         });
         print_json(&json!({
@@ -147,18 +153,23 @@ async fn rotate(
             "uploaded_bytes": meter.usage().uploaded_bytes, "warnings": report.warnings,
         }))?;
     } else {
-        print_lines(rotation_lines(&report, &newest))?;
+        print_lines(rotation_lines(&report, &newest, from_comments))?;
     }
     Ok(context.exit_code(&report.warnings))
 }
 
-fn rotation_lines(report: &RotateReport, newest: &KeyHolders) -> Vec<String> {
+fn rotation_lines(report: &RotateReport, newest: &KeyHolders, from_comments: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for epoch in &report.epochs {
         let state = if epoch.proved { "proved" } else { "not proved yet" };
+        let begun = if epoch.needed { "" } else { " (needed by no snapshot yet)" };
         let deleted = deleted_text(&epoch.deleted);
-        lines.push(format!("epoch {}: generation {}, {state}{deleted}, is for", epoch.epoch, epoch.generation));
+        let (epoch_number, generation) = (epoch.epoch, epoch.generation);
+        lines.push(format!("epoch {epoch_number}{begun}: generation {generation}, {state}{deleted}, is for"));
         lines.extend(epoch.holders.recipients.iter().map(|recipient| format!("  {}", recipient.as_str())));
+    }
+    if from_comments {
+        lines.push(COMMENTS_PROVE_NOTHING.to_owned());
     }
     lines.push(String::new());
     lines.push("For the host's sealift.toml:".to_owned());

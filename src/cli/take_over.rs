@@ -9,6 +9,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::identities;
 use super::init::{check_config_path, configuration, next_command, warnings, write_config};
+use super::keys::COMMENTS_PROVE_NOTHING;
 use super::output::{human_age, is_interactive, print_json, print_lines, print_warnings};
 use super::shell::{Bucket, reader_command};
 use crate::clock;
@@ -62,6 +63,7 @@ fn confirm(command: &Init, context: &Context, plan: &TakeOverPlan) -> Result<(),
         format!("  sealed for       {}", recipients.join("\n                   ")),
         "The old host is stopped for good, should it still run. Other recipients are named with -r.".to_owned(),
     ];
+    let lines = lines.into_iter().chain(where_from(command)).collect::<Vec<_>>();
     let failed = |error: std::io::Error| Failure::new(super::failure::FAILED, format!("terminal: {error}"));
     let mut err = anstream::stderr();
     writeln!(err, "{}", lines.join("\n")).map_err(failed)?;
@@ -72,6 +74,10 @@ fn confirm(command: &Init, context: &Context, plan: &TakeOverPlan) -> Result<(),
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::refused("the take-over was not confirmed", "nothing was changed")),
     }
+}
+
+fn where_from(command: &Init) -> Option<String> {
+    (!command.recipients.are_named()).then(|| COMMENTS_PROVE_NOTHING.to_owned())
 }
 
 fn show(
@@ -94,11 +100,13 @@ fn show(
             "took_over": { "from": from, "last": last }, "accept": accept, "warnings": warnings,
         }));
     }
-    print_lines([
+    let head = [
         format!("repository  {url} ({})", report.repository),
         format!("took over   after snapshot {last} from {from}"),
         format!("signer      {}", report.signer),
         format!("recipients  {}", report.recipients.join("\n            ")),
+    ];
+    let rest = [
         format!("config      {}", config_path.display()),
         String::new(),
         "Keep this line instead of the one that you have. It brings everything back, old snapshots too:".to_owned(),
@@ -109,5 +117,6 @@ fn show(
         String::new(),
         format!("Next: {}. The first one uploads everything, and makes the change known", next_command(&config_path)),
         "Then:  sealift recovery-kit DIR: the one that you have names the old signer".to_owned(),
-    ])
+    ];
+    print_lines(head.into_iter().chain(where_from(command)).chain(rest))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::epoch::{first_free, make_epoch};
 use super::history::{History, Reader, Selector};
-use super::unlock::{OpenedGeneration, open_newest};
+use super::unlock::{Opening, open_newest};
 use super::{InitReport, OperationError, Remote, Warning};
 use crate::crypto::{PublicSigner, Recipient, Signer, seal, sha256};
 use crate::repository::{Epoch, MAX_KEY_BYTES, SignedRecord, TakeOver, layout};
@@ -61,13 +61,13 @@ pub async fn plan_take_over(
         None => Signer::generate()?,
     };
     let epoch = newest_epoch(&parent)?;
-    let (opened, newest) = open_newest(remote, epoch, &reader.identities).await?;
+    let opening = open_newest(remote, epoch, &reader.identities).await?;
     history.refuse_exchanged(remote)?;
-    let recipients = if recipients.is_empty() { holders(&opened, epoch, newest)? } else { recipients };
+    let recipients = if recipients.is_empty() { holders(&opening, epoch)? } else { recipients };
     // Before anything is made: a plugin that is missing, or keys that age will not mix.
     seal(b"", &recipients)?;
     let (from, last) = (parent.signed.signer().clone(), parent.record.sequence);
-    let step = TakeOver::new(remote.id(), from, last, signer.public(), (epoch.epoch, &opened.identity));
+    let step = TakeOver::new(remote.id(), from, last, signer.public(), (epoch.epoch, &opening.opened.identity));
     let warnings = history.warnings;
     Ok(TakeOverPlan { parent, recipients, warnings, resumed, remote: remote.clone(), dir, signer, step })
 }
@@ -108,8 +108,9 @@ fn newest_epoch(parent: &SignedRecord) -> Result<&Epoch, OperationError> {
 
 /// Whom the newest generation is for. One that the identity does not open may be noise, or the work of an operator who
 /// removed this very identity: then nobody is taken over unasked.
-fn holders(opened: &OpenedGeneration, epoch: &Epoch, newest: u32) -> Result<Vec<Recipient>, OperationError> {
-    let why = if opened.generation != newest {
+fn holders(opening: &Opening, epoch: &Epoch) -> Result<Vec<Recipient>, OperationError> {
+    let opened = &opening.opened;
+    let why = if let Some(newest) = opening.newer.first().copied() {
         format!("{} is newer than the one that the identity opens", layout::data_key(epoch.epoch, newest))
     } else if opened.holders.recipients.is_empty() {
         format!("{} names nobody", layout::data_key(epoch.epoch, opened.generation))

@@ -14,6 +14,12 @@ pub fn person(world: &World, name: &str) -> String {
     key.to_public().to_string()
 }
 
+/// The X25519 identity in `NAME.key`.
+pub fn secret(world: &World, name: &str) -> age::x25519::Identity {
+    let text = fs::read_to_string(world.path(&format!("{name}.key"))).unwrap();
+    text.lines().find(|line| line.starts_with("AGE-")).unwrap().parse().unwrap()
+}
+
 /// A machine of an operator's, which never was the host.
 pub fn operator(world: &World) -> World {
     world.other_host("operator")
@@ -102,8 +108,10 @@ fn a_recipient_that_nobody_holds_the_identity_of_locks_no_one_out() {
     assert!(opens(&world, "operator", 3));
     let bob = person(&world, "bob");
     let proof = world.text("bob.key");
-    keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0);
-    assert_eq!(generations(&world, 1), ["3.age"]);
+    let output = keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(3);
+    // Perhaps somebody holds it all the same.
+    assert!(output.warnings().contains(&"newer-generation".to_owned()), "{output:?}");
+    assert_eq!(generations(&world, 1), ["2.age", "3.age"]);
     assert!(opens(&world, "bob", 3) && !opens(&world, "operator", 3));
 }
 
@@ -141,14 +149,42 @@ fn the_last_recipient_is_not_removed() {
     assert!(opens(&world, "operator", 2));
 }
 
+/// Who knows the data identity can wrap it for himself and write the names of the wanted set beside it.
 #[test]
-fn rotating_again_to_the_same_set_makes_no_new_generation() {
+fn a_forged_generation_that_says_that_it_is_for_the_wanted_set_is_not_taken_for_it() {
     let world = ready();
     let bob = person(&world, "bob");
-    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
-    let before = tree(&world.path("repository/keys"));
-    keys(&world, &["rotate", "-r", &bob], &["bob"]).exits(0);
-    assert_eq!(tree(&world.path("repository/keys")), before);
+    let proof = world.text("bob.key");
+    let operator = secret(&world, "operator");
+    let plain = age::decrypt(&operator, &fs::read(world.path("repository/keys/1/1.age")).unwrap()).unwrap();
+    let (own, plain) = (operator.to_public().to_string(), String::from_utf8(plain).unwrap());
+    let forged = age::encrypt(&operator.to_public(), plain.replace(&own, &bob).as_bytes()).unwrap();
+    fs::write(world.path("repository/keys/1/2.age"), forged).unwrap();
+    keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0);
+    assert_eq!(generations(&world, 1), ["3.age"]);
+    assert!(opens(&world, "bob", 1) && !opens(&world, "operator", 1));
+    // Names that come from comments are shown as such.
+    let arguments = ["keys", "add", "-r", &person(&world, "carol"), "-i", &proof];
+    crate::keys::operator(&world).sealift(&arguments).exits(0).says("comments");
+}
+
+#[test]
+fn what_is_newer_than_the_given_identity_opens_is_neither_deleted_nor_guessed_at() {
+    let world = ready();
+    let (bob, carol) = (person(&world, "bob"), person(&world, "carol"));
+    keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
+    let before = tree(&world.path("repository"));
+    for change in ["add", "remove"] {
+        keys(&world, &[change, "-r", &carol], &["operator"]).exits(15).says("keys/1/2.age");
+    }
+    assert_eq!(tree(&world.path("repository")), before);
+    let proof = world.text("carol.key");
+    let output = keys(&world, &["rotate", "-r", &carol, "--proof", &proof], &["operator"]).exits(3);
+    assert!(output.warnings().contains(&"newer-generation".to_owned()), "{output:?}");
+    assert_eq!(generations(&world, 1), ["2.age", "3.age"]);
+    assert!(opens(&world, "bob", 1) && opens(&world, "carol", 1) && !opens(&world, "operator", 1));
+    keys(&world, &["confirm"], &["carol"]).exits(0);
+    assert_eq!(generations(&world, 1), ["3.age"]);
 }
 
 #[test]

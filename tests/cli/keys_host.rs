@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use age::secrecy::ExposeSecret;
 
-use crate::keys::{generations, keys, opens, person, ready};
+use crate::keys::{generations, keys, opens, person, ready, secret};
 use crate::support::s3s::{S3s, Side};
 use crate::support::world::{World, copy_tree, tree};
 
@@ -16,8 +16,7 @@ fn own_recipient(world: &World) -> String {
 }
 
 fn operators_key(world: &World) -> age::x25519::Identity {
-    let text = fs::read_to_string(world.identity()).unwrap();
-    text.lines().find(|line| line.starts_with("AGE-")).unwrap().parse().unwrap()
+    secret(world, "operator")
 }
 
 /// Every object below `keys/` that the operator of `init` can open.

@@ -349,7 +349,8 @@ fn other_recipients_are_named_with_r_and_nothing_of_the_identity_stays_on_the_ho
 fn a_generation_that_the_identity_does_not_open_wants_the_recipients_spelled_out() {
     let world = World::ready();
     world.backup();
-    fs::write(world.path("repository/keys/1/2.age"), "perhaps another operator's").unwrap();
+    let others = age::encrypt(&age::x25519::Identity::generate().to_public(), b"another operator's").unwrap();
+    fs::write(world.path("repository/keys/1/2.age"), others).unwrap();
     let fresh = world.other_host("fresh");
     take_over(&fresh, &["--yes"]).exits(15).says("keys/1/2.age is newer").says("-r");
     let text = fs::read_to_string(world.identity()).unwrap();

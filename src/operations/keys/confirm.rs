@@ -1,5 +1,6 @@
 //! An operator of the new set opens what a rotation left, and with that the old generations may go.
 
+use super::super::unlock::Opening;
 use super::super::{OperationError, Reader, Remote, Warning};
 use super::survey::{Proved, Survey};
 use crate::repository::{KeyHolders, layout};
@@ -26,12 +27,12 @@ pub struct ConfirmReport {
 ///
 /// A generation above the one that opens may be the new one of somebody else: then nothing of that epoch is proved.
 pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmReport, OperationError> {
-    let survey = Survey::of(remote, reader).await?;
+    let survey = Survey::of(remote, reader, &reader.identities, &[]).await?;
     let mut warnings = survey.warnings.clone();
     let (mut opened, mut unopened, mut failure) = (Vec::new(), Vec::new(), None);
     for epoch in &survey.epochs {
         match epoch.open(remote, &reader.identities).await? {
-            Ok(generation) => opened.push((epoch, generation)),
+            Ok(opening) => opened.push((epoch, opening)),
             Err(error) => {
                 let text = format!("no given identity opens epoch {}: it stays as it is", epoch.epoch);
                 warnings.push(Warning::doubt("epoch-not-opened", text));
@@ -43,25 +44,21 @@ pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmRep
     if let Some(error) = failure.filter(|_| opened.is_empty()) {
         return Err(error);
     }
-    let mut proved = Vec::new();
-    for (epoch, opened) in &opened {
-        match epoch.generations.range(opened.generation + 1..).next() {
-            None => proved.push((*epoch, &opened.identity)),
-            Some(above) => warnings.push(newer(epoch.epoch, *above)),
-        }
-    }
+    warnings.extend(opened.iter().filter_map(|(epoch, opening)| Some(newer(epoch.epoch, *opening.newer.first()?))));
+    let is_newest = |opening: &Opening| opening.newer.is_empty();
+    let proved = opened.iter().filter(|(_, opening)| is_newest(opening));
+    let proved = proved.map(|(epoch, opening)| (*epoch, &opening.opened.identity));
     let mut receipt_signer = None;
-    if let Some(proved) = Proved::by(remote, &proved).await? {
+    if let Some(proved) = Proved::by(remote, proved).await? {
         match proved.put_receipt(remote, reader).await? {
             Ok(signer) => receipt_signer = Some(signer),
             Err(warning) => warnings.push(warning),
         }
     }
-    let proved: Vec<u32> = proved.iter().map(|(epoch, _)| epoch.epoch).collect();
     let mut epochs = Vec::new();
-    for (epoch, opened) in opened {
-        let proved = proved.contains(&epoch.epoch);
-        let older = epoch.generations.range(..opened.generation).copied();
+    for (epoch, opening) in opened {
+        let (proved, Opening { opened, noise, .. }) = (is_newest(&opening), opening);
+        let older = epoch.generations.range(..opened.generation).copied().chain(noise);
         let deleted: Vec<u32> = if proved { older.collect() } else { Vec::new() };
         for generation in &deleted {
             let until = remote.store.locked_until(&layout::data_key(epoch.epoch, *generation)).await?;

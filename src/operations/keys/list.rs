@@ -78,9 +78,9 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
             holders: known.filter(|key| key.own).map(|key| KeyHolders::of(&key.recipients)),
             opens: None,
         };
-        if let Some(named) = listed.recipient.as_ref().filter(|_| !reader.identities.is_empty()) {
+        if !reader.identities.is_empty() {
             let place = (epoch, generation.generation);
-            let opened = open_generation(remote, place, named, &reader.identities).await?;
+            let opened = open_generation(remote, place, listed.recipient.as_ref(), &reader.identities).await?;
             generation.opens = Some(match opened {
                 Ok(opened) => {
                     generation.holders = Some(opened.holders);

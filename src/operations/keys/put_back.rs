@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::super::epoch::{first_free, put_generation};
 use super::super::unlock::open_wrapped;
 use super::super::{OperationError, Reader, Remote, Warning};
-use super::survey::{NamedEpoch, Survey};
+use super::survey::{Survey, SurveyedEpoch};
 use crate::crypto::Sealed;
 use crate::repository::{KeyHolders, MAX_KEY_BYTES, layout};
 
@@ -37,7 +37,7 @@ pub async fn put_back_keys(remote: &Remote, reader: &Reader, folder: &Path) -> R
     let mut copies = copies(folder).map_err(OperationError::io(folder))?;
     copies.sort_by_key(|copy| std::cmp::Reverse((copy.epoch, copy.generation)));
     let epochs: Vec<u32> = copies.iter().map(|copy| copy.epoch).collect();
-    let survey = Survey::with(remote, reader, &epochs).await?;
+    let survey = Survey::of(remote, reader, &reader.identities, &epochs).await?;
     let mut report = PutBackReport { put: Vec::new(), open: Vec::new(), warnings: survey.warnings };
     for epoch in &survey.epochs {
         if epoch.open(remote, &reader.identities).await?.is_ok() {
@@ -58,12 +58,14 @@ pub async fn put_back_keys(remote: &Remote, reader: &Reader, folder: &Path) -> R
 async fn put_back(
     remote: &Remote,
     reader: &Reader,
-    epoch: &NamedEpoch,
+    epoch: &SurveyedEpoch,
     copies: &[Copy],
 ) -> Result<Option<PutBack>, OperationError> {
     for copy in copies.iter().filter(|copy| copy.epoch == epoch.epoch) {
         let Some(sealed) = read(&copy.path)? else { continue };
-        let Ok((_, holders)) = open_wrapped(sealed.bytes(), &epoch.recipient, &reader.identities) else { continue };
+        let Ok((_, holders)) = open_wrapped(sealed.bytes(), Some(&epoch.recipient), &reader.identities) else {
+            continue;
+        };
         let generation = first_free(copy.generation.saturating_sub(1), |number| epoch.generations.contains(&number))?;
         if !put_generation(remote.store.as_ref(), epoch.epoch, generation, &sealed).await? {
             let object = layout::data_key(epoch.epoch, generation).to_string();

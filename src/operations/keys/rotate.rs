@@ -1,15 +1,18 @@
 //! A new generation of every epoch that the given identities open, for a new set of recipients.
 //!
 //! Everything is opened and planned before anything is written; then all new generations are stored and read back; then
-//! an identity of the new set proves them; only then are the old ones deleted.
+//! an identity of the new set proves them; only then are the old ones deleted, and never one that is newer than what
+//! was opened.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::super::epoch::{first_free, put_generation, wrap};
-use super::super::unlock::{OpenedGeneration, open_wrapped};
+use super::super::unlock::{Opening, open_wrapped};
 use super::super::{OperationError, Reader, Remote, Warning};
-use super::survey::{NamedEpoch, Proved, Survey};
-use crate::crypto::{CryptoError, DataIdentity, IdentityFile, Recipient, Sealed};
+use super::survey::{Proved, Survey, SurveyedEpoch, not_looked_into};
+use crate::crypto::{CryptoError, DataIdentity, IdentityFile, PublicSigner, Recipient, Sealed};
 use crate::repository::{KeyHolders, layout};
 
 /// What is to become of the set of recipients of each epoch.
@@ -29,9 +32,11 @@ pub struct RotateRequest {
 /// One epoch whose newest generation is for the new set.
 pub struct RotatedEpoch {
     pub epoch: u32,
+    /// A snapshot needs it: not one that has just been begun, or was planted.
+    pub needed: bool,
     pub generation: u32,
     pub holders: KeyHolders,
-    /// An identity of the new set opened it, and all other generations are deleted.
+    /// An identity of the new set opened it, and the generations before it are deleted.
     pub proved: bool,
     pub deleted: Vec<u32>,
 }
@@ -52,25 +57,28 @@ pub async fn rotate_keys(
     reader: &Reader,
     request: RotateRequest,
 ) -> Result<RotateReport, OperationError> {
-    let survey = Survey::of(remote, reader).await?;
-    let (plans, unopened) = plan(remote, reader, &survey, &request.change).await?;
+    let identities = || request.proof.iter().chain(&reader.identities);
+    let survey = Survey::of(remote, reader, identities(), &[]).await?;
+    let (plans, unopened) = plan(remote, identities(), &survey, &request.change).await?;
     let mut warnings = survey.warnings.clone();
+    warnings.extend(plans.iter().filter_map(Plan::newer));
     for epoch in &unopened {
         let text =
             format!("no given identity opens epoch {epoch}: it stays as it is, for those who could open it before");
         warnings.push(Warning::doubt("epoch-not-opened", text));
     }
-    let mut next = plans.into_iter().map(|plan| plan.wrap(remote, &survey)).collect::<Result<Vec<_>, _>>()?;
+    let mut taken = survey.listed.clone();
+    let next = plans.into_iter().map(|plan| plan.wrap(remote, &survey.signer, &mut taken));
+    let next = next.collect::<Result<Vec<_>, _>>()?;
     check_proof(&next, &request.proof)?;
-    for next in &mut next {
+    for next in &next {
         next.store(remote).await?;
     }
-    let provers = || request.proof.iter().chain(&reader.identities);
-    let proofs = next.iter().map(|next| next.prove(provers())).collect::<Result<Vec<_>, _>>()?;
-    let proved: Vec<_> =
-        next.iter().zip(&proofs).filter_map(|(next, identity)| Some((next.epoch, identity.as_ref()?))).collect();
+    warnings.extend(appeared(remote, &taken, &next).await?);
+    let proofs = next.iter().map(|next| next.prove(identities())).collect::<Result<Vec<_>, _>>()?;
+    let proved = next.iter().zip(&proofs).filter_map(|(next, identity)| Some((next.epoch, identity.as_ref()?)));
     let mut receipt_signer = None;
-    if let Some(proved) = Proved::by(remote, &proved).await? {
+    if let Some(proved) = Proved::by(remote, proved).await? {
         match proved.put_receipt(remote, reader).await? {
             Ok(signer) => receipt_signer = Some(signer),
             Err(warning) => warnings.push(warning),
@@ -95,25 +103,45 @@ pub async fn rotate_keys(
     Ok(RotateReport { epochs, unopened, receipt_signer, warnings })
 }
 
-/// A generation to make, or one that already is as wanted.
+/// Looks once more, after the new generations are stored and before anything is deleted. A generation that appeared
+/// meanwhile is another rotation's, and one of two that delete each other's work must stop; an epoch that appeared is
+/// one that this rotation does not reach.
+async fn appeared(
+    remote: &Remote,
+    known: &BTreeSet<(u32, u32)>,
+    next: &[Next<'_>],
+) -> Result<Option<Warning>, OperationError> {
+    let mut begun = Vec::new();
+    for (epoch, generation) in remote.list_keys().await?.into_keys().filter(|place| !known.contains(place)) {
+        let object = layout::data_key(epoch, generation).to_string();
+        if next.iter().any(|next| next.epoch.epoch == epoch) {
+            return Err(OperationError::OtherRotation { object });
+        }
+        begun.push(object);
+    }
+    Ok((!begun.is_empty()).then(|| not_looked_into(&begun)))
+}
+
+/// A generation to make.
 struct Plan<'a> {
-    epoch: &'a NamedEpoch,
-    opened: OpenedGeneration,
+    epoch: &'a SurveyedEpoch,
+    opening: Opening,
     wanted: KeyHolders,
 }
 
-async fn plan<'a>(
+async fn plan<'a, 'b>(
     remote: &Remote,
-    reader: &Reader,
+    identities: impl IntoIterator<Item = &'b IdentityFile> + Clone,
     survey: &'a Survey,
     change: &Change,
 ) -> Result<(Vec<Plan<'a>>, Vec<u32>), OperationError> {
     let (mut plans, mut unopened, mut failure) = (Vec::new(), Vec::new(), None);
     for epoch in &survey.epochs {
-        match epoch.open(remote, &reader.identities).await? {
-            Ok(opened) => {
-                let wanted = change.of(&opened.holders, epoch.epoch)?;
-                plans.push(Plan { epoch, opened, wanted });
+        match epoch.open(remote, identities.clone()).await? {
+            Ok(opening) => {
+                change.check_newest(&opening, epoch.epoch)?;
+                let wanted = change.of(&opening.opened.holders, epoch.epoch)?;
+                plans.push(Plan { epoch, opening, wanted });
             }
             Err(error) => {
                 unopened.push(epoch.epoch);
@@ -158,10 +186,25 @@ impl Change {
         Ok(now.followed_by(&set))
     }
 
+    /// Whoever is added or removed, is so beside those of the newest generation, and they must be known.
+    fn check_newest(&self, opening: &Opening, epoch: u32) -> Result<(), OperationError> {
+        match (self, opening.newer.first()) {
+            (Self::Add(_) | Self::Remove(_), Some(newer)) => Err(OperationError::Refused {
+                what: format!(
+                    "{} is newer than what the given identities open, so who is a recipient now cannot be told",
+                    layout::data_key(epoch, *newer)
+                ),
+                way_out: "use an identity that opens it, or name the whole new set: keys rotate -r …".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// A recipient to remove that is none is a typing error.
     fn check(&self, plans: &[Plan<'_>]) -> Result<(), OperationError> {
         let Self::Remove(less) = self else { return Ok(()) };
-        let known = |wanted: &&Recipient| plans.iter().any(|plan| plan.opened.holders.recipients.contains(wanted));
+        let known =
+            |wanted: &&Recipient| plans.iter().any(|plan| plan.opening.opened.holders.recipients.contains(wanted));
         match less.iter().find(|wanted| !known(wanted)) {
             Some(unknown) => Err(OperationError::Usage(format!("{} is no recipient", unknown.as_str()))),
             None => Ok(()),
@@ -182,43 +225,49 @@ fn check_proof(next: &[Next<'_>], proof: &[IdentityFile]) -> Result<(), Operatio
 }
 
 impl<'a> Plan<'a> {
-    fn wrap(self, remote: &Remote, survey: &Survey) -> Result<Next<'a>, OperationError> {
-        let Self { epoch, opened, wanted } = self;
-        if opened.holders.are(&wanted.recipients) {
-            // An earlier run got as far as this.
-            let wrapped = Sealed::reread(opened.wrapped)?;
-            return Ok(Next {
-                epoch,
-                number: opened.generation,
-                holders: wanted,
-                wrapped,
-                is_new: false,
-                locked_until: None,
-            });
-        }
-        let wrapped = wrap(remote.id(), &survey.signer, epoch.epoch, &opened.identity, &wanted)?;
-        let number = first_free(opened.generation, |number| epoch.generations.contains(&number))?;
-        Ok(Next { epoch, number, holders: wanted, wrapped, is_new: true, locked_until: opened.locked_until })
+    /// Always a new wrapping: that an old one is for this very set, only its comments say, which anybody who knows the data
+    /// identity could have written.
+    fn wrap(
+        self,
+        remote: &Remote,
+        signer: &PublicSigner,
+        taken: &mut BTreeSet<(u32, u32)>,
+    ) -> Result<Next<'a>, OperationError> {
+        let Self { epoch, opening: Opening { opened, noise, .. }, wanted } = self;
+        let wrapped = wrap(remote.id(), signer, epoch.epoch, &opened.identity, &wanted)?;
+        let number = first_free(opened.generation, |number| taken.contains(&(epoch.epoch, number)))?;
+        taken.insert((epoch.epoch, number));
+        let replaced = epoch.generations.range(..=opened.generation).copied().chain(noise).collect();
+        Ok(Next { epoch, number, holders: wanted, wrapped, replaced, locked_until: opened.locked_until })
+    }
+
+    /// A doubt about what somebody else wrapped for a newer set.
+    fn newer(&self) -> Option<Warning> {
+        let newer = self.opening.newer.first()?;
+        let text = format!(
+            "{} is newer than what the given identities open, and stays: whoever it is for may open the snapshots. If no \
+             operator knows of it, `sealift keys confirm` with an identity of the new set removes it",
+            layout::data_key(self.epoch.epoch, *newer)
+        );
+        Some(Warning::doubt("newer-generation", text))
     }
 }
 
 /// An epoch's generation for the new set.
 struct Next<'a> {
-    epoch: &'a NamedEpoch,
+    epoch: &'a SurveyedEpoch,
     number: u32,
     holders: KeyHolders,
-    /// As it is stored, or is about to be.
+    /// As it is about to be stored.
     wrapped: Sealed,
-    is_new: bool,
+    /// The generations that go once this one is proved.
+    replaced: Vec<u32>,
     /// Until when the bucket locks the generation before it.
     locked_until: Option<Timestamp>,
 }
 
 impl Next<'_> {
     async fn store(&self, remote: &Remote) -> Result<(), OperationError> {
-        if !self.is_new {
-            return Ok(());
-        }
         if !put_generation(remote.store.as_ref(), self.epoch.epoch, self.number, &self.wrapped).await? {
             let object = layout::data_key(self.epoch.epoch, self.number).to_string();
             return Err(OperationError::OtherRotation { object });
@@ -232,18 +281,19 @@ impl Next<'_> {
         &self,
         provers: impl IntoIterator<Item = &'b IdentityFile>,
     ) -> Result<Option<DataIdentity>, OperationError> {
-        match open_wrapped(self.wrapped.bytes(), &self.epoch.recipient, provers) {
+        match open_wrapped(self.wrapped.bytes(), Some(&self.epoch.recipient), provers) {
             Ok((identity, _)) => Ok(Some(identity)),
             Err(CryptoError::NoIdentityOpens) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Deletes the other generations once this one is proved.
+    /// Deletes the generations before this one once it is proved.
     async fn finish(self, remote: &Remote, proved: bool) -> Result<RotatedEpoch, OperationError> {
-        let others = self.epoch.generations.iter().copied().filter(|number| *number != self.number);
-        let deleted: Vec<u32> = if proved { others.collect() } else { Vec::new() };
-        self.epoch.delete(remote, &deleted).await?;
-        Ok(RotatedEpoch { epoch: self.epoch.epoch, generation: self.number, holders: self.holders, proved, deleted })
+        let Self { epoch, number: generation, holders, replaced, .. } = self;
+        let deleted = if proved { replaced } else { Vec::new() };
+        epoch.delete(remote, &deleted).await?;
+        let needed = epoch.record.is_some();
+        Ok(RotatedEpoch { epoch: epoch.epoch, needed, generation, holders, proved, deleted })
     }
 }

@@ -3,83 +3,109 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::history::Reader;
-use super::super::receipts::put_receipt;
-use super::super::unlock::{OpenedGeneration, open_generation};
-use super::super::{OperationError, Remote, Warning};
-use super::records::Records;
 use jiff::Timestamp;
 
+use super::super::history::Reader;
+use super::super::receipts::put_receipt;
+use super::super::unlock::{OpenedGeneration, Opening, open_generation, open_newest_of};
+use super::super::{OperationError, Remote, Warning};
+use super::records::Records;
 use crate::clock;
 use crate::crypto::{DataIdentity, DataRecipient, IdentityFile, PublicSigner};
 use crate::repository::{Manifest, Receipt, ReceiptKind, SignedRecord, layout};
 use crate::state::driller;
+use crate::store::StoreError;
 
-/// One epoch that a snapshot needs.
-pub(super) struct NamedEpoch {
+/// The data identity of one epoch, and the generations that hold it.
+pub(super) struct SurveyedEpoch {
     pub epoch: u32,
-    /// The public half that signed records name.
+    /// Its public half, as signed records name it; where none does yet, as the key itself has it.
     pub recipient: DataRecipient,
-    /// A record that names it.
-    pub record: Arc<SignedRecord>,
-    /// The numbers of its generations.
+    /// A record that names it; `None` where no snapshot needs it yet.
+    pub record: Option<Arc<SignedRecord>>,
+    /// The numbers of its generations. Of an epoch that a record names, those that do not open count, too.
     pub generations: BTreeSet<u32>,
 }
 
 pub(super) struct Survey {
     /// In ascending order.
-    pub epochs: Vec<NamedEpoch>,
+    pub epochs: Vec<SurveyedEpoch>,
+    /// Every epoch and generation that was there.
+    pub listed: BTreeSet<(u32, u32)>,
     /// Who signs now.
     pub signer: PublicSigner,
     pub warnings: Vec<Warning>,
 }
 
 impl Survey {
-    pub async fn of(remote: &Remote, reader: &Reader) -> Result<Self, OperationError> {
-        Self::with(remote, reader, &[]).await
-    }
-
-    /// The same; the epochs `also` are looked for although no key of theirs may be left.
-    pub async fn with(remote: &Remote, reader: &Reader, also: &[u32]) -> Result<Self, OperationError> {
+    /// Epochs that no record names are looked into with `identities`, so that who is removed is removed from an epoch, too,
+    /// that a rebase or a take-over has just begun. The epochs `also` are looked for although no key of theirs may be left.
+    pub async fn of<'a>(
+        remote: &Remote,
+        reader: &Reader,
+        identities: impl IntoIterator<Item = &'a IdentityFile> + Clone,
+        also: &[u32],
+    ) -> Result<Self, OperationError> {
         let mut records = Records::list(remote, reader).await?;
-        let mut listed: BTreeMap<u32, BTreeSet<u32>> = also.iter().map(|epoch| (*epoch, BTreeSet::new())).collect();
-        for (epoch, generation) in remote.list_keys().await?.into_keys() {
-            listed.entry(epoch).or_default().insert(generation);
+        let listed: BTreeSet<(u32, u32)> = remote.list_keys().await?.into_keys().collect();
+        let mut by_epoch: BTreeMap<u32, BTreeSet<u32>> = also.iter().map(|epoch| (*epoch, BTreeSet::new())).collect();
+        for (epoch, generation) in &listed {
+            by_epoch.entry(*epoch).or_default().insert(*generation);
         }
-        let (mut epochs, mut unused) = (Vec::new(), Vec::new());
-        for (epoch, generations) in listed {
+        let (mut epochs, mut closed) = (Vec::new(), Vec::new());
+        for (epoch, generations) in by_epoch {
             match records.naming(epoch).await? {
                 Some((record, entry)) => {
-                    epochs.push(NamedEpoch { epoch, recipient: entry.recipient, record, generations });
+                    let record = Some(record);
+                    epochs.push(SurveyedEpoch { epoch, recipient: entry.recipient, record, generations });
                 }
-                None => unused.push(epoch.to_string()),
+                None => {
+                    for generation in generations {
+                        match open_generation(remote, (epoch, generation), None, identities.clone()).await? {
+                            Ok(opened) => hold(&mut epochs, epoch, &opened),
+                            Err(OperationError::Store(StoreError::NotFound { .. })) => {}
+                            Err(_) => closed.push(layout::data_key(epoch, generation).to_string()),
+                        }
+                    }
+                }
             }
         }
         let mut warnings = std::mem::take(&mut records.warnings);
-        if !unused.is_empty() {
-            let text = format!("no snapshot needs epoch {} (yet); its keys are left as they are", unused.join(", "));
-            warnings.push(Warning::standing("epoch-unused", text));
+        if !closed.is_empty() {
+            warnings.push(not_looked_into(&closed));
         }
-        Ok(Self { epochs, signer: records.signer().clone(), warnings })
+        Ok(Self { epochs, listed, signer: records.signer().clone(), warnings })
     }
 }
 
-impl NamedEpoch {
+/// Adds a generation of an epoch that no record names. Anybody may have planted one there, so each data identity stands
+/// for itself.
+fn hold(epochs: &mut Vec<SurveyedEpoch>, epoch: u32, opened: &OpenedGeneration) {
+    let recipient = opened.identity.recipient();
+    match epochs.iter_mut().find(|held| held.epoch == epoch && held.recipient == recipient) {
+        Some(held) => held.generations.extend([opened.generation]),
+        None => epochs.push(SurveyedEpoch { epoch, recipient, record: None, generations: [opened.generation].into() }),
+    }
+}
+
+/// A rebase or a take-over may be under way there.
+pub(super) fn not_looked_into(keys: &[String]) -> Warning {
+    let text = format!(
+        "{} belongs to an epoch that no snapshot needs yet, and was not opened: it stays as it is, for those who can open \
+         it. Repeat this after the next backup, or with an identity that opens it",
+        keys.join(", ")
+    );
+    Warning::doubt("epoch-not-opened", text)
+}
+
+impl SurveyedEpoch {
     /// The newest generation that one of the identities opens; the error of what stood in the way otherwise.
-    pub async fn open(
+    pub async fn open<'a>(
         &self,
         remote: &Remote,
-        identities: &[IdentityFile],
-    ) -> Result<Result<OpenedGeneration, OperationError>, OperationError> {
-        let mut failure = OperationError::NoIdentityOpens { object: format!("{}{}/", layout::KEYS, self.epoch) };
-        for generation in self.generations.iter().rev() {
-            match open_generation(remote, (self.epoch, *generation), &self.recipient, identities).await? {
-                Ok(opened) => return Ok(Ok(opened)),
-                Err(OperationError::NoIdentityOpens { .. } | OperationError::Store(_)) => {}
-                Err(error) => failure = error,
-            }
-        }
-        Ok(Err(failure))
+        identities: impl IntoIterator<Item = &'a IdentityFile> + Clone,
+    ) -> Result<Result<Opening, OperationError>, OperationError> {
+        open_newest_of(remote, (self.epoch, &self.generations), &self.recipient, identities).await
     }
 
     /// What a lock of the bucket means for a generation that was deleted.
@@ -104,25 +130,28 @@ impl NamedEpoch {
 
 /// Epochs that an identity of the new set opened through their new generations.
 pub(super) struct Proved<'a> {
-    epoch: &'a NamedEpoch,
+    /// A snapshot of the newest of them.
+    record: &'a SignedRecord,
     numbers: Vec<u32>,
 }
 
 impl<'a> Proved<'a> {
     /// Opens a real manifest of the newest of these epochs; of the others, the public half that the records name is
-    /// proof enough. `None` where there are none.
+    /// proof enough. Of an epoch that no record names nothing is proved. `None` where there are none.
     pub async fn by(
         remote: &Remote,
-        epochs: &[(&'a NamedEpoch, &DataIdentity)],
+        epochs: impl Iterator<Item = (&'a SurveyedEpoch, &DataIdentity)>,
     ) -> Result<Option<Self>, OperationError> {
-        let Some((epoch, identity)) = epochs.last() else { return Ok(None) };
-        let manifest = &epoch.record.record.manifest;
-        if manifest.epoch == epoch.epoch {
+        let named: Vec<_> =
+            epochs.filter_map(|(epoch, identity)| Some((epoch.epoch, identity, epoch.record.as_deref()?))).collect();
+        let Some((newest, identity, record)) = named.last().copied() else { return Ok(None) };
+        let manifest = &record.record.manifest;
+        if manifest.epoch == newest {
             let key = layout::manifest(&manifest.name);
             let sealed = remote.sealed(&key, &manifest.name).await?;
             Manifest::open(&sealed, identity).map_err(|error| OperationError::object(&key, error))?;
         }
-        Ok(Some(Self { epoch, numbers: epochs.iter().map(|(epoch, _)| epoch.epoch).collect() }))
+        Ok(Some(Self { record, numbers: named.iter().map(|(epoch, ..)| *epoch).collect() }))
     }
 
     /// Puts a receipt that says so, signed by the operator's own key: the name of that key, or a warning.
@@ -132,7 +161,7 @@ impl<'a> Proved<'a> {
         reader: &Reader,
     ) -> Result<Result<String, Warning>, OperationError> {
         let signer = driller(&reader.state_root)?;
-        let record = &self.epoch.record;
+        let record = self.record;
         let receipt = Receipt {
             format: Receipt::FORMAT,
             repository: remote.id().clone(),
