@@ -235,6 +235,22 @@ fn a_host_set_back_to_before_a_rebase_does_not_seal_for_the_removed_one_again() 
     }
 }
 
+#[test]
+fn adopting_after_the_bucket_was_set_back_does_not_undo_a_rebase() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    copy_tree(&world.path("repository"), &world.path("older"));
+    world.sealift(&["keys", "rebase", "-r", &bob]).exits(0);
+    fs::remove_dir_all(world.path("repository")).unwrap();
+    fs::rename(world.path("older"), world.path("repository")).unwrap();
+    world.sealift(&["backup"]).exits(11).says("--adopt");
+    world.add_rows(3);
+    let adopted = world.sealift(&["backup", "--adopt", "--json"]).exits(3);
+    assert!(adopted.warnings().contains(&"keys-put-back".to_owned()), "{adopted:?}");
+    let snapshot = adopted.json()["sequence"].as_u64().unwrap();
+    assert!(opens(&world, "bob", snapshot) && !opens(&world, "operator", snapshot));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_rebase_goes_on_in_the_epoch_that_it_began() {
     for (part, side) in [

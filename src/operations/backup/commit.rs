@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::OperationError;
-use super::keys::check_keys;
+use super::keys::{check_keys, look_after_keys};
 use super::known::missing_of;
 use super::{Listing, Remote};
 use crate::operations::history::remember_own;
@@ -28,7 +28,13 @@ pub(super) async fn commit(
     seen: &Listing,
     put_now: impl Fn(&str) -> bool,
 ) -> Result<SignedRecord, OperationError> {
-    let relisted = if seen.read.elapsed() < LISTING_VALID { None } else { Some(remote.list().await?) };
+    let mut relisted = if seen.read.elapsed() < LISTING_VALID { None } else { Some(remote.list().await?) };
+    if let Some(listing) = &mut relisted {
+        // An operator may have rotated the keys meanwhile.
+        for warning in look_after_keys(remote, host, listing).await? {
+            tracing::warn!(%warning, "keys changed while the backup ran");
+        }
+    }
     let listing = relisted.as_ref().unwrap_or(seen);
     let missing: Vec<String> = missing_of(&record, listing).into_iter().filter(|name| !put_now(name)).collect();
     if !missing.is_empty() {

@@ -170,7 +170,9 @@ fn adopt(host: &mut HostState, standing: &Standing) -> Result<(), OperationError
         return Ok(());
     }
     let newest = parent.record.epochs.iter().find(|epoch| epoch.epoch == parent.record.manifest.epoch);
-    if let Some(epoch) = newest {
+    // A later epoch of this host's own, from a rebase that was cut short or that a set-back bucket no longer shows, stays:
+    // whoever it removed would read on.
+    if let Some(epoch) = newest.filter(|newest| newest.epoch >= host.sealed_to.epoch) {
         host.seal_to(SealedTo { epoch: epoch.epoch, recipient: epoch.recipient.clone() })?;
     }
     Ok(())
