@@ -18,7 +18,7 @@ use crate::operations::{
 };
 use crate::plan::retain::{Plan, Verdict};
 use crate::repository::ranges::written;
-use crate::repository::{Body, KeyHolders, Receipt, Record};
+use crate::repository::{Body, KeyHolders, Record, SignedReceipt};
 
 pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
     match &command.snapshot {
@@ -89,7 +89,7 @@ struct Row<'a> {
     /// What retention would do; it has nothing to say about what cannot be verified.
     retention: Option<&'a Verdict>,
     /// The last drill, by somebody who is believed here.
-    drill: Option<&'a Receipt>,
+    drill: Option<&'a SignedReceipt>,
     /// It needs something that a check found bad.
     hurt: bool,
 }
@@ -136,7 +136,7 @@ impl Row<'_> {
                 "new_bytes": self.new_bytes, "packs": record.packs().count(), "tags": record.tags,
                 "epochs": record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(),
                 "manifest": record.manifest.name, "hurt": self.hurt,
-                "drill": self.drill.map(|drill| json!({ "passed": drill.passed, "time": drill.time })),
+                "drill": self.drill.map(|drill| json!({ "passed": drill.receipt.passed, "time": drill.time() })),
                 "writer_hold_seconds": record.writer_hold_ms as f64 / 1000.0,
                 "keep": self.retention.map(|verdict| matches!(verdict, Verdict::Keep(_))),
                 "reasons": match self.retention {
@@ -182,8 +182,8 @@ impl Row<'_> {
     }
 }
 
-fn drilled(drill: &Receipt) -> &'static str {
-    if drill.passed { "passed" } else { "FAILED" }
+fn drilled(drill: &SignedReceipt) -> &'static str {
+    if drill.receipt.passed { "passed" } else { "FAILED" }
 }
 
 async fn contents(command: &Snapshots, context: &Context, snapshot: &str) -> Result<u8, Failure> {

@@ -40,15 +40,19 @@ impl BadObjects {
                 signers.push(receipt.signed.signer());
             }
         }
-        Self(signers.into_iter().flat_map(|signer| Self::of_signer(receipts, signer)).collect())
+        let held = signers.into_iter().flat_map(|signer| Self::held_by(receipts, signer));
+        Self(held.filter_map(|name| digest(name)).collect())
     }
 
-    fn of_signer(receipts: &[SignedReceipt], signer: &PublicSigner) -> BTreeSet<Digest> {
-        let own = || receipts.iter().filter(|receipt| receipt.signed.signer() == signer).map(|own| &own.receipt);
-        let newest = own().filter(|receipt| receipt.kind == ReceiptKind::Check).max_by_key(|receipt| receipt.time);
-        let later = own().filter(|receipt| receipt.kind == ReceiptKind::Drill && !receipt.passed);
-        let later = later.filter(|receipt| newest.is_none_or(|newest| receipt.time > newest.time));
-        newest.into_iter().chain(later).flat_map(|receipt| &receipt.bad).filter_map(|name| digest(name)).collect()
+    /// The names of what `signer` holds bad, by those of `receipts` that it signed.
+    pub fn held_by<'a>(receipts: &'a [SignedReceipt], signer: &PublicSigner) -> impl Iterator<Item = &'a String> {
+        let own = || receipts.iter().filter(|receipt| receipt.signed.signer() == signer);
+        let checks = own().filter(|own| own.receipt.kind == ReceiptKind::Check);
+        let newest = checks.max_by_key(|own| own.order());
+        let drills = own().filter(|own| own.receipt.kind == ReceiptKind::Drill && !own.receipt.passed);
+        let later = drills.filter(|drill| newest.is_none_or(|newest| drill.order() > newest.order()));
+        let holding: Vec<&SignedReceipt> = newest.into_iter().chain(later).collect();
+        holding.into_iter().flat_map(|receipt| &receipt.receipt.bad)
     }
 
     /// Whether a snapshot needs one of them, and so cannot be restored in full.
@@ -91,7 +95,25 @@ mod tests {
             recovery_ms: None,
         };
         let signed = receipt.sign(signer).expect("signed");
-        SignedReceipt { receipt, signed }
+        SignedReceipt { stored: receipt.time, receipt, signed }
+    }
+
+    /// Signed by a clock that ran a year ahead.
+    fn ahead(mut early: SignedReceipt, signer: &Signer) -> SignedReceipt {
+        early.receipt.time += jiff::SignedDuration::from_hours(365 * 24);
+        early.signed = early.receipt.sign(signer).expect("signed");
+        early
+    }
+
+    #[test]
+    fn a_receipt_from_the_future_counts_from_when_it_was_stored() {
+        use ReceiptKind::{Check, Drill};
+        let signer = Signer::generate().expect("a key");
+        let wrong = ahead(receipt(&signer, Check, 1, &["a"]), &signer);
+        let bad = |name: &str| sha256(name.as_bytes());
+        let all = [wrong.clone(), receipt(&signer, Drill, 2, &["b"])];
+        assert_eq!(BadObjects::of(&all), BadObjects(BTreeSet::from([bad("a"), bad("b")])));
+        assert_eq!(BadObjects::of(&[wrong, receipt(&signer, Check, 2, &[])]), BadObjects::default());
     }
 
     #[test]

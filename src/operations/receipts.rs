@@ -30,7 +30,7 @@ pub(super) async fn listed_receipts(
     let named = listing.objects.into_iter().filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object)));
     let read: Vec<Option<(ObjectInfo, SignedReceipt)>> = futures::stream::iter(named)
         .map(|(sequence, object)| async move {
-            let receipt = read(remote, sequence, &object.key).await?;
+            let receipt = read(remote, sequence, &object).await?;
             Ok::<_, OperationError>(receipt.map(|receipt| (object, receipt)))
         })
         .buffered(FETCHES)
@@ -40,16 +40,16 @@ pub(super) async fn listed_receipts(
     Ok(read.into_iter().flatten().filter(believed).collect())
 }
 
-async fn read(remote: &Remote, sequence: u64, key: &Key) -> Result<Option<SignedReceipt>, OperationError> {
-    match remote.store.get(key, MAX_TEXT_BYTES).await {
-        Ok(bytes) => Ok(SignedReceipt::read(bytes, sequence, remote.id()).ok()),
+async fn read(remote: &Remote, sequence: u64, object: &ObjectInfo) -> Result<Option<SignedReceipt>, OperationError> {
+    match remote.store.get(&object.key, MAX_TEXT_BYTES).await {
+        Ok(bytes) => Ok(SignedReceipt::read(bytes, sequence, remote.id(), object.modified).ok()),
         Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Signs `receipt` and stores it under the first free name from its time on; that name.
-pub async fn put_receipt(remote: &Remote, receipt: &Receipt, signer: &Signer) -> Result<Key, OperationError> {
+pub async fn put_receipt(remote: &Remote, receipt: Receipt, signer: &Signer) -> Result<Key, OperationError> {
     let signed = receipt.sign(signer).map_err(|error| OperationError::Usage(error.to_string()))?;
     for second in 0..NAMES {
         let time = receipt.time.checked_add(SignedDuration::from_secs(second)).unwrap_or(Timestamp::MAX);
@@ -61,12 +61,16 @@ pub async fn put_receipt(remote: &Remote, receipt: &Receipt, signer: &Signer) ->
     Err(OperationError::Usage("every name for the receipt is taken".to_owned()))
 }
 
-/// The same for somebody who may perhaps only read: then a warning stands in the place of the name.
+/// The same for somebody who may perhaps only read: then a warning stands in the place of the name. Its time is
+/// later than that of every other by this signer, whatever the clocks said: the newest one is the last word.
 pub(super) async fn put_if_allowed(
     remote: &Remote,
-    receipt: &Receipt,
+    mut receipt: Receipt,
     signer: &Signer,
 ) -> Result<Result<Key, Warning>, OperationError> {
+    let newest = receipts(remote, &[signer.public()]).await?.iter().map(|own| own.receipt.time).max();
+    let next = newest.and_then(|newest| newest.checked_add(SignedDuration::from_secs(1)).ok());
+    receipt.time = next.map_or(receipt.time, |next| next.max(receipt.time));
     match put_receipt(remote, receipt, signer).await {
         Ok(key) => Ok(Ok(key)),
         Err(OperationError::Store(error @ StoreError::AccessDenied { .. })) => {

@@ -79,8 +79,8 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     let now = listing.server_time.unwrap_or_else(clock::now);
     let storage = storage(&history, &verdicts, &listing, now);
     let drilled = |(point, signed): (&Storage, &SignedRecord)| {
-        let drill = verdicts.drill(signed).filter(|drill| drill.passed)?;
-        Some((point.point, drill.time))
+        let drill = verdicts.drill(signed).filter(|drill| drill.receipt.passed)?;
+        Some((point.point, drill.time()))
     };
     let newest_drilled = storage.iter().rev().find_map(|(point, signed)| drilled((point, signed)));
     let snapshots: Vec<Storage> = storage.into_iter().map(|(storage, _)| storage).collect();

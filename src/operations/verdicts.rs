@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::receipts::receipts;
 use super::{BadObjects, OperationError, Reader, Remote};
 use crate::crypto::{Digest, PublicSigner};
-use crate::repository::{Receipt, ReceiptKind, Record, SignedReceipt, SignedRecord};
+use crate::repository::{ReceiptKind, Record, SignedReceipt, SignedRecord};
 
 pub struct Verdicts {
     receipts: Vec<SignedReceipt>,
@@ -20,12 +20,11 @@ impl Verdicts {
     }
 
     /// The last drill of exactly this snapshot.
-    pub fn drill(&self, signed: &SignedRecord) -> Option<&Receipt> {
+    pub fn drill(&self, signed: &SignedRecord) -> Option<&SignedReceipt> {
         let (sequence, record) = (signed.record.sequence, signed.signed.digest());
-        let receipts = self.receipts.iter().map(|signed| &signed.receipt);
-        let drills = receipts.filter(|receipt| receipt.kind == ReceiptKind::Drill);
-        let drills = drills.filter(|receipt| receipt.sequence == sequence && receipt.record == record);
-        drills.max_by_key(|receipt| receipt.time)
+        let drills = self.receipts.iter().filter(|signed| signed.receipt.kind == ReceiptKind::Drill);
+        let drills = drills.filter(|signed| signed.receipt.sequence == sequence && signed.receipt.record == record);
+        drills.max_by_key(|signed| signed.order())
     }
 
     /// Whether a check found something bad that the snapshot needs.

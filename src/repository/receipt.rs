@@ -61,16 +61,28 @@ impl Receipt {
 pub struct SignedReceipt {
     pub receipt: Receipt,
     pub signed: Signed,
+    /// When the store got it, by the store's clock.
+    pub stored: Timestamp,
 }
 
 impl SignedReceipt {
     /// Reads a receipt about the snapshot `sequence` of the repository `id`.
-    pub fn read(bytes: Bytes, sequence: u64, id: &RepositoryId) -> Result<Self, RecordError> {
+    pub fn read(bytes: Bytes, sequence: u64, id: &RepositoryId, stored: Timestamp) -> Result<Self, RecordError> {
         let signed = Signed::verify(bytes)?;
         let receipt: Receipt = parse(signed.line(), Receipt::FORMAT)?;
         if receipt.repository != *id || receipt.sequence != sequence {
             return Err(FormatError::invalid("it is about another snapshot").into());
         }
-        Ok(Self { receipt, signed })
+        Ok(Self { receipt, signed, stored })
+    }
+
+    /// When it was signed; the store's time of it where that is earlier: the signer's clock may have run ahead.
+    pub fn time(&self) -> Timestamp {
+        self.receipt.time.min(self.stored)
+    }
+
+    /// The place of this one among its signer's.
+    pub fn order(&self) -> (Timestamp, Timestamp) {
+        (self.time(), self.receipt.time)
     }
 }

@@ -264,6 +264,76 @@ fn what_another_machine_finds_the_host_heals_once_it_believes_that_machine() {
     assert!(fs::read_to_string(world.path("repository").join(receipt)).unwrap().contains("\"passed\":true"));
 }
 
+/// A check that reads nothing takes nothing back, and one that reads again takes back what a drill found.
+#[test]
+fn what_a_drill_found_outlives_a_check_that_does_not_read_and_not_one_that_does() {
+    let (world, key) = (three_snapshots(), "operator.key");
+    let operator = world.other_host("operator");
+    let (pack, manifest) = (world.packs(3)[0].clone(), world.manifest(1));
+    let (good, first) = (fs::read(&pack).unwrap(), fs::read(&manifest).unwrap());
+    harm(&pack, Harm::Flip(500));
+    let drilled = operator.sealift(&["drill", "3", "-i", &world.text(key), "--json"]).exits(13).json();
+    let bad = |found: &Value| {
+        let text = fs::read_to_string(world.path("repository").join(found["receipt"].as_str().unwrap())).unwrap();
+        let receipt: Receipt = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        receipt.bad.into_iter().collect::<BTreeSet<_>>()
+    };
+    assert_eq!(bad(&drilled), BTreeSet::from([object(&world, &pack)]));
+    harm(&manifest, Harm::Delete);
+    let found = check(&operator, &[]).exits(13).json();
+    assert_eq!(bad(&found), BTreeSet::from([object(&world, &pack), object(&world, &manifest)]));
+    believe(&world, &[drilled["signer"].as_str().unwrap()]);
+    assert_ne!(world.sealift(&["backup", "--dry-run", "--json"]).exits(0).json()["new_blocks"], 0, "it knows");
+    // Both repaired from a copy.
+    fs::write(&pack, &good).unwrap();
+    fs::write(&manifest, &first).unwrap();
+    assert_eq!(bad(&check(&operator, &["--read-data"]).exits(0).json()), BTreeSet::new());
+    // A drill that fails now is the newest word; a check that reads it whole takes that back, too.
+    harm(&pack, Harm::Flip(500));
+    operator.sealift(&["drill", "3", "-i", &world.text(key), "--json"]).exits(13);
+    fs::write(&pack, &good).unwrap();
+    assert_eq!(check(&operator, &[]).exits(0).json()["receipt"], Value::Null, "nothing was read");
+    assert_eq!(bad(&check(&operator, &["--read-data"]).exits(0).json()), BTreeSet::new());
+    assert_eq!(world.sealift(&["backup", "--json"]).exits(0).json()["sequence"], 4);
+}
+
+#[test]
+fn a_drill_that_failed_on_the_host_is_taken_back_there() {
+    let world = three_snapshots();
+    let pack = world.packs(3)[0].clone();
+    let good = fs::read(&pack).unwrap();
+    harm(&pack, Harm::Flip(500));
+    let key = world.text("operator.key");
+    let drilled = world.sealift(&["drill", "--here", "-i", &key, "--json"]).exits(13).json();
+    believe(&world, &[drilled["signer"].as_str().unwrap()]);
+    fs::write(&pack, &good).unwrap();
+    check(&world, &["--read-data"]).exits(0);
+    world.backup();
+}
+
+#[test]
+fn a_clock_that_ran_ahead_does_not_silence_a_checker() {
+    let world = three_snapshots();
+    let path = world.packs(3)[0].clone();
+    harm(&path, Harm::Flip(500));
+    let found = watch(&world, &["--read-data"]).exits(13).json();
+    let name = |found: &Value| world.path("repository").join(found["receipt"].as_str().unwrap());
+    let read = |path: &Path| -> Receipt {
+        serde_json::from_str(fs::read_to_string(path).unwrap().lines().next().unwrap()).unwrap()
+    };
+    harm(&path, Harm::Flip(500));
+    let mut wrong = read(&name(&found));
+    (wrong.passed, wrong.bad, wrong.time) = (true, Vec::new(), wrong.time + jiff::SignedDuration::from_hours(9000));
+    let driller = fs::read_to_string(world.other_host("watcher").state().join("driller")).unwrap();
+    let signed = wrong.sign(&Signer::from_openssh(&driller).unwrap()).unwrap();
+    fs::write(world.path("repository/receipts/0000000003-20990101T000000Z.receipt"), signed.bytes()).unwrap();
+    harm(&path, Harm::Flip(500));
+    let found = watch(&world, &["--read-data"]).exits(13).json();
+    assert!(read(&name(&found)).time > wrong.time);
+    believe(&world, &[found["signer"].as_str().unwrap()]);
+    heals(&world, &path, false);
+}
+
 /// Replaces the configured `drill_signers`.
 pub fn believe(world: &World, signers: &[&str]) {
     let text = fs::read_to_string(world.config()).unwrap();

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::slice;
 
-use super::{Check, Needs, OperationError};
+use super::{Check, Needs, OperationError, Remote};
 use crate::clock;
+use crate::operations::BadObjects;
 use crate::operations::receipts::{put_if_allowed, receipts};
-use crate::repository::{Receipt, ReceiptKind, SignedReceipt, SignedRecord};
+use crate::repository::{Receipt, ReceiptKind, SignedRecord};
 use crate::state::{Findings, driller, known_driller};
 use crate::store::Key;
 
@@ -30,18 +32,14 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Puts a receipt where what this machine holds bad is not what its newest one says.
+    /// Puts a receipt where what this machine holds bad is not what `before`, its receipts, say.
     pub async fn put_findings(
         &mut self,
         state_root: &Path,
+        before: BTreeSet<String>,
         newest: &SignedRecord,
         needed: &Needs,
     ) -> Result<(), OperationError> {
-        let told = match known_driller(state_root)? {
-            Some(own) => newest_check(receipts(self.remote, &[own.public()]).await?),
-            None => None,
-        };
-        let before: BTreeSet<String> = told.iter().flat_map(|told| told.receipt.bad.iter().cloned()).collect();
         let bad = self.held_bad(&before, needed);
         if bad.is_empty() && before.is_empty() {
             return Ok(());
@@ -63,7 +61,7 @@ impl Check<'_> {
             bad: bad.into_iter().collect(),
             recovery_ms: None,
         };
-        match put_if_allowed(self.remote, &receipt, &signer).await? {
+        match put_if_allowed(self.remote, receipt, &signer).await? {
             Ok(key) => self.receipt = Some(key),
             Err(warning) => self.warnings.push(warning),
         }
@@ -71,7 +69,10 @@ impl Check<'_> {
     }
 }
 
-fn newest_check(receipts: Vec<SignedReceipt>) -> Option<SignedReceipt> {
-    let checks = receipts.into_iter().filter(|receipt| receipt.receipt.kind == ReceiptKind::Check);
-    checks.max_by_key(|receipt| receipt.receipt.time)
+/// What receipts of this machine's own key hold bad: its checks and its failed drills.
+pub(super) async fn told(remote: &Remote, state_root: &Path) -> Result<BTreeSet<String>, OperationError> {
+    let Some(own) = known_driller(state_root)? else { return Ok(BTreeSet::new()) };
+    let own = own.public();
+    let receipts = receipts(remote, slice::from_ref(&own)).await?;
+    Ok(BadObjects::held_by(&receipts, &own).cloned().collect())
 }

@@ -98,10 +98,13 @@ pub async fn check(
     }
     check.forget_gone().await?;
     let needed = Needs::of(&all);
-    match (host, all.last()) {
-        (Some(_), _) => check.remember(&state_dir, &needed)?,
-        (None, Some(newest)) => check.put_findings(&reader.state_root, newest, &needed).await?,
-        (None, None) => {}
+    if host.is_some() {
+        check.remember(&state_dir, &needed)?;
+    }
+    // The host tells others only what becomes of the drills that failed on it.
+    let told = findings::told(remote, &reader.state_root).await?;
+    if let Some(newest) = all.last().filter(|_| host.is_none() || !told.is_empty()) {
+        check.put_findings(&reader.state_root, told, newest, &needed).await?;
     }
     let (unreferenced, unknown) = objects.not_needed(&needed);
     Ok(check.report(unreferenced, unknown))

@@ -113,7 +113,7 @@ pub async fn drill(
         Err(other) => return Err(other),
     }
     let receipt = receipt(remote, &signed, &report, bad);
-    match put_if_allowed(remote, &receipt, &signer).await? {
+    match put_if_allowed(remote, receipt, &signer).await? {
         Ok(key) => report.receipt = Some(key),
         Err(warning) => report.warnings.push(warning),
     }

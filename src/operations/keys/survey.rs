@@ -174,7 +174,7 @@ impl<'a> Proved<'a> {
             bad: Vec::new(),
             recovery_ms: None,
         };
-        Ok(match put_receipt(remote, &receipt, &signer).await {
+        Ok(match put_receipt(remote, receipt, &signer).await {
             Ok(_) => Ok(signer.public().to_string()),
             Err(OperationError::Store(error)) => {
                 let text = format!("the receipt that says so could not be stored: {error}");

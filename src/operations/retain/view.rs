@@ -92,7 +92,7 @@ impl View {
         };
         let newest = |says: &dyn Fn(&SignedReceipt) -> bool| {
             let saying = self.receipts.iter().filter(|(_, receipt)| says(receipt));
-            saying.max_by_key(|(_, receipt)| receipt.receipt.time).map(|(object, _)| &object.key)
+            saying.max_by_key(|(_, receipt)| receipt.order()).map(|(object, _)| &object.key)
         };
         let is_check = |receipt: &SignedReceipt| receipt.receipt.kind == ReceiptKind::Check;
         let proofs = needed.epochs.iter().map(|epoch| newest(&|it| proves(it) && it.receipt.epochs.contains(epoch)));
@@ -149,10 +149,10 @@ fn snapshots<'a>(
 /// Whether the last drill of exactly this record passed.
 fn is_drilled<'a>(record: &SignedRecord, receipts: impl Iterator<Item = &'a SignedReceipt>) -> bool {
     let digest = record.signed.digest();
-    let drills = receipts.map(|signed| &signed.receipt).filter(|receipt| {
+    let drills = receipts.filter(|SignedReceipt { receipt, .. }| {
         receipt.kind == ReceiptKind::Drill && receipt.sequence == record.record.sequence && receipt.record == digest
     });
-    drills.max_by_key(|receipt| receipt.time).is_some_and(|last| last.passed)
+    drills.max_by_key(|signed| signed.order()).is_some_and(|last| last.receipt.passed)
 }
 
 fn proves(signed: &SignedReceipt) -> bool {
