@@ -14,7 +14,7 @@ use super::restore::selector;
 use crate::clock;
 use crate::crypto::Recipient;
 use crate::operations::{
-    Bill, History, KeyList, Listed, ListedEpoch, OpenedSnapshot, Verdicts, keys_of, open_with, retention_plan,
+    Bill, History, KeyList, Listed, ListedEpoch, Listing, OpenedSnapshot, Verdicts, keys_of, open_with, retention_plan,
 };
 use crate::plan::retain::{Plan, Verdict};
 use crate::repository::ranges::written;
@@ -39,7 +39,9 @@ async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
     let believed = context.config.drill_signers()?;
     let plan = retention_plan(&remote, &reader, &history, context.config.retention(), &believed).await?;
     let verdicts = Verdicts::load(&remote, &reader, &context.believed()?).await?;
-    let rows = rows(&history, &plan, &verdicts);
+    // After the records: whatever they need was stored before them, so it is in this listing.
+    let listing = remote.list().await?;
+    let rows = rows(&history, &plan, &verdicts, &listing);
     if context.global.json {
         print_json(&rows.iter().map(|row| row.json(keys.as_ref())).collect::<Vec<_>>())?;
     } else if rows.is_empty() {
@@ -90,11 +92,11 @@ struct Row<'a> {
     retention: Option<&'a Verdict>,
     /// The last drill, by somebody who is believed here.
     drill: Option<&'a SignedReceipt>,
-    /// It needs something that a check found bad.
+    /// It needs something that is missing or was found bad.
     hurt: bool,
 }
 
-fn rows<'a>(history: &'a History, plan: &'a Plan, verdicts: &'a Verdicts) -> Vec<Row<'a>> {
+fn rows<'a>(history: &'a History, plan: &'a Plan, verdicts: &'a Verdicts, listing: &Listing) -> Vec<Row<'a>> {
     let retention: HashMap<u64, &Verdict> = plan.lines.iter().map(|line| (line.sequence, &line.verdict)).collect();
     let mut bill = Bill::default();
     let row = |listed: &'a Listed| {
@@ -105,10 +107,12 @@ fn rows<'a>(history: &'a History, plan: &'a Plan, verdicts: &'a Verdicts) -> Vec
             new_bytes: signed.map_or(0, |signed| bill.add(&signed.record)),
             retention: retention.get(&listed.sequence).copied(),
             drill: signed.and_then(|signed| verdicts.drill(signed)),
-            hurt: signed.is_some_and(|signed| verdicts.hurt(&signed.record)),
+            hurt: signed.is_some_and(|signed| !verdicts.is_whole(&signed.record, listing)),
         }
     };
-    history.listed.iter().map(row).collect()
+    // Retention may have taken one meanwhile.
+    let listed = history.listed.iter().filter(|listed| listing.records.contains_key(&listed.sequence));
+    listed.map(row).collect()
 }
 
 impl Row<'_> {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::receipts::receipts;
-use super::remote::Listing;
+use super::remote::{Listing, missing_of};
 use super::{OperationError, Remote};
 use crate::crypto::{Digest, PublicSigner};
 use crate::repository::{ReceiptKind, Record, SignedReceipt, layout};
@@ -59,6 +59,13 @@ impl BadObjects {
     pub fn hurt(&self, record: &Record) -> bool {
         !self.0.is_empty()
             && (self.0.contains(&record.manifest.name) || record.packs().any(|pack| self.0.contains(&pack.0)))
+    }
+
+    /// Whether all that a snapshot needs is there, a wrapped key of each epoch too, and nothing of it is known to be bad.
+    pub(super) fn is_whole(&self, record: &Record, listing: &Listing) -> bool {
+        let has_key = |epoch: u32| listing.keys.keys().any(|(of, _)| *of == epoch);
+        let mut epochs = record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]);
+        !self.hurt(record) && missing_of(record, listing).is_empty() && epochs.all(has_key)
     }
 
     /// Takes them out of a listing, as if they had been deleted: what still exists on the host is uploaded anew.

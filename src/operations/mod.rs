@@ -41,7 +41,7 @@ pub use monitor::{Monitor, Phase, Unwatched};
 pub use opened::{OpenedSnapshot, open_with};
 pub use receipts::{put_receipt, receipts};
 pub use recovery_kit::{Enclosure, RecoveryKit, recovery_kit};
-pub use remote::Remote;
+pub use remote::{Listing, Remote};
 pub use restore::{RestoreReport, RestoreRequest, RestoredFile, restore};
 pub use retain::{Deleted, Origin, RetainReport, RetainRequest, Rules, retain, retention_plan};
 pub use status::{Freshness, Point, Status, StatusRequest, Storage, status};

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::remote::{Listing, missing_of};
+use super::remote::Listing;
 use super::{Bill, History, OperationError, Reader, Remote, Verdicts, Warning};
 use crate::clock;
 use crate::crypto::PublicSigner;
@@ -128,7 +128,7 @@ fn storage<'a>(
             let (record, time) = (&signed.record, effective.time);
             let new_bytes = bill.add(record);
             let healthy = record.worst_health() <= Health::Unchecked;
-            let whole = !verdicts.hurt(record) && missing_of(record, listing).is_empty();
+            let whole = verdicts.is_whole(record, listing);
             let point = Point { sequence: record.sequence, time, age_seconds: now.duration_since(time).as_secs() };
             let storage = Storage { point, new_bytes, stored_bytes: record.stored_bytes(), good: healthy && whole };
             (storage, signed.as_ref())

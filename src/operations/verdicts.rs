@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::receipts::receipts;
+use super::remote::Listing;
 use super::{BadObjects, OperationError, Reader, Remote};
 use crate::crypto::{Digest, PublicSigner};
 use crate::repository::{ReceiptKind, Record, SignedReceipt, SignedRecord};
@@ -27,9 +28,9 @@ impl Verdicts {
         drills.max_by_key(|signed| signed.order())
     }
 
-    /// Whether a check found something bad that the snapshot needs.
-    pub fn hurt(&self, record: &Record) -> bool {
-        self.bad.hurt(record)
+    /// Whether all that the snapshot needs is in `listing` and not known to be bad.
+    pub fn is_whole(&self, record: &Record, listing: &Listing) -> bool {
+        self.bad.is_whole(record, listing)
     }
 }
 

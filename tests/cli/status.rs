@@ -62,6 +62,19 @@ fn too_old_is_14_and_how_old_is_too_old_is_for_the_caller_to_say() {
 }
 
 #[test]
+fn without_any_wrapped_key_no_snapshot_is_good() {
+    let world = World::ready();
+    world.backup();
+    let rows = |machine: &World| machine.sealift(&["snapshots", "--json"]).json();
+    assert_eq!(rows(&world)[0]["hurt"], false);
+    fs::remove_file(world.path("repository/keys/1/1.age")).unwrap();
+    for machine in [&world, &world.other_host("watcher")] {
+        assert_eq!(status(machine, &[]).exits(14).json()["newest_good"], Value::Null);
+        assert_eq!(rows(machine)[0]["hurt"], true);
+    }
+}
+
+#[test]
 fn no_snapshot_is_14_and_no_repository_is_10() {
     let world = World::new();
     status(&world, &[]).exits(10);

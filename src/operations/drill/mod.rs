@@ -107,6 +107,11 @@ pub async fn drill(
     match tried {
         Ok(restored) => try_files(&request, restored, &scratch, &mut report).await?,
         Err(OperationError::Verification { object, why }) => {
+            // Retention may have taken the snapshot meanwhile, and what it needs: that says nothing about it.
+            let sequence = signed.record.sequence;
+            if !remote.list_records().await?.contains_key(&sequence) {
+                return Err(OperationError::NoSnapshot(Some(format!("{sequence} any more"))));
+            }
             report.failures.push(format!("{object}: {why}"));
             bad.extend(Some(object).filter(|object| is_sealed_object(object)));
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use jiff::SignedDuration;
 
 use super::super::receipts::{listed_receipts, receipts};
-use super::super::remote::{Listing, Seen, missing_of};
+use super::super::remote::{Listing, Seen};
 use super::super::{BadObjects, History, OperationError, Reader, Remote};
 use super::rules::Rules;
 use crate::crypto::PublicSigner;
@@ -49,12 +49,7 @@ impl View {
     }
 
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        let whole = |record: &Record| {
-            let has_key = |epoch: u32| self.listing.keys.keys().any(|(of, _)| *of == epoch);
-            !self.bad.hurt(record)
-                && missing_of(record, &self.listing).is_empty()
-                && record.epochs.iter().all(|epoch| has_key(epoch.epoch))
-        };
+        let whole = |record: &Record| self.bad.is_whole(record, &self.listing);
         snapshots(&self.history, self.signed_receipts(), whole)
     }
 
