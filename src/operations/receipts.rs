@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::remote::{FETCHES, MAX_TEXT_BYTES};
 use super::{OperationError, Remote, Warning};
 use crate::crypto::{PublicSigner, Signer};
-use crate::repository::{Receipt, SignedReceipt, layout};
+use crate::repository::{Receipt, ReceiptKind, SignedReceipt, SignedRecord, layout};
 use crate::store::{Creation, Key, ObjectInfo, StoreError, Stored};
 
 /// How many names that are taken already are passed over, a second each.
@@ -46,6 +46,18 @@ async fn read(remote: &Remote, sequence: u64, object: &ObjectInfo) -> Result<Opt
         Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The last drill of exactly this snapshot among `receipts`.
+pub(super) fn last_drill<'a>(
+    signed: &SignedRecord,
+    receipts: impl Iterator<Item = &'a SignedReceipt>,
+) -> Option<&'a SignedReceipt> {
+    let (sequence, record) = (signed.record.sequence, signed.signed.digest());
+    let drills = receipts.filter(|SignedReceipt { receipt, .. }| {
+        receipt.kind == ReceiptKind::Drill && receipt.sequence == sequence && receipt.record == record
+    });
+    drills.max_by_key(|signed| signed.order())
 }
 
 /// Signs `receipt` and stores it under the first free name from its time on; that name.

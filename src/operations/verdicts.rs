@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::receipts::receipts;
+use super::receipts::{last_drill, receipts};
 use super::remote::Listing;
 use super::{BadObjects, OperationError, Reader, Remote};
 use crate::crypto::{Digest, PublicSigner};
-use crate::repository::{ReceiptKind, Record, SignedReceipt, SignedRecord};
+use crate::repository::{Record, SignedReceipt, SignedRecord};
 
 pub struct Verdicts {
     receipts: Vec<SignedReceipt>,
@@ -22,10 +22,7 @@ impl Verdicts {
 
     /// The last drill of exactly this snapshot.
     pub fn drill(&self, signed: &SignedRecord) -> Option<&SignedReceipt> {
-        let (sequence, record) = (signed.record.sequence, signed.signed.digest());
-        let drills = self.receipts.iter().filter(|signed| signed.receipt.kind == ReceiptKind::Drill);
-        let drills = drills.filter(|signed| signed.receipt.sequence == sequence && signed.receipt.record == record);
-        drills.max_by_key(|signed| signed.order())
+        last_drill(signed, self.receipts.iter())
     }
 
     /// Whether all that the snapshot needs is in `listing` and not known to be bad.

@@ -28,7 +28,7 @@ use crate::repository::{Retention, layout};
 use crate::store::Key;
 
 /// The doubts about a history whose records do not fit together.
-const MISFITS: [&str; 4] = ["earlier-unfit", "broken-chain", "forked-chain", "record-unlisted"];
+const MISFITS: [&str; 3] = ["earlier-unfit", "broken-chain", "record-unlisted"];
 
 /// What to keep, and whether to do anything about the rest.
 #[derive(Clone, Debug, Default)]

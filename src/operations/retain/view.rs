@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::SignedDuration;
 
-use super::super::receipts::{listed_receipts, receipts};
+use super::super::receipts::{last_drill, listed_receipts, receipts};
 use super::super::remote::{Listing, Seen};
 use super::super::{BadObjects, History, OperationError, Reader, Remote};
 use super::rules::Rules;
@@ -134,20 +134,11 @@ fn snapshots<'a>(
             tags: record.tags.clone(),
             healthy: record.worst_health() <= Health::Unchecked,
             whole: whole(record),
-            drilled: is_drilled(signed, receipts.clone()),
+            drilled: last_drill(signed, receipts.clone()).is_some_and(|last| last.receipt.passed),
             epochs: record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]).collect(),
         }
     };
     verified().zip(times).map(snapshot).collect()
-}
-
-/// Whether the last drill of exactly this record passed.
-fn is_drilled<'a>(record: &SignedRecord, receipts: impl Iterator<Item = &'a SignedReceipt>) -> bool {
-    let digest = record.signed.digest();
-    let drills = receipts.filter(|SignedReceipt { receipt, .. }| {
-        receipt.kind == ReceiptKind::Drill && receipt.sequence == record.record.sequence && receipt.record == digest
-    });
-    drills.max_by_key(|signed| signed.order()).is_some_and(|last| last.receipt.passed)
 }
 
 fn proves(signed: &SignedReceipt) -> bool {
