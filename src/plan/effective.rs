@@ -6,7 +6,7 @@
 //! low number, those of others. A copied bucket, all of whose objects are new, keeps its history.
 //!
 //! A record that came long after one with a higher number was put back, or planted in a hole that retention left. It is
-//! [late](Effective::late): it may stay, and never takes the place of another.
+//! [late](Effective::late_after): it may stay, and never takes the place of another.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -30,8 +30,9 @@ pub struct Effective {
     /// The earlier snapshot whose time it has, because its own lies before that. While this one is kept, that one is:
     /// without it this one would become older, and a clock that was set back would eat a day of history at each run.
     pub rests_on: Option<u64>,
-    /// The server got it more than a day after one with a higher number.
-    pub late: bool,
+    /// The later number that the server got more than a day before this one. While this one is kept, that one is, which
+    /// alone shows that this one came late.
+    pub late_after: Option<u64>,
 }
 
 /// A snapshot whose time is its own, and whose time later ones inherit.
@@ -44,35 +45,41 @@ struct Holder {
 /// The effective times of `snapshots`, which are in the order of their sequence numbers.
 pub fn effective_times(snapshots: impl IntoIterator<Item = Stated>) -> Vec<Effective> {
     let snapshots: Vec<Stated> = snapshots.into_iter().collect();
-    let late = late(&snapshots);
+    let late_after = late_after(&snapshots);
     // Each later both in its time and in when it was stored than the one before it.
     let mut holders: Vec<Holder> = Vec::new();
-    let effective = |(stated, late): (&Stated, bool)| {
+    let effective = |(stated, late_after): (&Stated, Option<u64>)| {
         let own = stated.signed.min(stated.modified);
         let stored_before = holders.partition_point(|holder| holder.modified <= stated.modified);
         match holders[..stored_before].last() {
-            Some(holder) if holder.time > own => Effective { time: holder.time, rests_on: Some(holder.sequence), late },
+            Some(holder) if holder.time > own => {
+                Effective { time: holder.time, rests_on: Some(holder.sequence), late_after }
+            }
             _ => {
                 let begin = holders.partition_point(|holder| holder.modified < stated.modified);
                 let end = holders.partition_point(|holder| holder.time <= own);
                 let new = Holder { sequence: stated.sequence, time: own, modified: stated.modified };
                 holders.splice(begin..end, [new]);
-                Effective { time: own, rests_on: None, late }
+                Effective { time: own, rests_on: None, late_after }
             }
         }
     };
-    snapshots.iter().zip(late).map(effective).collect()
+    snapshots.iter().zip(late_after).map(effective).collect()
 }
 
-fn late(snapshots: &[Stated]) -> Vec<bool> {
-    let mut first = Timestamp::MAX;
-    let mut late: Vec<bool> = Vec::with_capacity(snapshots.len());
+/// For each snapshot the one with a higher number that was stored first of all such, where that was long before it.
+fn late_after(snapshots: &[Stated]) -> Vec<Option<u64>> {
+    let mut first: Option<&Stated> = None;
+    let mut late_after = Vec::with_capacity(snapshots.len());
     for stated in snapshots.iter().rev() {
-        late.push(stated.modified.duration_since(first) > COPYING);
-        first = first.min(stated.modified);
+        let late = first.filter(|first| stated.modified.duration_since(first.modified) > COPYING);
+        late_after.push(late.map(|first| first.sequence));
+        if first.is_none_or(|first| stated.modified < first.modified) {
+            first = Some(stated);
+        }
     }
-    late.reverse();
-    late
+    late_after.reverse();
+    late_after
 }
 
 #[cfg(test)]
@@ -139,11 +146,11 @@ mod tests {
         };
         let late = |hours: &[i64]| {
             let stated = (1..).zip(hours.iter().copied()).map(stated);
-            effective_times(stated).iter().map(|effective| effective.late).collect::<Vec<_>>()
+            effective_times(stated).iter().map(|effective| effective.late_after).collect::<Vec<_>>()
         };
-        assert_eq!(late(&[1, 100, 76, 101]), [false, false, false, false]);
-        assert_eq!(late(&[1, 101, 76, 200]), [false, true, false, false]);
-        assert_eq!(late(&[300, 299, 1]), [true, true, false]);
+        assert_eq!(late(&[1, 100, 76, 101]), [None, None, None, None]);
+        assert_eq!(late(&[1, 101, 76, 200]), [None, Some(3), None, None]);
+        assert_eq!(late(&[300, 299, 1]), [Some(3), Some(3), None]);
     }
 
     /// By the definition, one by one.

@@ -1,8 +1,8 @@
 //! Which snapshots stay, and why each stays or goes.
 //!
 //! What this promises, whatever the rules say: the newest snapshot stays, and the newest good one, the newest with a
-//! passed drill, the newest good one of every epoch that counts (see [`Proof`]), and each whose time another one rests
-//! on. A plan that is carried out and made again removes nothing more. More of a rule never keeps less.
+//! passed drill, the newest good one of every epoch that counts (see [`Proof`]), and each on which
+//! what is known of another one's time rests. A plan that is carried out and made again removes nothing more. More of a rule never keeps less.
 //!
 //! A rule that counts (so many days) walks from the newest snapshot back and keeps the last one of each day that has
 //! one. A snapshot that cannot be restored in full any more is neither counted nor put in the place of a whole one, and
@@ -15,7 +15,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
+use std::mem::discriminant;
 
 use jiff::Timestamp;
 
@@ -47,7 +48,7 @@ impl Snapshot {
 
     /// Whether it may stand for an hour, a day and so on.
     fn counts(&self) -> bool {
-        self.whole && !self.effective.late
+        self.whole && self.effective.late_after.is_none()
     }
 
     /// The epoch that it was sealed to: what it takes from older ones does not make it older.
@@ -119,7 +120,7 @@ pub fn retain(snapshots: &[Snapshot], rules: &Retention, proof: &Proof) -> Resul
     for (all, ruled) in reasons.iter_mut().zip(&ruled) {
         all.extend(ruled.reasons.iter().cloned());
     }
-    hold_times(snapshots, &mut reasons);
+    hold(snapshots, &mut reasons);
     let verdicts = reasons.into_iter().zip(ruled).map(|(reasons, ruled)| match reasons.is_empty() {
         true => Verdict::Remove(ruled.instead.unwrap_or(Cause::Unreached)),
         false => Verdict::Keep(reasons),
@@ -169,12 +170,21 @@ fn plan(snapshots: &[Snapshot], verdicts: impl Iterator<Item = Verdict>) -> Plan
     Plan { lines: snapshots.iter().zip(verdicts).map(line).collect() }
 }
 
-/// Keeps each snapshot on whose time one that stays rests. It rests on none itself, so this needs no second round.
-fn hold_times(snapshots: &[Snapshot], reasons: &mut [Vec<Reason>]) {
-    let stays = snapshots.iter().zip(reasons.iter()).filter(|(_, reasons)| !reasons.is_empty());
-    let held: BTreeMap<u64, u64> =
-        stays.filter_map(|(snapshot, _)| Some((snapshot.effective.rests_on?, snapshot.sequence))).collect();
-    for (snapshot, reasons) in snapshots.iter().zip(reasons) {
-        reasons.extend(held.get(&snapshot.sequence).map(|of| Reason::HoldsTimeOf(*of)));
+/// Keeps each snapshot on which what is known of the time of one that stays rests, and those on which it rests in turn.
+fn hold(snapshots: &[Snapshot], reasons: &mut [Vec<Reason>]) {
+    let mut staying: VecDeque<usize> = (0..snapshots.len()).rev().filter(|at| !reasons[*at].is_empty()).collect();
+    while let Some(snapshot) = staying.pop_front().map(|at| &snapshots[at]) {
+        let time = snapshot.effective.rests_on.map(|on| (on, Reason::HoldsTimeOf(snapshot.sequence)));
+        let late = snapshot.effective.late_after.map(|after| (after, Reason::ShowsLate(snapshot.sequence)));
+        for (sequence, reason) in time.into_iter().chain(late) {
+            let Ok(at) = snapshots.binary_search_by_key(&sequence, |snapshot| snapshot.sequence) else { continue };
+            if reasons[at].is_empty() {
+                staying.push_back(at);
+            }
+            // One of a kind says enough, though many may rest on it.
+            if !reasons[at].iter().any(|held| discriminant(held) == discriminant(&reason)) {
+                reasons[at].push(reason);
+            }
+        }
     }
 }

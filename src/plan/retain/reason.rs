@@ -44,6 +44,8 @@ pub enum Reason {
     UnprovedEpoch(u32),
     /// The time of that later snapshot rests on this one's.
     HoldsTimeOf(u64),
+    /// Without it nothing would show that the earlier snapshot came late.
+    ShowsLate(u64),
     /// A rule keeps it, in this place: an hour, a day, a tag.
     Ruled {
         rule: Rule,
@@ -62,6 +64,7 @@ impl fmt::Display for Reason {
             Self::LastProvedEpoch(epoch) => write!(f, "newest good of epoch {epoch}, the last proved"),
             Self::UnprovedEpoch(epoch) => write!(f, "newest good of epoch {epoch}, none proved"),
             Self::HoldsTimeOf(sequence) => write!(f, "holds the time of {sequence}"),
+            Self::ShowsLate(sequence) => write!(f, "shows that {sequence} came late"),
             Self::Ruled { rule, place } if place.is_empty() => rule.fmt(f),
             Self::Ruled { rule, place } => write!(f, "{rule} {place}"),
             Self::NotNamed => f.write_str("not named"),

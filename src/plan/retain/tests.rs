@@ -379,8 +379,25 @@ fn one_planted_between_two_takes_the_place_of_neither() {
     assert_plan(
         &rules("keep_monthly 3"),
         &history,
-        &["1: monthly 2026-01", "2: monthly 2026-01", "3: monthly 2026-02", "4: monthly 2026-02", "5: monthly 2026-03"],
+        &[
+            "1: monthly 2026-01",
+            "2: monthly 2026-01",
+            "3: monthly 2026-02, shows that 2 came late",
+            "4: monthly 2026-02",
+            "5: monthly 2026-03, shows that 4 came late",
+        ],
     );
+}
+
+/// If 3 went, nothing would show that 2 was planted, and the next plan would let it have the place of 1.
+#[test]
+fn what_shows_that_another_came_late_stays_with_it() {
+    let times = ["2026-01-20T00:00:00Z", "2026-01-31T00:00:00Z", "2026-02-10T00:00:00Z", "2026-02-20T00:00:00Z"];
+    let mut history = snapshots(&times);
+    history[1].effective.late_after = Some(3);
+    history[2].whole = false;
+    let expected = ["1: monthly 2026-01", "2: monthly 2026-01", "3: shows that 2 came late", "4: monthly 2026-02"];
+    assert_plan(&rules("keep_monthly 2"), &history, &expected);
 }
 
 #[test]
