@@ -22,6 +22,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but the sn
 13 verification failed; 14 no fresh backup; 15 refused to protect data; 130 interrupted.";
 
 #[derive(clap::Args)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Global {
     /// Configuration [default: ./sealift.toml, then /etc/sealift/sealift.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -67,6 +68,7 @@ pub struct S3 {
     /// URL of an S3 server other than AWS; AWS_ENDPOINT_URL works, too
     #[arg(long, global = true, value_name = "URL")]
     pub s3_endpoint: Option<String>,
+    /// Region of the bucket, such as eu-central-1
     #[arg(long, global = true, value_name = "NAME")]
     pub s3_region: Option<String>,
     /// Bucket in the path instead of in the host name [default: true with an own endpoint]
@@ -75,6 +77,7 @@ pub struct S3 {
     /// Profile in the AWS configuration and credentials files
     #[arg(long, global = true, value_name = "NAME")]
     pub s3_profile: Option<String>,
+    /// Storage class of what is stored, such as STANDARD_IA
     #[arg(long, global = true, value_name = "CLASS")]
     pub s3_storage_class: Option<String>,
     /// Server-side encryption: AES256 or aws:kms
@@ -350,9 +353,9 @@ pub struct Retain {
     #[arg(long, value_name = "TIME", default_value = "0s")]
     pub wait: jiff::SignedDuration,
     #[command(flatten)]
-    pub keep: Keep,
-    #[command(flatten)]
     pub reader: Reader,
+    #[command(flatten)]
+    pub keep: Keep,
 }
 
 /// Each replaces the rule of that name in the configuration.
