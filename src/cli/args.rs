@@ -296,8 +296,8 @@ pub struct Restore {
 pub struct Check {
     /// Only this one: latest, a number, or a time [default: every snapshot]
     pub snapshot: Option<String>,
-    /// Read the stored bytes and compare their hashes: all of them, or so much of them as the day's share of a round that
-    /// reads everything in 100 / PERCENT days
+    /// Read the stored bytes and compare their hashes: all of them, or about this share, the next one at each run of this
+    /// machine, so that 100 / PERCENT runs, rounded up, read everything: 5 takes 20 runs, 3 takes 34
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
           value_parser = clap::value_parser!(u8).range(1..=100))]
     pub read_data: Option<u8>,

@@ -8,8 +8,7 @@ use super::failure::{Failure, VERIFICATION};
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
 use super::restore::selector;
-use crate::clock;
-use crate::operations::{self, CheckReport, CheckRequest, Problem, Sample};
+use crate::operations::{self, CheckReport, CheckRequest, Problem};
 use crate::repository::ranges::{ranges, written};
 
 /// How many names of one kind are printed; the JSON document has all.
@@ -19,7 +18,7 @@ pub async fn run(command: Check, context: Context) -> Result<u8, Failure> {
     let request = CheckRequest {
         snapshot: command.snapshot.as_deref().map(selector).transpose()?,
         reader: context.reader(&command.reader, identities::load_any(&command.reader.identity)?)?,
-        read: command.read_data.map(|percent| Sample::new(percent, clock::now())),
+        read_percent: command.read_data,
         scratch: command.scratch.clone().unwrap_or_else(std::env::temp_dir),
         threads: context.threads(),
     };
@@ -39,6 +38,7 @@ fn document(report: &CheckReport) -> serde_json::Value {
         "ok": report.problems.is_empty(), "problems": report.problems,
         "snapshots": report.snapshots, "objects": report.objects,
         "read_objects": report.read_objects, "read_bytes": report.read_bytes, "files": report.files,
+        "part": report.part.map(|(part, of)| json!({ "number": part, "of": of })),
         "unreferenced": report.unreferenced, "unknown": report.unknown,
         "receipt": report.receipt.as_ref().map(ToString::to_string), "signer": report.signer,
         "warnings": report.warnings,
@@ -62,6 +62,9 @@ fn lines(report: &CheckReport) -> Vec<String> {
         human_bytes(report.read_bytes),
         report.files
     ));
+    lines.extend(report.part.map(|(part, of)| {
+        format!("part {part} of {of} of all stored bytes was read; the next check with this share reads the next part")
+    }));
     lines.extend(report.receipt.iter().map(|key| format!("put the receipt {key}")));
     if let Some(signer) = &report.signer {
         lines.push(format!("a host believes it with this line in sealift.toml: drill_signers = [\"{signer}\"]"));

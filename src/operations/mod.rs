@@ -27,7 +27,7 @@ mod warning;
 
 pub use backup::{BackupReport, BackupRequest, Gentleness, SourceKind, SourceSpec, Survey, backup, survey};
 pub use bad_objects::BadObjects;
-pub use check::{CheckReport, CheckRequest, Problem, ProblemKind, Sample, check};
+pub use check::{CheckReport, CheckRequest, Problem, ProblemKind, check};
 pub use drill::{DatabaseReport, DrillReport, DrillRequest, drill};
 pub use error::OperationError;
 pub use history::{Claim, History, Listed, Proof, Reader, Selector};

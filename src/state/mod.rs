@@ -10,6 +10,7 @@ mod host;
 mod keys;
 mod lock;
 mod pins;
+mod rounds;
 
 pub use catalog::{Catalog, CatalogPack, Loaded, Location};
 pub use findings::Findings;
@@ -18,6 +19,7 @@ pub use host::{HostState, Last, Look, SealedTo, SourceLook, driller, known_drill
 pub use keys::{KeptKey, KeptKeys};
 pub use lock::{LockFile, WriterLock};
 pub use pins::{Pins, Remembered};
+pub use rounds::Rounds;
 
 use std::io;
 use std::path::{Path, PathBuf};

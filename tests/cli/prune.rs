@@ -299,6 +299,26 @@ async fn a_versioned_bucket_is_told_and_what_is_hidden_there_is_gone_for_sealift
     assert!(!world.sealift(&KEEP_ONE).exits(0).warnings().contains(&"versioned-bucket".to_owned()));
 }
 
+/// Retention may take a snapshot while somebody drills it: that says nothing about the snapshot, and leaves no receipt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_whose_snapshot_is_removed_meanwhile_gives_no_verdict() {
+    for part in ["/snapshots/0000000001", "/manifests/", "/packs/"] {
+        let (server, world, _) = old_snapshots().await;
+        let pruner = pruner(&server, &world, "pruner");
+        let held = server.hold("GET", part, Side::Before);
+        let key = world.text("operator.key");
+        let drill = world.other_host("operator").start(&["drill", "1", "-i", &key, "--json"]);
+        held.reached();
+        let deleted = pruner.sealift(&KEEP_ONE).exits(0).json()["deleted"].clone();
+        assert!(deleted["records"] == 2 && deleted["packs"].as_u64().unwrap() >= 2, "{deleted}");
+        held.release();
+        let output = drill.wait().exits(1);
+        output.says("the repository holds no snapshot 1");
+        assert!(!repository(&server).join("receipts").exists(), "{part}");
+        assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0, "{part}");
+    }
+}
+
 /// More objects than a page of a listing or a batch has room for, on a real server.
 #[tokio::test(flavor = "multi_thread")]
 async fn minio_lists_pages_and_deletes_batches() {

@@ -22,7 +22,7 @@ use self::needs::{Need, Needs};
 use self::objects::{Objects, Reading};
 use self::problems::Problems;
 pub use self::problems::{Problem, ProblemKind};
-pub use self::sample::Sample;
+use self::sample::{Round, Sample};
 use self::snapshots::Contents;
 use super::history::{History, Reader, Selector};
 use super::unlock::unlock;
@@ -37,8 +37,9 @@ pub struct CheckRequest {
     pub snapshot: Option<Selector>,
     /// With identities, what is sealed is compared, too.
     pub reader: Reader,
-    /// Which stored bytes are read and compared with their names. An identity reads those of its snapshots in any case.
-    pub read: Option<Sample>,
+    /// How many percent (1 to 100) of the stored bytes are read and compared with their names: those whose turn it is.
+    /// An identity reads those of its snapshots in any case.
+    pub read_percent: Option<u8>,
     /// Where opened blocks are kept, veiled, while files are compared.
     pub scratch: PathBuf,
     pub threads: usize,
@@ -51,6 +52,8 @@ pub struct CheckReport {
     pub objects: usize,
     pub read_objects: u64,
     pub read_bytes: u64,
+    /// Which part of how many of the stored bytes was read, where not all were to be; the first is 1.
+    pub part: Option<(u64, u64)>,
     /// Files whose digests were made anew.
     pub files: u64,
     pub problems: Vec<Problem>,
@@ -83,17 +86,23 @@ pub async fn check(
     let mut check = Check::of(remote, chosen, objects.recovery_scripts(), request.threads, monitor);
     check.history(&history);
     check.listing(&objects);
+    let round = request.read_percent.map(|percent| Round::next(&state_dir, percent, request.snapshot.is_none()));
+    let round = round.map(|(round, begun_anew)| {
+        check.warnings.extend(begun_anew);
+        round
+    });
+    let sample = round.as_ref().map(|round| round.sample);
     if reader.identities.is_empty() {
-        check.read(request.read, None).await?;
+        check.read(sample, None).await?;
     } else {
         let identities = check.open_epochs(&reader.identities).await?;
         history.refuse_exchanged(remote)?;
         let contents = Contents::new(identities, &check.needs, &request.scratch)?;
-        check.read(request.read, Some(&contents)).await?;
+        check.read(sample, Some(&contents)).await?;
         check.files(&contents).await?;
     }
     let host = HostState::load(&state_dir)?;
-    if host.is_some() && request.read.is_some() {
+    if host.is_some() && sample.is_some() {
         check.kept_keys(&KeptKeys::load(&state_dir)?).await?;
     }
     check.forget_gone().await?;
@@ -106,6 +115,8 @@ pub async fn check(
     if let Some(newest) = all.last().filter(|_| host.is_none() || !told.is_empty()) {
         check.put_findings(&reader.state_root, told, newest, &needed).await?;
     }
+    check.part = sample.map(|sample| sample.counted()).filter(|(_, parts)| *parts > 1);
+    check.warnings.extend(round.and_then(Round::advance));
     let (unreferenced, unknown) = objects.not_needed(&needed);
     Ok(check.report(unreferenced, unknown))
 }
@@ -133,6 +144,7 @@ struct Check<'a> {
     /// Objects that were read and are what they should be.
     good: BTreeSet<String>,
     read_bytes: u64,
+    part: Option<(u64, u64)>,
     files: u64,
     receipt: Option<Key>,
     signer: Option<PublicSigner>,
@@ -157,6 +169,7 @@ impl<'a> Check<'a> {
             warnings: Vec::new(),
             good: BTreeSet::new(),
             read_bytes: 0,
+            part: None,
             files: 0,
             receipt: None,
             signer: None,
@@ -278,6 +291,7 @@ impl<'a> Check<'a> {
             objects: self.needs.all().count(),
             read_objects: self.good.len() as u64,
             read_bytes: self.read_bytes,
+            part: self.part,
             files: self.files,
             problems: self.problems.into_vec(),
             unreferenced,

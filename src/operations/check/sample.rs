@@ -1,33 +1,79 @@
-//! Which stored bytes a check reads today.
+//! Which stored bytes a check reads that is to read only a share of them.
 //!
-//! A sample of P percent is one slice of 100 / P (rounded down); an object's slice follows from its name, the day's from
-//! the date. So a daily check has read every object once after that many days, whoever runs it and wherever.
+//! P percent are one part of 100 / P (rounded up); an object's part follows from its name. Which part comes next is
+//! remembered on this machine, and moves on when a check came to its end. So after that many checks every object was
+//! read, however often they run and whatever cuts one short.
 
-use jiff::Timestamp;
+use std::path::{Path, PathBuf};
 
 use crate::crypto::Digest;
+use crate::operations::Warning;
+use crate::state::{Rounds, StateError};
 
-const DAY_SECONDS: i64 = 24 * 3600;
-
-/// A share of all stored bytes that changes with the day.
+/// One part of so many of all stored bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    slices: u64,
-    today: u64,
+pub(super) struct Sample {
+    parts: u64,
+    /// The first is 0.
+    part: u64,
 }
 
 impl Sample {
-    /// At least `percent` (1 to 100) of all objects, of the day of `now` in UTC.
-    pub fn new(percent: u8, now: Timestamp) -> Self {
-        let slices = 100 / u64::from(percent.clamp(1, 100));
-        let day = now.as_second().div_euclid(DAY_SECONDS).unsigned_abs();
-        Self { slices, today: day % slices }
-    }
-
     pub fn includes(&self, name: &Digest) -> bool {
         let [a, b, c, d, e, f, g, h, ..] = *name.as_bytes();
-        u64::from_be_bytes([a, b, c, d, e, f, g, h]) % self.slices == self.today
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]) % self.parts == self.part
     }
+
+    /// As a person counts, from 1: which part of how many.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.part + 1, self.parts)
+    }
+}
+
+/// A round through all parts, as this machine remembers it.
+pub(super) struct Round {
+    dir: PathBuf,
+    /// Whether every snapshot is looked at.
+    of_all: bool,
+    pub sample: Sample,
+}
+
+impl Round {
+    /// The part of `percent` (1 to 100) whose turn it is, by the state in `dir`. A round that cannot be read any more
+    /// begins anew: it cost nothing but the time to read again.
+    pub fn next(dir: &Path, percent: u8, of_all: bool) -> (Self, Option<Warning>) {
+        let parts = 100_u64.div_ceil(u64::from(percent.clamp(1, 100)));
+        let (rounds, warning) = match Rounds::load(dir) {
+            Ok(rounds) => (rounds, None),
+            Err(error) => (Rounds::default(), Some(begun_anew(&error))),
+        };
+        let known = if of_all { &rounds.all } else { &rounds.one };
+        let part = known.get(&parts).copied().unwrap_or(0) % parts;
+        (Self { dir: dir.to_owned(), of_all, sample: Sample { parts, part } }, warning)
+    }
+
+    /// To be called when all of the part was read: the next check reads the next one.
+    pub fn advance(self) -> Option<Warning> {
+        let Sample { parts, part } = self.sample;
+        if parts == 1 {
+            return None;
+        }
+        // Read again: another check may have ended meanwhile.
+        let mut rounds = Rounds::load(&self.dir).unwrap_or_default();
+        let known = if self.of_all { &mut rounds.all } else { &mut rounds.one };
+        known.insert(parts, (part + 1) % parts);
+        rounds.save(&self.dir).err().map(|error| not_remembered(&error))
+    }
+}
+
+fn begun_anew(error: &StateError) -> Warning {
+    let text = format!("which part of the data comes next was forgotten, so reading begins anew with the first: {error}");
+    Warning::standing("reading-begun-anew", text)
+}
+
+fn not_remembered(error: &StateError) -> Warning {
+    let text = format!("which part of the data comes next cannot be remembered, so the next check reads this one again: {error}");
+    Warning::standing("reading-not-remembered", text)
 }
 
 #[cfg(test)]
@@ -35,24 +81,48 @@ mod tests {
     use super::*;
     use crate::crypto::sha256;
 
-    fn on_day(percent: u8, day: i64) -> Sample {
-        Sample::new(percent, Timestamp::from_second(1_790_000_000 + day * DAY_SECONDS).expect("a time"))
+    fn read(dir: &Path, percent: u8) -> Sample {
+        let (round, warning) = Round::next(dir, percent, true);
+        let sample = round.sample;
+        assert_eq!((warning, round.advance()), (None, None));
+        sample
     }
 
     #[test]
-    fn over_its_days_every_object_is_read_exactly_once() {
+    fn each_round_reads_every_object_exactly_once_and_rounds_of_other_lengths_go_on_beside_it() {
         let names: Vec<Digest> = (0..500u32).map(|n| sha256(&n.to_le_bytes())).collect();
-        for (percent, days) in [(100, 1), (60, 1), (50, 2), (5, 20), (4, 25), (3, 33), (1, 100)] {
-            for first in [0, 17] {
-                let read = |name| (first..first + days).filter(|day| on_day(percent, *day).includes(name)).count();
-                assert!(names.iter().all(|name| read(name) == 1), "{percent} %");
+        let dir = tempfile::tempdir().expect("a folder");
+        for (percent, checks) in [(100, 1), (99, 2), (50, 2), (49, 3), (5, 20), (4, 25), (3, 34), (1, 100)] {
+            for _ in 0..2 {
+                let round: Vec<Sample> = (0..checks)
+                    .map(|_| {
+                        read(dir.path(), 7);
+                        read(dir.path(), percent)
+                    })
+                    .collect();
+                let times = |name| round.iter().filter(|sample| sample.includes(name)).count();
+                assert!(names.iter().all(|name| times(name) == 1), "{percent} %");
             }
         }
     }
 
     #[test]
-    fn a_day_reads_about_its_share() {
-        let read = (0..4000u32).filter(|n| on_day(5, 3).includes(&sha256(&n.to_le_bytes()))).count();
+    fn what_came_to_no_end_is_read_again_and_one_snapshot_has_a_round_of_its_own() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = read(dir.path(), 10);
+        let cut_short = Round::next(dir.path(), 10, true).0.sample;
+        assert_eq!((first.counted(), cut_short.counted()), ((1, 10), (2, 10)));
+        let (of_one, _) = Round::next(dir.path(), 10, false);
+        assert_eq!(of_one.sample.counted(), (1, 10));
+        assert_eq!(of_one.advance(), None);
+        assert_eq!(read(dir.path(), 10), cut_short);
+    }
+
+    #[test]
+    fn a_part_reads_about_its_share() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let sample = read(dir.path(), 5);
+        let read = (0..4000u32).filter(|n| sample.includes(&sha256(&n.to_le_bytes()))).count();
         assert!((140..260).contains(&read), "{read} of 4000");
     }
 }

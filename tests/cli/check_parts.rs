@@ -1,0 +1,95 @@
+//! `check --read-data=PERCENT` reads one part after the other, however often it runs and whatever cuts one short.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::s3s::{S3s, Side};
+use crate::support::world::{Output, World};
+
+fn read(world: &World, arguments: &[&str]) -> Output {
+    world.other_host("watcher").sealift(&[&["check", "--json"], arguments].concat())
+}
+
+/// How many objects `runs` checks read, one after the other, and which parts those were.
+fn round(world: &World, runs: u64, arguments: &[&str]) -> (u64, Vec<u64>) {
+    let read: Vec<Value> = (0..runs).map(|_| read(world, arguments).exits(0).json()).collect();
+    let part = |json: &Value| {
+        assert_eq!(json["part"]["of"], runs);
+        json["part"]["number"].as_u64().unwrap()
+    };
+    (read.iter().map(|json| json["read_objects"].as_u64().unwrap()).sum(), read.iter().map(part).collect())
+}
+
+/// Eight packs and manifests, four of them of the newest snapshot.
+fn snapshots(world: &World) {
+    for _ in 0..4 {
+        world.add_rows(20);
+        world.backup();
+    }
+}
+
+#[test]
+fn so_many_runs_on_one_day_read_every_object_once() {
+    let world = World::ready();
+    snapshots(&world);
+    let all = read(&world, &["--read-data"]).exits(0).json();
+    assert_eq!(all["part"], Value::Null);
+    let whole = all["read_objects"].as_u64().unwrap();
+    assert_eq!(round(&world, 4, &["--read-data=30"]), (whole, vec![1, 2, 3, 4]), "100 / 30, rounded up");
+    assert_eq!(round(&world, 4, &["--read-data=30"]), (whole, vec![1, 2, 3, 4]));
+    // Another machine has read nothing yet, and a single snapshot has a round of its own.
+    assert_eq!(world.sealift(&["check", "--read-data=30", "--json"]).json()["part"]["number"], 1);
+    assert_eq!(read(&world, &["--read-data=30"]).json()["part"]["number"], 1);
+    let newest = read(&world, &["latest", "--read-data"]).json()["read_objects"].as_u64().unwrap();
+    assert!(newest < whole);
+    assert_eq!(round(&world, 4, &["latest", "--read-data=30"]), (newest, vec![1, 2, 3, 4]));
+    let output = world.other_host("watcher").sealift(&["check", "--read-data=30"]).exits(0);
+    output.says("part 2 of 4 of all stored bytes was read");
+}
+
+#[test]
+fn a_round_that_cannot_be_read_begins_anew_and_one_that_cannot_be_written_says_so() {
+    let world = World::ready();
+    world.backup();
+    round(&world, 2, &["--read-data=50"]);
+    read(&world, &["--read-data=50"]).exits(0);
+    let state = world.other_host("watcher").state_of_repository();
+    for damaged in ["", "{\"all\":[]}", "{\"all\":{\"2\":-1}}"] {
+        fs::write(state.join("rounds.json"), damaged).unwrap();
+        let output = read(&world, &["--read-data=50"]).exits(0);
+        assert!(output.warnings().contains(&"reading-begun-anew".to_owned()), "{damaged}: {output:?}");
+        assert_eq!(output.json()["part"], json!({ "number": 1, "of": 2 }));
+        assert_eq!(read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"], 2, "{damaged}");
+    }
+    fs::write(state.join("rounds.json"), "{\"all\":{\"2\":41}}").unwrap();
+    assert_eq!(read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"], 2);
+    // Nothing replaces a folder by a file.
+    fs::remove_file(state.join("rounds.json")).unwrap();
+    fs::create_dir(state.join("rounds.json")).unwrap();
+    let output = read(&world, &["--read-data=50"]).exits(0);
+    assert!(output.warnings().contains(&"reading-not-remembered".to_owned()), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_was_killed_is_made_up_for_by_the_next_one() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    snapshots(&world);
+    // One of two parts holds a pack for sure.
+    let mut interrupted = 0;
+    for part in [1, 2] {
+        let held = server.hold("GET", "/packs/", Side::After);
+        let mut running = world.other_host("watcher").start(&["check", "--read-data=50"]);
+        if held.reached_by(&mut running) {
+            running.kill();
+            interrupted += 1;
+            assert_eq!(read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"], part);
+        } else {
+            server.let_all_pass();
+            running.wait().exits(0);
+        }
+    }
+    assert!(interrupted > 0);
+    assert_eq!(read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"], 1);
+}
