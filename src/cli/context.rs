@@ -11,7 +11,6 @@ use crate::config::{Config, FILE_NAME};
 use crate::crypto::{IdentityFile, PublicSigner};
 use crate::fsx;
 use crate::operations::{Monitor, Reader, Remote, Unwatched, Warning};
-use crate::state::known_driller;
 use crate::store::{self, Limit, Meter, RepositoryUrl, S3Settings, Store};
 
 pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
@@ -118,13 +117,6 @@ impl Context {
             ca_file: flags.s3_ca_file.clone().or_else(|| file.ca_file.clone()),
             credentials: None,
         }
-    }
-
-    /// Whose receipts count here: those of the configuration, and this machine's own.
-    pub fn believed(&self) -> Result<Vec<PublicSigner>, Failure> {
-        let mut believed = self.config.drill_signers()?;
-        believed.extend(known_driller(&self.state_root()?)?.map(|own| own.public()));
-        Ok(believed)
     }
 
     /// The store, limited and counted.

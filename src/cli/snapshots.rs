@@ -14,11 +14,12 @@ use super::restore::selector;
 use crate::clock;
 use crate::crypto::Recipient;
 use crate::operations::{
-    Bill, History, KeyList, Listed, ListedEpoch, Listing, OpenedSnapshot, Verdicts, keys_of, open_with, retention_plan,
+    Bill, Drill, Driller, History, KeyList, Listed, ListedEpoch, Listing, OpenedSnapshot, Verdicts, keys_of, open_with,
+    retention_plan,
 };
 use crate::plan::retain::{Plan, Verdict};
 use crate::repository::ranges::written;
-use crate::repository::{Body, KeyHolders, Record, SignedReceipt};
+use crate::repository::{Body, KeyHolders, Record};
 
 pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
     match &command.snapshot {
@@ -37,10 +38,10 @@ async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
         false => Some(keys_of(&remote, &reader, &history).await?),
     };
     let believed = context.config.drill_signers()?;
-    let plan = retention_plan(&remote, &reader, &history, context.config.retention(), &believed).await?;
-    let verdicts = Verdicts::load(&remote, &reader, &context.believed()?).await?;
+    let verdicts = Verdicts::load(&remote, &reader, &believed).await?;
     // After the records: whatever they need was stored before them, so it is in this listing.
     let listing = remote.list().await?;
+    let plan = retention_plan(&remote, &reader, &history, &listing, context.config.retention(), &believed).await?;
     let rows = rows(&history, &plan, &verdicts, &listing);
     if context.global.json {
         print_json(&rows.iter().map(|row| row.json(keys.as_ref())).collect::<Vec<_>>())?;
@@ -90,8 +91,8 @@ struct Row<'a> {
     new_bytes: u64,
     /// What retention would do; it has nothing to say about what cannot be verified.
     retention: Option<&'a Verdict>,
-    /// The last drill, by somebody who is believed here.
-    drill: Option<&'a SignedReceipt>,
+    /// The last drill, by somebody who is believed here if there is any.
+    drill: Option<Drill<'a>>,
     /// It needs something that is missing or was found bad.
     hurt: bool,
 }
@@ -140,7 +141,8 @@ impl Row<'_> {
                 "new_bytes": self.new_bytes, "packs": record.packs().count(), "tags": record.tags,
                 "epochs": record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(),
                 "manifest": record.manifest.name, "hurt": self.hurt,
-                "drill": self.drill.map(|drill| json!({ "passed": drill.receipt.passed, "time": drill.time() })),
+                "drill": self.drill.filter(is_believed).map(drill_json),
+                "drill_by_unknown": self.drill.filter(|drill| !is_believed(drill)).map(drill_json),
                 "writer_hold_seconds": record.writer_hold_ms as f64 / 1000.0,
                 "keep": self.retention.map(|verdict| matches!(verdict, Verdict::Keep(_))),
                 "reasons": match self.retention {
@@ -163,7 +165,7 @@ impl Row<'_> {
                 human_bytes(self.new_bytes),
                 human_bytes(record.stored_bytes()),
                 record.packs().count().to_string(),
-                self.drill.map(drilled).unwrap_or_default().to_owned(),
+                self.drill.map(drilled).unwrap_or_default(),
                 record.host.clone(),
                 record.tags.join(","),
                 self.retention(),
@@ -186,8 +188,27 @@ impl Row<'_> {
     }
 }
 
-fn drilled(drill: &SignedReceipt) -> &'static str {
-    if drill.receipt.passed { "passed" } else { "FAILED" }
+fn is_believed(drill: &Drill) -> bool {
+    drill.driller != Driller::Unknown
+}
+
+fn drill_json(drill: Drill) -> Value {
+    let Drill { receipt, driller } = drill;
+    json!({
+        "passed": receipt.receipt.passed, "time": receipt.time(), "driller": receipt.signed.signer(),
+        "known": driller == Driller::Known,
+    })
+}
+
+/// The outcome, and whose word it is where retention does not go by it.
+fn drilled(drill: Drill) -> String {
+    let outcome = if drill.receipt.receipt.passed { "passed" } else { "FAILED" };
+    let whose = match drill.driller {
+        Driller::Known => "",
+        Driller::Own => ", by this machine",
+        Driller::Unknown => ", unknown driller",
+    };
+    format!("{outcome}{whose}")
 }
 
 async fn contents(command: &Snapshots, context: &Context, snapshot: &str) -> Result<u8, Failure> {

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::failure::{DOUBT, Failure, STALE};
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
 use crate::clock;
-use crate::operations::{self, Freshness, Point, StatusRequest, Storage};
+use crate::operations::{self, Drilled, Driller, Freshness, Point, StatusRequest, Storage};
 use crate::store::RepositoryUrl;
 
 /// Snapshots that are printed; the JSON document has all.
@@ -94,7 +94,7 @@ async fn look(command: &Status, context: &Context, repository: &Watched) -> Resu
     let flags = args::Reader { signer: repository.signer.clone(), ..args::Reader::default() };
     let request = StatusRequest {
         reader: context.reader(&flags, Vec::new())?,
-        believed: context.believed()?,
+        believed: context.config.drill_signers()?,
         max_age: command.max_age,
     };
     let (remote, _) = context.remote_at(&url).await?;
@@ -122,11 +122,18 @@ fn document(url: &str, status: &operations::Status) -> Value {
     json!({
         "repository": url, "status": status.freshness, "verdict": status.verdict,
         "newest": status.newest, "newest_good": status.newest_good,
-        "newest_drilled": status.newest_drilled.map(|(point, drilled)| json!({
-            "sequence": point.sequence, "time": point.time, "age_seconds": point.age_seconds, "drilled": drilled,
-        })),
+        "newest_drilled": status.newest_drilled.map(drilled_json),
+        "newest_drilled_by_unknown": status.newest_drilled_by_unknown.map(drilled_json),
         "stored_bytes": status.stored_bytes, "growth_bytes": status.growth_bytes,
         "snapshots": status.snapshots, "warnings": status.warnings,
+    })
+}
+
+fn drilled_json(drilled: Drilled) -> Value {
+    let Drilled { point, drilled, driller } = drilled;
+    json!({
+        "sequence": point.sequence, "time": point.time, "age_seconds": point.age_seconds, "drilled": drilled,
+        "known": driller == Driller::Known,
     })
 }
 
@@ -135,27 +142,34 @@ fn lines(url: &str, status: &operations::Status) -> Vec<String> {
         Some(point) => format!("snapshot {}, {} old", point.sequence, human_age(point.age_seconds)),
         None => "none".to_owned(),
     };
-    let drilled = match status.newest_drilled {
-        Some((point, drilled)) => {
-            let ago = human_age(clock::now().duration_since(drilled).as_secs());
-            format!("snapshot {}, {ago} ago", point.sequence)
-        }
-        None => "none: `sealift drill` tries one".to_owned(),
-    };
+    let drilled = status.newest_drilled.map_or("none: `sealift drill` tries one".to_owned(), drilled_line);
     let mut lines = vec![
         format!("{}: {} ({url})", word(status.freshness), status.verdict),
         format!("  newest good     {}", point(status.newest_good)),
         format!("  newest drilled  {drilled}"),
-        format!(
-            "  stored          {}, of that {} new within 7 days",
-            human_bytes(status.stored_bytes),
-            human_bytes(status.growth_bytes)
-        ),
     ];
+    lines
+        .extend(status.newest_drilled_by_unknown.map(|unknown| format!("                  {}", drilled_line(unknown))));
+    lines.push(format!(
+        "  stored          {}, of that {} new within 7 days",
+        human_bytes(status.stored_bytes),
+        human_bytes(status.growth_bytes)
+    ));
     if !status.snapshots.is_empty() {
         lines.extend(storage(&status.snapshots));
     }
     lines
+}
+
+/// Which one, when, and whose word it is where retention does not go by it.
+fn drilled_line(drilled: Drilled) -> String {
+    let ago = human_age(clock::now().duration_since(drilled.drilled).as_secs());
+    let whose = match drilled.driller {
+        Driller::Known => "",
+        Driller::Own => ", by this machine alone",
+        Driller::Unknown => ", says a driller who is not in drill_signers",
+    };
+    format!("snapshot {}, {ago} ago{whose}", drilled.point.sequence)
 }
 
 /// The newest snapshots and what they take.
@@ -204,7 +218,7 @@ fn fleet(context: &Context, looked: &[Looked]) -> Vec<String> {
                 word(status.freshness).to_owned(),
                 age(status.newest),
                 age(status.newest_good),
-                age(status.newest_drilled.map(|(point, _)| point)),
+                age(status.newest_drilled.map(|drilled| drilled.point)),
                 human_bytes(status.stored_bytes),
                 human_bytes(status.growth_bytes),
                 one.url.clone(),

@@ -26,6 +26,13 @@ pub(super) async fn listed_receipts(
     if believed.is_empty() {
         return Ok(Vec::new());
     }
+    let mut receipts = receipts_of_anybody(remote).await?;
+    receipts.retain(|(_, receipt)| believed.contains(receipt.signed.signer()));
+    Ok(receipts)
+}
+
+/// Every receipt whose signature holds, whosever it is: to be shown as such, and never to be believed.
+pub(super) async fn receipts_of_anybody(remote: &Remote) -> Result<Vec<(ObjectInfo, SignedReceipt)>, OperationError> {
     let listing = remote.store.list(layout::RECEIPTS).await?;
     let named = listing.objects.into_iter().filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object)));
     let read: Vec<Option<(ObjectInfo, SignedReceipt)>> = futures::stream::iter(named)
@@ -36,8 +43,7 @@ pub(super) async fn listed_receipts(
         .buffered(FETCHES)
         .try_collect()
         .await?;
-    let believed = |(_, receipt): &(ObjectInfo, SignedReceipt)| believed.contains(receipt.signed.signer());
-    Ok(read.into_iter().flatten().filter(believed).collect())
+    Ok(read.into_iter().flatten().collect())
 }
 
 async fn read(remote: &Remote, sequence: u64, object: &ObjectInfo) -> Result<Option<SignedReceipt>, OperationError> {

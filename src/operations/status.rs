@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::remote::Listing;
-use super::{Bill, History, OperationError, Reader, Remote, Verdicts, Warning};
+use super::{Bill, Driller, History, OperationError, Reader, Remote, Verdicts, Warning};
 use crate::clock;
 use crate::crypto::PublicSigner;
 use crate::plan::effective::{Stated, effective_times};
@@ -16,7 +16,7 @@ const GROWTH: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub struct StatusRequest {
     pub reader: Reader,
-    /// Whose receipts are believed.
+    /// The configured `drill_signers`. This machine's own receipts are believed, too.
     pub believed: Vec<PublicSigner>,
     /// How old the newest good snapshot may be.
     pub max_age: SignedDuration,
@@ -54,6 +54,15 @@ pub enum Freshness {
     Missing,
 }
 
+/// A snapshot whose last drill passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drilled {
+    pub point: Point,
+    /// When that drill ended.
+    pub drilled: Timestamp,
+    pub driller: Driller,
+}
+
 pub struct Status {
     pub freshness: Freshness,
     /// The same in a sentence.
@@ -62,8 +71,10 @@ pub struct Status {
     pub snapshots: Vec<Storage>,
     pub newest: Option<Point>,
     pub newest_good: Option<Point>,
-    /// The newest one whose last drill passed, and when that was.
-    pub newest_drilled: Option<(Point, Timestamp)>,
+    /// The newest one that somebody drilled who is believed here.
+    pub newest_drilled: Option<Drilled>,
+    /// A newer one that an unknown driller says to have tried.
+    pub newest_drilled_by_unknown: Option<Drilled>,
     /// Everything stored, whoever needs it.
     pub stored_bytes: u64,
     /// New with the snapshots of the last seven days.
@@ -78,11 +89,14 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     let listing = remote.list().await?;
     let now = listing.server_time.unwrap_or_else(clock::now);
     let storage = storage(&history, &verdicts, &listing, now);
-    let drilled = |(point, signed): (&Storage, &SignedRecord)| {
-        let drill = verdicts.drill(signed).filter(|drill| drill.receipt.passed)?;
-        Some((point.point, drill.time()))
+    let drilled = |(storage, signed): &(Storage, &SignedRecord)| {
+        let drill = verdicts.drill(signed).filter(|drill| drill.receipt.receipt.passed)?;
+        Some(Drilled { point: storage.point, drilled: drill.receipt.time(), driller: drill.driller })
     };
-    let newest_drilled = storage.iter().rev().find_map(|(point, signed)| drilled((point, signed)));
+    let passed: Vec<Drilled> = storage.iter().rev().filter_map(drilled).collect();
+    let is_unknown = |drilled: &&Drilled| drilled.driller == Driller::Unknown;
+    let newest_drilled = passed.iter().find(|drilled| !is_unknown(drilled)).copied();
+    let newest_drilled_by_unknown = passed.first().filter(is_unknown).copied();
     let snapshots: Vec<Storage> = storage.into_iter().map(|(storage, _)| storage).collect();
     let newest = snapshots.last().map(|storage| storage.point);
     let newest_good = snapshots.iter().rev().find(|storage| storage.good).map(|storage| storage.point);
@@ -99,6 +113,7 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
         newest,
         newest_good,
         newest_drilled,
+        newest_drilled_by_unknown,
         stored_bytes: listing.stored_bytes(),
         growth_bytes: recent.map(|storage| storage.new_bytes).sum(),
         snapshots,

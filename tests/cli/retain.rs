@@ -409,3 +409,19 @@ fn the_list_of_snapshots_says_why_each_is_kept() {
     assert_eq!((&json[1]["keep"], &json[1]["reasons"]), (&json!(true), &json!(["last"])));
     world.sealift(&["snapshots"]).exits(0).says("not kept: no rule reaches it");
 }
+
+/// What is missing and nobody reported counts for both.
+#[test]
+fn the_list_of_snapshots_gives_the_reasons_that_retention_has() {
+    let (world, _) = history(4);
+    configure(&world, "[retention]\nkeep_last = 1");
+    let missing = world.packs(4).into_iter().find(|pack| !world.packs(3).contains(pack)).unwrap();
+    fs::remove_file(missing).unwrap();
+    let reasons = |rows: &serde_json::Value| -> Vec<(bool, serde_json::Value)> {
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| (row["keep"].as_bool().unwrap(), row["reasons"].clone())).collect()
+    };
+    let planned = reasons(&world.sealift(&["retain", "--json"]).exits(0).json()["snapshots"]);
+    assert_eq!((planned[2].0, planned[1].0), (true, false), "the newest good one: {planned:?}");
+    assert_eq!(reasons(&world.sealift(&["snapshots", "--json"]).exits(0).json()), planned);
+}

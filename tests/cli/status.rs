@@ -113,9 +113,28 @@ fn what_believed_drills_and_checks_found_shows_in_status_and_snapshots() {
     let row = |machine: &World, sequence: usize| {
         machine.sealift(&["snapshots", "--json"]).exits(0).json()[sequence - 1].clone()
     };
-    assert_eq!(row(&world, 1)["drill"], Value::Null, "nobody whom the host believes");
-    assert_eq!(row(&operator, 1)["drill"]["passed"], true, "its own");
+    // The host does not know that driller: what he says is shown as such, and believed by nobody.
+    let says = |machine: &World, text: &str| {
+        for command in ["snapshots", "status"] {
+            machine.sealift(&[command]).exits(0).says(text);
+        }
+    };
+    let unknown = row(&world, 1);
+    assert_eq!((&unknown["drill"], &unknown["drill_by_unknown"]["passed"]), (&Value::Null, &json!(true)));
+    assert_eq!(unknown["drill_by_unknown"]["driller"], drilled["signer"]);
+    let json = status(&world, &[]).exits(0).json();
+    assert_eq!((&json["newest_drilled"], sequence(&json["newest_drilled_by_unknown"])), (&Value::Null, Some(1)));
+    world.sealift(&["snapshots"]).exits(0).says("passed, unknown driller");
+    world.sealift(&["status"]).exits(0).says("newest drilled  none").says("says a driller who is not in drill_signers");
+    let own = row(&operator, 1);
+    assert_eq!((&own["drill"]["passed"], &own["drill"]["known"]), (&json!(true), &json!(false)), "its own");
+    says(&operator, ", by this machine");
     believe(&world, &[drilled["signer"].as_str().unwrap()]);
+    let known = row(&world, 1);
+    assert_eq!((&known["drill"]["known"], &known["drill_by_unknown"]), (&json!(true), &Value::Null));
+    let json = status(&world, &[]).exits(0).json();
+    assert_eq!((&json["newest_drilled"]["known"], &json["newest_drilled_by_unknown"]), (&json!(true), &Value::Null));
+    assert!(!world.sealift(&["snapshots"]).exits(0).all().contains("passed,"));
     assert_eq!((&row(&world, 1)["drill"]["passed"], &row(&world, 2)["drill"]), (&json!(true), &Value::Null));
     assert_eq!(sequence(&status(&world, &[]).exits(0).json()["newest_drilled"]), Some(1));
     let pack = world.packs(2).into_iter().find(|pack| !world.packs(1).contains(pack)).unwrap();

@@ -67,12 +67,15 @@ impl Round {
 }
 
 fn begun_anew(error: &StateError) -> Warning {
-    let text = format!("which part of the data comes next was forgotten, so reading begins anew with the first: {error}");
+    let text =
+        format!("which part of the data comes next was forgotten, so reading begins anew with the first: {error}");
     Warning::standing("reading-begun-anew", text)
 }
 
 fn not_remembered(error: &StateError) -> Warning {
-    let text = format!("which part of the data comes next cannot be remembered, so the next check reads this one again: {error}");
+    let text = format!(
+        "which part of the data comes next cannot be remembered, so the next check reads this one again: {error}"
+    );
     Warning::standing("reading-not-remembered", text)
 }
 

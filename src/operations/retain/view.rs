@@ -12,7 +12,7 @@ use crate::crypto::PublicSigner;
 use crate::plan::effective::{Stated, effective_times};
 use crate::plan::prune::{self, Ground, Needed};
 use crate::plan::retain::{Plan, Proof, Snapshot, retain};
-use crate::repository::{Health, ReceiptKind, Record, Retention, SignedReceipt, SignedRecord, layout};
+use crate::repository::{Health, ReceiptKind, Retention, SignedReceipt, SignedRecord, layout};
 use crate::store::{Key, ObjectInfo};
 
 pub(super) struct View {
@@ -49,8 +49,7 @@ impl View {
     }
 
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        let whole = |record: &Record| self.bad.is_whole(record, &self.listing);
-        snapshots(&self.history, self.signed_receipts(), whole)
+        snapshots(&self.history, &self.listing, self.signed_receipts(), &self.bad)
     }
 
     pub fn proof(&self) -> Proof {
@@ -114,11 +113,12 @@ fn objects(listing: &Listing) -> impl Iterator<Item = ObjectInfo> {
     keys.chain(manifests).chain(packs).chain(records).map(object)
 }
 
-/// The verified snapshots as the planner takes them; `whole` says whether all that one needs is there.
+/// The verified snapshots as the planner takes them.
 fn snapshots<'a>(
     history: &History,
+    listing: &Listing,
     receipts: impl Iterator<Item = &'a SignedReceipt> + Clone,
-    whole: impl Fn(&Record) -> bool,
+    bad: &BadObjects,
 ) -> Vec<Snapshot> {
     let verified = || history.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.seen)));
     let times = effective_times(verified().map(|(signed, seen)| Stated {
@@ -133,7 +133,7 @@ fn snapshots<'a>(
             effective,
             tags: record.tags.clone(),
             healthy: record.worst_health() <= Health::Unchecked,
-            whole: whole(record),
+            whole: bad.is_whole(record, listing),
             drilled: last_drill(signed, receipts.clone()).is_some_and(|last| last.receipt.passed),
             epochs: record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]).collect(),
         }
@@ -150,19 +150,20 @@ fn proof<'a>(receipts: impl Iterator<Item = &'a SignedReceipt>) -> Proof {
     receipts.filter(|receipt| proves(receipt)).flat_map(|signed| signed.receipt.epochs.iter().copied()).collect()
 }
 
-/// Why retention keeps each of the snapshots in `history`, or lets it go, by the rules that hold on this machine. The
-/// objects are not looked at: what is missing and nobody reported may change the plan.
+/// Why retention keeps each of the snapshots in `history`, or lets it go, by the rules that hold on this machine and what
+/// `listing` shows.
 pub async fn retention_plan(
     remote: &Remote,
     reader: &Reader,
     history: &History,
+    listing: &Listing,
     own_rules: Option<Retention>,
     believed: &[PublicSigner],
 ) -> Result<Plan, OperationError> {
     let receipts = receipts(remote, believed).await?;
     let rules = Rules::of(own_rules, history).rules;
     let bad = BadObjects::known(&receipts, &reader.state_dir(remote))?;
-    let snapshots = snapshots(history, receipts.iter(), |record| !bad.hurt(record));
+    let snapshots = snapshots(history, listing, receipts.iter(), &bad);
     let kept = retain(&snapshots, &rules, &proof(receipts.iter()));
     // Rules that keep nothing, or know no zone, are `retain`'s to refuse; here they explain nothing.
     Ok(kept.unwrap_or_default())
