@@ -2,10 +2,14 @@
 //!
 //! A reader of a path that was written here sees the old bytes or the new ones, never a part, whatever crashes.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 
 /// Replaces `path` with `bytes`, durably, mode 0600.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -58,24 +62,101 @@ pub fn new_private_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// A folder of our own that goes with everything in it when this is dropped.
-pub struct ScratchDir(PathBuf);
+/// A folder of our own that goes with everything in it when this is dropped. It is locked until then, so that what a
+/// killed process left is told from what a running one uses.
+pub struct ScratchDir {
+    path: PathBuf,
+    _lock: File,
+}
 
 impl ScratchDir {
     /// A new one in `parent`, mode 0700, its name beginning with `name`. Made by us: in a folder that others may write
     /// to, one that is there already is not to be trusted.
     pub fn new(parent: &Path, name: &str) -> io::Result<Self> {
-        new_private_dir(parent, name).map(Self)
+        loop {
+            let path = new_private_dir(parent, name)?;
+            // Between the two, another process may take it for left behind, and remove it.
+            let lock = match open_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            // Where the file system has no locks, nobody takes one for left behind.
+            let is_taken = matches!(try_lock(&lock), Ok(false));
+            if !is_taken && is_at(&path, &lock)? {
+                return Ok(Self { path, _lock: lock });
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A [`ScratchDir`] whose process was killed before it could remove it.
+pub struct LeftBehind {
+    pub path: PathBuf,
+    _lock: File,
+}
+
+impl LeftBehind {
+    /// Those of this user in `parent` that were made with `name`. What is not surely one of them is left out.
+    pub fn find(parent: &Path, name: &str) -> Vec<Self> {
+        let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+        let named = entries.filter_map(Result::ok).filter(|entry| is_made_with(name, &entry.file_name()));
+        let mut left: Vec<Self> = named.filter_map(|entry| Self::at(entry.path())).collect();
+        left.sort_by(|a, b| a.path.cmp(&b.path));
+        left
+    }
+
+    fn at(path: PathBuf) -> Option<Self> {
+        let lock = open_dir(&path).ok()?;
+        let metadata = lock.metadata().ok()?;
+        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0;
+        (is_ours && try_lock(&lock).ok()?).then_some(Self { path, _lock: lock })
+    }
+
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_dir_all(&self.path)
+    }
+}
+
+/// `name-PID` or `name-PID-COUNT`.
+fn is_made_with(name: &str, file_name: &OsStr) -> bool {
+    let numbers = file_name.to_str().and_then(|file_name| file_name.strip_prefix(name)?.strip_prefix('-'));
+    numbers.is_some_and(|numbers| {
+        numbers.split('-').count() <= 2 && numbers.split('-').all(|number| number.parse::<u32>().is_ok())
+    })
+}
+
+/// The folder itself, never what a link leads to.
+fn open_dir(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// `false`: another process holds it.
+fn try_lock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the open folder still has this name.
+fn is_at(path: &Path, dir: &File) -> io::Result<bool> {
+    let open = dir.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -99,5 +180,41 @@ pub fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(parent: &Path) -> Vec<PathBuf> {
+        LeftBehind::find(parent, "kind").into_iter().map(|left| left.path).collect()
+    }
+
+    #[test]
+    fn only_what_nobody_holds_any_more_and_only_of_its_own_kind_is_left_behind() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let (parent, outside) = (parent.path(), tempfile::tempdir().expect("a folder"));
+        for name in ["kind", "kind-", "kind-x", "kind-1-2-3", "kinder-1", "other-1", "kind-1-"] {
+            fs::create_dir(parent.join(name)).expect("a folder");
+        }
+        fs::write(parent.join("kind-5"), "a file").expect("written");
+        std::os::unix::fs::symlink(outside.path(), parent.join("kind-6")).expect("a link");
+        fs::create_dir(parent.join("kind-8")).expect("a folder that others may read");
+        fs::set_permissions(parent.join("kind-8"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("a mode");
+        let running = ScratchDir::new(parent, "kind").expect("scratch");
+        assert_eq!(left(parent), Vec::<PathBuf>::new());
+        create_private_dir(&parent.join("kind-7")).expect("a folder");
+        fs::write(parent.join("kind-7/secret"), "secret").expect("written");
+        create_private_dir(&parent.join("kind-7-2")).expect("a folder");
+        assert_eq!(left(parent), [parent.join("kind-7"), parent.join("kind-7-2")]);
+        let found = LeftBehind::find(parent, "kind");
+        assert_eq!(left(parent), Vec::<PathBuf>::new(), "one process at a time removes them");
+        found.into_iter().for_each(|left| left.remove().expect("removed"));
+        assert!(running.path().exists() && outside.path().exists() && !parent.join("kind-7").exists());
+        let path = running.path().to_owned();
+        drop(running);
+        assert!(!path.exists());
     }
 }

@@ -13,7 +13,6 @@ use super::context::Context;
 use super::failure::{FAILED, Failure};
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings, table};
-use crate::fsx::ScratchDir;
 use crate::operations::{self, RestoreReport, RestoreRequest, Selector};
 
 pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
@@ -26,7 +25,13 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
     }
     let snapshot = selector(&command.snapshot)?;
     let reader = context.reader(&command.reader, identities::load(&command.reader.identity)?)?;
-    let scratch = if to_stdout { Some(scratch()?) } else { None };
+    let scratch = if to_stdout {
+        let (scratch, left) = operations::scratch_dir(&std::env::temp_dir(), "sealift-restore")?;
+        print_warnings(&context.global, &left);
+        Some(scratch)
+    } else {
+        None
+    };
     let target = match &scratch {
         Some(scratch) => scratch.path().to_owned(),
         None => command.to.clone().unwrap_or_else(|| PathBuf::from(".")),
@@ -51,12 +56,6 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
         show(&context, &command, &report, downloaded)?;
     }
     Ok(context.exit_code(&report.warnings))
-}
-
-fn scratch() -> Result<ScratchDir, Failure> {
-    let parent = std::env::temp_dir();
-    let failed = |error| Failure::new(FAILED, format!("{}: {error}", parent.display()));
-    ScratchDir::new(&parent, "sealift").map_err(failed)
 }
 
 fn copy_to_stdout(report: &RestoreReport) -> Result<(), Failure> {

@@ -1,6 +1,8 @@
 //! How a repository does, at a glance and with reader's rights: is there a fresh snapshot, is it good, was it ever tried,
 //! and what does it all take.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -8,7 +10,7 @@ use super::remote::Listing;
 use super::{Bill, Driller, History, OperationError, Reader, Remote, Verdicts, Warning};
 use crate::clock;
 use crate::crypto::PublicSigner;
-use crate::plan::effective::{Stated, effective_times};
+use crate::plan::effective::{Effective, effective_times};
 use crate::repository::{Health, SignedRecord};
 
 /// The time over which growth is told.
@@ -128,27 +130,19 @@ fn storage<'a>(
     listing: &Listing,
     now: Timestamp,
 ) -> Vec<(Storage, &'a SignedRecord)> {
-    let verified = || {
-        let verified = history.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.seen)));
-        verified.filter(|(signed, _)| listing.records.contains_key(&signed.record.sequence))
-    };
-    let times = effective_times(verified().map(|(signed, seen)| Stated {
-        sequence: signed.record.sequence,
-        signed: signed.record.time,
-        modified: seen.modified,
-    }));
+    let snapshots = history.verified().zip(effective_times(history.stated()));
+    let listed = snapshots.filter(|(signed, _)| listing.records.contains_key(&signed.record.sequence));
     let mut bill = Bill::default();
-    let storage =
-        |((signed, _), effective): ((&'a std::sync::Arc<SignedRecord>, _), crate::plan::effective::Effective)| {
-            let (record, time) = (&signed.record, effective.time);
-            let new_bytes = bill.add(record);
-            let healthy = record.worst_health() <= Health::Unchecked;
-            let whole = verdicts.is_whole(record, listing);
-            let point = Point { sequence: record.sequence, time, age_seconds: now.duration_since(time).as_secs() };
-            let storage = Storage { point, new_bytes, stored_bytes: record.stored_bytes(), good: healthy && whole };
-            (storage, signed.as_ref())
-        };
-    verified().zip(times).map(storage).collect()
+    let storage = |(signed, effective): (&'a Arc<SignedRecord>, Effective)| {
+        let (record, time) = (&signed.record, effective.time);
+        let new_bytes = bill.add(record);
+        let healthy = record.worst_health() <= Health::Unchecked;
+        let whole = verdicts.is_whole(record, listing);
+        let point = Point { sequence: record.sequence, time, age_seconds: now.duration_since(time).as_secs() };
+        let storage = Storage { point, new_bytes, stored_bytes: record.stored_bytes(), good: healthy && whole };
+        (storage, signed.as_ref())
+    };
+    listed.map(storage).collect()
 }
 
 fn judge(newest: Point, good: Option<Point>, max_age: SignedDuration, doubtful: bool) -> (Freshness, String) {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use aes_gcm::aead::Aead;
 use aes_gcm::{Aes256Gcm, KeyInit};
@@ -16,7 +17,8 @@ use serde_json::{Value, json};
 use crate::check::believe;
 use crate::damage::{Harm, harm};
 use crate::support::minio::Minio;
-use crate::support::world::{Output, Running, World, wait_until};
+use crate::support::s3s::{S3s, Side};
+use crate::support::world::{Output, Running, World, tree, wait_until};
 
 /// On a machine of an operator.
 fn drill(world: &World, arguments: &[&str]) -> Output {
@@ -133,6 +135,37 @@ fn an_interrupted_drill_ends_its_command_and_leaves_nothing() {
     let is_over = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"));
     wait_until("all that it started is over", || pids.split_whitespace().all(is_over));
     assert!(!world.path("repository/receipts").exists(), "no verdict");
+}
+
+/// The file in the clear that a held drill has restored already.
+fn restored_env(dir: &Path) -> Vec<PathBuf> {
+    tree(dir).into_keys().filter(|path| path.ends_with(".env")).collect()
+}
+
+/// What SIGKILL leaves in the clear goes with the next drill, and what a running one uses does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scratch_of_a_killed_drill_is_removed_by_the_next_one() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    world.backup();
+    let (operator, key, dir) = (world.other_host("operator"), world.text("operator.key"), world.path("tmp"));
+    let held = server.hold("GET", "/packs/", Side::After);
+    let running = operator.start(&["drill", "-i", &key, "--json"]);
+    held.reached();
+    let left = restored_env(&dir);
+    assert_eq!(left.len(), 1);
+    assert_eq!(
+        fs::metadata(left[0].ancestors().find(|path| path.parent() == Some(&dir)).unwrap()).unwrap().mode() & 0o777,
+        0o700
+    );
+    assert_eq!(warnings(&drill(&world, &[]).exits(0).json()), Vec::<&str>::new());
+    assert_eq!(restored_env(&dir), left, "a drill beside it leaves it alone");
+    running.kill();
+    assert_eq!(restored_env(&dir), left);
+    let output = drill(&world, &[]).exits(0);
+    assert_eq!(warnings(&output.json()), ["scratch-removed"]);
+    output.says(&dir.join("sealift-drill-").display().to_string());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
 }
 
 /// A credential as Trinity stores it.

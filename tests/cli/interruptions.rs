@@ -35,12 +35,34 @@ async fn a_killed_restore_leaves_no_file_under_its_name_and_the_next_one_does_it
     running.kill();
     let left = names(&world, "target");
     assert!(left.iter().all(|name| name.starts_with(".sealift-restore-")), "{left:?}");
-    world.restore("latest", "target").exits(15).says("--force");
+    let named = |output: Output| output.says(&world.path("target").join(&left[0]).display().to_string());
+    named(world.restore("latest", "target").exits(15).says("--force").says("a restore that was killed"));
     let reader = world.other_host("reader");
     let output =
         reader.sealift(&["restore", "-i", &world.text("operator.key"), "--to", &world.text("target"), "--force"]);
-    output.exits(0);
+    named(output.exits(0).says("staging-left"));
     assert!(fs::read(world.path("target/trinity.db")).unwrap() == world.sources().database);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_restore_to_standard_output_left_goes_with_the_next_one() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    world.backup();
+    let identity = world.text("operator.key");
+    let restore = ["restore", "-i", &identity, "--only", "trinity.db", "--to", "-"];
+    let held = server.hold("GET", "/packs/", Side::After);
+    let running = world.other_host("reader").start(&restore);
+    held.reached();
+    running.kill();
+    assert_eq!(names(&world, "tmp").len(), 1);
+    let output = world.other_host("reader").sealift(&restore).exits(0);
+    assert!(
+        output.stderr.contains("scratch-removed") && output.stdout == world.sources().database,
+        "{}",
+        output.stderr
+    );
+    assert_eq!(names(&world, "tmp"), Vec::<String>::new());
 }
 
 /// In a container the number of the process is the same each time.

@@ -425,3 +425,23 @@ fn the_list_of_snapshots_gives_the_reasons_that_retention_has() {
     assert_eq!((planned[2].0, planned[1].0), (true, false), "the newest good one: {planned:?}");
     assert_eq!(reasons(&world.sealift(&["snapshots", "--json"]).exits(0).json()), planned);
 }
+
+#[test]
+fn a_snapshot_that_came_long_after_its_successors_is_told() {
+    let (world, _) = history_of(&[30, 20, 10]);
+    let commands = [&["retain"][..], &["check"], &["snapshots"], &["status", "--max-age", "900h"]];
+    set_time(&world.record(2), days_ago(10) + SignedDuration::from_hours(20));
+    for command in commands {
+        assert!(
+            !world.sealift(command).exits(0).all().contains("stored-late"),
+            "{command:?}: a bucket is copied in no order"
+        );
+    }
+    set_time(&world.record(2), days_ago(5));
+    for command in commands {
+        let output = world.sealift(command).exits(0).says("[stored-late]").says("snapshot 2 came").says("(2 after 3)");
+        output.says("retain --remove 2 --apply");
+    }
+    world.sealift(&["retain", "--remove", "2", "--apply"]).exits(0);
+    assert!(!world.sealift(&["snapshots"]).exits(0).all().contains("stored-late"));
+}

@@ -20,6 +20,7 @@ use super::history::{History, Reader, Selector};
 use super::opened::open;
 use super::receipts::put_if_allowed;
 use super::restore::{Destination, restore_opened};
+use super::scratch::scratch_dir;
 use super::still::open_still;
 use super::{Monitor, OperationError, Remote, RestoreReport, Warning};
 use crate::clock;
@@ -85,7 +86,7 @@ pub async fn drill(
     let began = Instant::now();
     let history = History::load(remote, &request.reader).await?;
     let signed = Arc::clone(history.find(&request.snapshot)?);
-    let scratch = ScratchDir::new(&request.dir, "sealift-drill").map_err(OperationError::io(&request.dir))?;
+    let (scratch, left) = scratch_dir(&request.dir, "sealift-drill")?;
     let tried = try_restore(remote, &request, history, &signed, &scratch, monitor).await;
     let recovery_time = began.elapsed();
     let mut report = DrillReport {
@@ -101,7 +102,7 @@ pub async fn drill(
         recovery_point: clock::now().duration_since(signed.record.time),
         receipt: None,
         signer: signer.public(),
-        warnings: Vec::new(),
+        warnings: left,
     };
     let mut bad = Vec::new();
     match tried {

@@ -1,16 +1,18 @@
 //! Whether the records that lie there follow on each other as they say.
 //!
 //! Each names the one before by its hash, and all earlier ones by their numbers. So one that was exchanged, put back
-//! after it was removed, or written beside the others by a copy of the host does not fit.
+//! after it was removed, or written beside the others by a copy of the host does not fit. Nor does one that the server got
+//! long after its successors.
 
 use super::{History, Warning};
+use crate::plan::effective::{Effective, effective_times};
 use crate::repository::SignedRecord;
 use crate::repository::ranges::{Range, ranges, without, written};
 
 pub(super) fn check(history: &History) -> Vec<Warning> {
     let verified: Vec<&SignedRecord> = history.verified().map(AsRef::as_ref).collect();
     let pairs = verified.windows(2).flat_map(|pair| check_pair(pair[0], pair[1]));
-    pairs.chain(check_list(&verified)).collect()
+    pairs.chain(check_list(&verified)).chain(check_times(history)).collect()
 }
 
 /// What does not fit between two records, of which the first is the one before the second, as far as it is there.
@@ -50,4 +52,20 @@ fn check_list(verified: &[&SignedRecord]) -> Option<Warning> {
         );
         Warning::doubt("record-unlisted", text)
     })
+}
+
+/// What came more than a day after a higher number. No more than a standing warning: a bucket whose copying took longer
+/// looks like that, too.
+fn check_times(history: &History) -> Option<Warning> {
+    let late = |(sequence, effective): (u64, Effective)| Some((sequence, effective.late_after?));
+    let sequences = history.verified().map(|signed| signed.record.sequence);
+    let late: Vec<(u64, u64)> = sequences.zip(effective_times(history.stated())).filter_map(late).collect();
+    let (first, after) = *late.first()?;
+    let numbers = written(&ranges(late.iter().map(|(sequence, _)| *sequence)));
+    let text = format!(
+        "snapshot {numbers} came to the server more than a day after a higher number ({first} after {after}): it was put \
+         back, or planted by somebody who has the host's key, or the bucket was copied slowly. It takes no other's place in \
+         retention; if it does not belong there, `sealift retain --remove {first} --apply` takes it out"
+    );
+    Some(Warning::standing("stored-late", text))
 }

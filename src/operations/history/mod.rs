@@ -20,6 +20,7 @@ pub use self::trust::{Claim, Proof};
 use super::remote::Seen;
 use super::{OperationError, Remote, Warning};
 use crate::crypto::PublicSigner;
+use crate::plan::effective::Stated;
 use crate::repository::{SignedRecord, layout};
 use crate::state::Pins;
 
@@ -97,6 +98,16 @@ impl History {
     /// Whether more than the repository itself says whose signature counts.
     pub fn is_pinned(&self) -> bool {
         !self.warnings.iter().any(|warning| warning.name == reader::UNPINNED)
+    }
+
+    /// What the verified records and the listing say about their times.
+    pub(super) fn stated(&self) -> impl Iterator<Item = Stated> {
+        let verified = self.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.seen)));
+        verified.map(|(signed, seen)| Stated {
+            sequence: signed.record.sequence,
+            signed: signed.record.time,
+            modified: seen.modified,
+        })
     }
 
     pub fn verified(&self) -> impl DoubleEndedIterator<Item = &Arc<SignedRecord>> {

@@ -95,6 +95,7 @@ pub(super) async fn restore_opened(
     let packs = opened.packs(&by_pack(&placements))?;
     tracing::info!(sequence = opened.record().sequence, packs = packs.len(), "snapshot opened");
     let mut report = report(&opened, to.target, &packs);
+    report.warnings.extend(target::left_behind(to.target));
     if to.dry_run {
         return Ok(report);
     }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::scatter::Target;
 use super::{OperationError, Warning};
-use crate::fsx;
+use crate::fsx::{self, LeftBehind, ScratchDir};
 use crate::repository::Entry;
 
 /// What SQLite keeps beside a database.
@@ -23,10 +23,13 @@ pub(super) struct Published {
     pub warning: Option<Warning>,
 }
 
+/// What the hidden folder's name begins with.
+const STAGING: &str = ".sealift-restore";
+
 /// A target directory that may be restored into.
 pub(super) struct TargetDir {
     path: PathBuf,
-    staging: PathBuf,
+    staging: ScratchDir,
     /// Folders that were made for this restore, the innermost first.
     created: Vec<PathBuf>,
 }
@@ -41,7 +44,7 @@ impl TargetDir {
         // 0700: it will hold the application's secrets.
         fsx::create_private_dir(path).map_err(OperationError::io(path))?;
         // In a container the number of the process is the same each time, so what a killed one left may have the name.
-        let staging = fsx::new_private_dir(path, ".sealift-restore").map_err(OperationError::io(path))?;
+        let staging = ScratchDir::new(path, STAGING).map_err(OperationError::io(path))?;
         Ok(Self { path: path.to_owned(), staging, created })
     }
 
@@ -57,7 +60,7 @@ impl TargetDir {
     }
 
     pub fn staged(&self, name: &str) -> PathBuf {
-        self.staging.join(name)
+        self.staging.path().join(name)
     }
 
     pub fn place(&self, name: &str) -> PathBuf {
@@ -83,7 +86,7 @@ impl TargetDir {
             let place = self.place(&target.entry.name);
             fs::rename(&target.path, &place).map_err(OperationError::io(&place))?;
         }
-        fs::remove_dir(&self.staging).map_err(OperationError::io(&self.staging))?;
+        fs::remove_dir(self.staging.path()).map_err(OperationError::io(self.staging.path()))?;
         fsx::sync_dir(&self.path).map_err(OperationError::io(&self.path))?;
         fsx::sync_dir(fsx::parent(&self.path)).map_err(OperationError::io(&self.path))?;
         let warning = (!not_owned.is_empty()).then(|| {
@@ -97,11 +100,19 @@ impl TargetDir {
 impl Drop for TargetDir {
     /// A restore that did not come to its end leaves nothing behind. After one that did, no folder is empty.
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.staging);
+        let _ = fs::remove_dir_all(self.staging.path());
         for folder in &self.created {
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// What restores that were killed left in `path`. Nothing in somebody's own directory is deleted, so it is named.
+pub(super) fn left_behind(path: &Path) -> Option<Warning> {
+    let left: Vec<String> =
+        LeftBehind::find(path, STAGING).iter().map(|left| left.path.display().to_string()).collect();
+    let text = format!("a restore that was killed left data in the clear in {}; delete it", left.join(", "));
+    (!left.is_empty()).then(|| Warning::standing("staging-left", text))
 }
 
 /// Refuses what could lose something.
@@ -112,8 +123,9 @@ pub(super) fn check(path: &Path, names: &[&str], force: bool) -> Result<(), Oper
         Err(error) => return Err(OperationError::Io { path: path.to_owned(), error }),
     };
     if !force && present.next().is_some() {
+        let left = left_behind(path).map(|left| format!(": {}", left.text)).unwrap_or_default();
         return Err(OperationError::Refused {
-            what: format!("{} is not empty", path.display()),
+            what: format!("{} is not empty{left}", path.display()),
             way_out: "name an empty or new directory, or add --force, which moves what is in the way aside".to_owned(),
         });
     }

@@ -9,7 +9,7 @@ use super::super::remote::{Listing, Seen};
 use super::super::{BadObjects, History, OperationError, Reader, Remote};
 use super::rules::Rules;
 use crate::crypto::PublicSigner;
-use crate::plan::effective::{Stated, effective_times};
+use crate::plan::effective::effective_times;
 use crate::plan::prune::{self, Ground, Needed};
 use crate::plan::retain::{Plan, Proof, Snapshot, retain};
 use crate::repository::{Health, ReceiptKind, Retention, SignedReceipt, SignedRecord, layout};
@@ -120,13 +120,8 @@ fn snapshots<'a>(
     receipts: impl Iterator<Item = &'a SignedReceipt> + Clone,
     bad: &BadObjects,
 ) -> Vec<Snapshot> {
-    let verified = || history.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.seen)));
-    let times = effective_times(verified().map(|(signed, seen)| Stated {
-        sequence: signed.record.sequence,
-        signed: signed.record.time,
-        modified: seen.modified,
-    }));
-    let snapshot = |((signed, _), effective): ((&std::sync::Arc<SignedRecord>, Seen), _)| {
+    let times = effective_times(history.stated());
+    let snapshot = |(signed, effective): (&std::sync::Arc<SignedRecord>, _)| {
         let record = &signed.record;
         Snapshot {
             sequence: record.sequence,
@@ -138,7 +133,7 @@ fn snapshots<'a>(
             epochs: record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]).collect(),
         }
     };
-    verified().zip(times).map(snapshot).collect()
+    history.verified().zip(times).map(snapshot).collect()
 }
 
 fn proves(signed: &SignedReceipt) -> bool {
