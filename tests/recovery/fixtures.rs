@@ -37,27 +37,42 @@ fn digests(folder: &Path) -> Value {
 }
 
 #[test]
-fn a_repository_of_format_1_reads_as_it_was_written() {
+fn a_repository_of_each_format_reads_as_it_was_written() {
     if !have(&TOOLS) {
         return;
     }
+    let entries = fs::read_dir(fixture("")).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    assert!(folders.contains(&fixture("format-1")), "{folders:?}");
+    for folder in folders {
+        reads_as_it_was_written(&folder);
+    }
+}
+
+/// Every snapshot, with each of the private keys that lie beside the repository.
+fn reads_as_it_was_written(folder: &Path) {
     let world = World::new();
-    copy_tree(&fixture("format-1/repository"), &world.path("repository"));
-    let expected: Value = serde_json::from_slice(&fs::read(fixture("format-1/expected.json")).unwrap()).unwrap();
-    let (key, signer) = (fixture("format-1/operator.key").display().to_string(), expected["signer"].as_str().unwrap());
-    let snapshots = expected["snapshots"].as_object().unwrap();
+    copy_tree(&folder.join("repository"), &world.path("repository"));
+    let descriptor: Value =
+        serde_json::from_slice(&fs::read(folder.join("repository/repository.json")).unwrap()).unwrap();
+    assert_eq!(folder.file_name().unwrap().to_str().unwrap(), format!("format-{}", descriptor["format"]));
+    let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let (signer, snapshots) = (expected["signer"].as_str().unwrap(), expected["snapshots"].as_object().unwrap());
     assert!(snapshots.len() >= 5, "{snapshots:?}");
-    for (snapshot, files) in snapshots {
-        let (with, without) = (world.text(&format!("with-{snapshot}")), world.text(&format!("without-{snapshot}")));
-        let reader = world.other_host(&format!("reader of {snapshot}"));
-        reader.sealift(&["restore", snapshot, "-i", &key, "--signer", signer, "--to", &with]).exits(0);
-        restore_with_script(&world, snapshot, &key, signer, &without);
-        for folder in [with, without] {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let keys: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "key")).collect();
+    assert!(keys.len() >= 2, "{keys:?}");
+    for (key, (snapshot, files)) in keys.iter().flat_map(|key| snapshots.iter().map(move |snapshot| (key, snapshot))) {
+        let (whose, key) = (key.file_stem().unwrap().to_str().unwrap(), key.display().to_string());
+        let to = |how: &str| world.text(&format!("{whose}-{how}-{snapshot}"));
+        let reader = world.other_host(&format!("{whose} reading {snapshot}"));
+        reader.sealift(&["restore", snapshot, "-i", &key, "--signer", signer, "--to", &to("with")]).exits(0);
+        restore_with_script(&world, snapshot, &key, signer, &to("without"));
+        for folder in [to("with"), to("without")] {
             assert_eq!(digests(Path::new(&folder)), *files, "snapshot {snapshot} in {folder}");
         }
     }
-    let bob = ["restore", "2", "-i", &fixture("format-1/bob.key").display().to_string(), "--signer", signer, "--to"];
-    world.other_host("bob").sealift(&[&bob[..], &[&world.text("bobs")]].concat()).exits(0);
 }
 
 /// Makes the fixture anew: `cargo test --test recovery make_the_fixture -- --ignored`. Only when the format's number
