@@ -12,7 +12,7 @@ import argparse, base64, collections, functools, hashlib, hmac, io, json, os, re
 import pathlib, sys, tempfile, unicodedata
 
 FAILED, USAGE, DOUBT, NO_REPOSITORY, NO_IDENTITY, VERIFICATION, REFUSED, INTERRUPTED = 1, 2, 3, 10, 12, 13, 15, 130
-MAX_KEY, MAX_TEXT, MAX_PACK, MAX_SEALED = 1 << 20, 32 << 20, 16 << 20, 256 << 20  # in bytes
+MAX_KEY, MAX_TEXT, MAX_PACK, MAX_SEALED = 128 << 10, 32 << 20, 16 << 20, 256 << 20  # in bytes
 PIECE, WINDOW = 1 << 20, 128 << 20  # bytes: what one part of a digest covers; what is put together in memory at a time
 doubts = []  # What makes the exit code 3.
 

@@ -27,6 +27,15 @@ pub fn recovery_text() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repository::MAX_KEY_BYTES;
+
+    #[test]
+    fn script_and_description_have_the_limit_of_this_program_for_a_wrapped_key() {
+        let kib = MAX_KEY_BYTES >> 10;
+        assert!(RECOVERY_SCRIPT.contains(&format!("MAX_KEY, MAX_TEXT, MAX_PACK, MAX_SEALED = {kib} << 10, ")));
+        let words: Vec<&str> = FORMAT_DESCRIPTION.split_whitespace().collect();
+        assert!(words.join(" ").contains(&format!("A file there is at most {kib} KiB long.")));
+    }
 
     #[test]
     fn the_script_stays_short_enough_to_be_read_before_it_is_given_a_key() {
