@@ -10,7 +10,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
 use crate::clock::SystemClock;
-use crate::operations::{self, BackupRequest, Gentleness, Survey, Warning};
+use crate::operations::{self, BackupRequest, Gentleness, Survey};
 
 /// What compaction may upload afresh in a run where nothing else is configured: 1 GiB.
 const MAX_COMPACT_BYTES: u64 = 1 << 30;
@@ -23,10 +23,7 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
         let survey = operations::survey(&remote, &dir, request, context.monitor()).await?;
         return show_survey(&context, &survey);
     }
-    let mut report = operations::backup(&remote, &dir, request, context.monitor()).await?;
-    if context.config.recipients.len() == 1 {
-        report.warnings.push(single_recipient());
-    }
+    let report = operations::backup(&remote, &dir, request, context.monitor()).await?;
     let usage = meter.usage();
     if context.global.json {
         print_json(&json!({
@@ -50,13 +47,6 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
         ])?;
     }
     Ok(context.exit_code(&report.warnings))
-}
-
-/// One lost key must not lose everything.
-pub fn single_recipient() -> Warning {
-    let text = "there is one recipient: if that key is lost, every backup is lost. Add a second one that is kept offline: \
-                `sealift keys add -r KEY --identity FILE` on an operator's machine";
-    Warning::standing("single-recipient", text)
 }
 
 pub fn request(flags: &BackupFlags, adopt: bool, context: &Context) -> Result<BackupRequest, Failure> {

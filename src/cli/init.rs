@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::args::Init;
-use super::backup::single_recipient;
 use super::context::{Context, machine_name};
 use super::failure::Failure;
 use super::identities::new_passphrase;
@@ -124,7 +123,7 @@ pub fn write_config(path: &Path, config: &Config) -> Result<(), Failure> {
 pub fn warnings(report: &InitReport) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if report.recipients.len() == 1 {
-        warnings.push(single_recipient());
+        warnings.push(Warning::single_recipient());
     }
     if report.recipients.iter().any(|recipient| recipient.starts_with("ssh-")) {
         let text = "age writes a 4-byte tag of an SSH key beside what it seals: whoever knows the public key can tell \

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::args::{self, Global, Keys, Rebase, Rotation};
-use super::backup::{request, single_recipient};
+use super::backup::request;
 use super::context::Context;
 use super::failure::{FAILED, Failure};
 use super::identities;
@@ -15,6 +15,7 @@ use crate::crypto::Recipient;
 use crate::fsx;
 use crate::operations::{
     self, Change, History, KeyList, ListedEpoch, ListedGeneration, NewIdentity, Reader, RotateReport, RotateRequest,
+    Warning,
 };
 use crate::repository::KeyHolders;
 use crate::repository::ranges::written;
@@ -135,7 +136,7 @@ async fn rotate(
     let newest = report.epochs.iter().rfind(|epoch| epoch.needed).or(report.epochs.last());
     let newest = newest.map(|epoch| epoch.holders.clone()).unwrap_or_default();
     if newest.recipients.len() == 1 {
-        report.warnings.push(single_recipient());
+        report.warnings.push(Warning::single_recipient());
     }
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
@@ -299,10 +300,7 @@ async fn rebase(command: &Rebase, context: &Context) -> Result<u8, Failure> {
     if let Some(path) = context.config_path.as_deref().filter(|_| !named.is_empty()) {
         write_recipients(path, &recipients)?;
     }
-    let mut report = rebase.run().await?;
-    if recipients.len() == 1 {
-        report.backup.warnings.push(single_recipient());
-    }
+    let report = rebase.run().await?;
     show_rebase(context, &report, &recipients, &meter.usage())?;
     Ok(context.exit_code(&report.backup.warnings))
 }

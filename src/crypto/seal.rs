@@ -36,6 +36,14 @@ impl Sealed {
         Ok(Self { bytes, digest })
     }
 
+    /// For how many recipients it is, as the header shows to everybody: one stanza each. What age strews in, so that
+    /// readers learn to pass over what they do not know, is for none.
+    pub fn recipients(&self) -> usize {
+        let lines = self.bytes.split(|byte| *byte == b'\n').take_while(|line| !line.starts_with(b"---"));
+        let kinds = lines.filter_map(|line| line.strip_prefix(b"-> ")?.split(|byte| *byte == b' ').next());
+        kinds.filter(|kind| !kind.ends_with(b"-grease")).count()
+    }
+
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -146,5 +154,27 @@ fn explain(error: age::DecryptError) -> CryptoError {
             CryptoError::Damaged(format!("not an intact age file: {error}"))
         }
         other => CryptoError::Damaged(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_tells_for_how_many_it_is_and_grease_is_nobody() {
+        let people: Vec<Recipient> = (0..3)
+            .map(|_| Recipient::parse(&DataIdentity::generate().recipient().to_string()).expect("a recipient"))
+            .collect();
+        let mut greased = false;
+        // Whether age strews any in is left to chance.
+        for _ in 0..200 {
+            for count in 1..=3 {
+                let sealed = seal(b"text", &people[..count]).expect("sealed");
+                assert_eq!(sealed.recipients(), count);
+                greased |= sealed.bytes().windows(7).any(|part| part == b"-grease");
+            }
+        }
+        assert!(greased);
     }
 }

@@ -98,6 +98,7 @@ mod tests {
             time: jiff::Timestamp::from_second(minute * 60).expect("a time"),
             passed: bad.is_empty(),
             epochs: Vec::new(),
+            keys: Vec::new(),
             bad: bad.iter().map(|name| layout::pack(&sha256(name.as_bytes())).to_string()).collect(),
             recovery_ms: None,
         };

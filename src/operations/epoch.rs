@@ -30,11 +30,13 @@ pub(super) async fn make_epoch(
     let wrapped = wrap(repository, signer, epoch, &identity, &holders)?;
     let recipient = identity.recipient();
     drop(identity);
-    if !put_generation(store, epoch, 1, &wrapped).await? {
-        return Ok(None);
-    }
+    // Known as our own before it can be seen there: whatever is cut short, nobody takes it for somebody else's.
     let mut kept = KeptKeys::load(dir)?;
     kept.keep(KeptKey::own(epoch, 1, &wrapped, recipients), wrapped.bytes())?;
+    if !put_generation(store, epoch, 1, &wrapped).await? {
+        kept.forget((epoch, 1), &wrapped.digest())?;
+        return Ok(None);
+    }
     Ok(Some(SealedTo { epoch, recipient }))
 }
 
@@ -48,7 +50,12 @@ pub(super) fn wrap(
 ) -> Result<Sealed, OperationError> {
     let mut comments = key_file_comments(repository, epoch, signer, &holders.recipients, clock::now());
     comments.extend(former_comments(&holders.former));
-    Ok(identity.wrap(&comments, &holders.recipients)?)
+    let wrapped = identity.wrap(&comments, &holders.recipients)?;
+    if wrapped.len() > MAX_KEY_BYTES {
+        let text = format!("these are too many recipients: a wrapped key has at most {MAX_KEY_BYTES} bytes");
+        return Err(OperationError::Usage(text));
+    }
+    Ok(wrapped)
 }
 
 /// Stores a generation under a name that must be new, and reads it back. `false`: the name is taken.

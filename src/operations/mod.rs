@@ -8,6 +8,7 @@ mod epoch;
 mod error;
 mod history;
 mod init;
+mod kept_keys;
 mod keys;
 mod monitor;
 mod opened;

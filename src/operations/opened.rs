@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::history::{History, Reader, Selector};
-use super::unlock::unlock;
+use super::unlock::{OpenedGeneration, open_newest};
 use super::{OperationError, Remote, Warning};
 use crate::crypto::{DataIdentity, Digest};
 use crate::repository::{Manifest, PackRef, Record, SignedRecord, layout};
@@ -18,6 +18,8 @@ pub struct OpenedSnapshot {
     pub manifest: Manifest,
     /// By epoch.
     pub(super) identities: Vec<(u32, DataIdentity)>,
+    /// SHA-256s of the wrapped keys through which they were opened.
+    pub(super) keys: Vec<Digest>,
     pub warnings: Vec<Warning>,
 }
 
@@ -46,15 +48,17 @@ pub(super) async fn open(
     signed: Arc<SignedRecord>,
     reader: &Reader,
 ) -> Result<OpenedSnapshot, OperationError> {
-    let mut opened = Vec::new();
+    let (mut opened, mut keys) = (Vec::new(), Vec::new());
     for epoch in &signed.record.epochs {
-        opened.push((epoch.epoch, unlock(remote, epoch, &reader.identities).await?));
+        let OpenedGeneration { identity, digest, .. } = open_newest(remote, epoch, &reader.identities).await?.opened;
+        opened.push((epoch.epoch, identity));
+        keys.push(digest);
     }
     history.refuse_exchanged(remote)?;
     let name = &signed.record.manifest.name;
     let sealed = remote.sealed(&layout::manifest(name), name).await?;
     let manifest = open_manifest(&sealed, &signed.record, &opened)?;
-    Ok(OpenedSnapshot { signed, manifest, identities: opened, warnings: history.warnings })
+    Ok(OpenedSnapshot { signed, manifest, identities: opened, keys, warnings: history.warnings })
 }
 
 /// Opens the stored manifest of a record.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::epoch::{first_free, make_epoch};
 use super::history::{History, Reader, Selector};
+use super::kept_keys::keep_listed;
 use super::unlock::{Opening, open_newest};
-use super::{InitReport, OperationError, Remote, Warning};
-use crate::crypto::{PublicSigner, Recipient, Signer, seal, sha256};
-use crate::repository::{Epoch, MAX_KEY_BYTES, SignedRecord, TakeOver, layout};
-use crate::state::{Catalog, HostState, KeptKey, KeptKeys, WriterLock, load_signer, save_signer};
-use crate::store::StoreError;
+use super::{InitReport, Listing, OperationError, Remote, Warning};
+use crate::crypto::{PublicSigner, Recipient, Signer, seal};
+use crate::repository::{Epoch, SignedRecord, TakeOver, layout};
+use crate::state::{Catalog, HostState, KeptKeys, WriterLock, load_signer, save_signer};
 
 /// What a take-over would do, for a person to agree to.
 pub struct TakeOverPlan {
@@ -146,7 +146,7 @@ impl TakeOverPlan {
             host.drop_last()?;
         }
         let listing = remote.list().await?;
-        keep_found(&remote, &dir, listing.keys.keys().copied()).await?;
+        keep_found(&remote, &dir, &listing).await?;
         let above = self.parent.record.epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or_default();
         let epoch = first_free(above, |epoch| listing.keys.keys().any(|(taken, _)| *taken == epoch))?;
         let (store, by) = (remote.store.as_ref(), signer.public());
@@ -167,21 +167,11 @@ impl TakeOverPlan {
     }
 }
 
-/// Copies of the wrapped keys of old epochs, as the lost host kept them.
-async fn keep_found(
-    remote: &Remote,
-    dir: &Path,
-    generations: impl Iterator<Item = (u32, u32)>,
-) -> Result<(), OperationError> {
+/// Copies of the wrapped keys of old epochs, as the lost host kept them. What is there now the operator has vouched for,
+/// by making this machine the writer.
+async fn keep_found(remote: &Remote, dir: &Path, listing: &Listing) -> Result<(), OperationError> {
     let mut kept = KeptKeys::load(dir)?;
-    let mut generations: Vec<(u32, u32)> = generations.collect();
-    generations.sort_unstable();
-    for (epoch, generation) in generations.into_iter().take(KeptKeys::MAX) {
-        match remote.store.get(&layout::data_key(epoch, generation), MAX_KEY_BYTES).await {
-            Ok(bytes) => kept.keep(KeptKey::found(epoch, generation, &bytes, sha256(&bytes)), &bytes)?,
-            Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    keep_listed(remote, &mut kept, &listing.keys).await?;
+    let found = kept.of_others().map(|key| key.digest).collect();
+    Ok(kept.accept(&found)?)
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::error::ObjectError;
 use super::{OperationError, Remote};
-use crate::crypto::{CryptoError, DataIdentity, DataRecipient, IdentityFile};
+use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, IdentityFile, sha256};
 use crate::repository::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
 use crate::store::StoreError;
 
@@ -72,6 +72,8 @@ pub(super) async fn open_newest_of<'a>(
 /// A generation that one of the identities opened.
 pub(super) struct OpenedGeneration {
     pub generation: u32,
+    /// Of its stored bytes.
+    pub digest: Digest,
     /// Until when the bucket refuses to remove it, where it says so.
     pub locked_until: Option<Timestamp>,
     pub identity: DataIdentity,
@@ -93,7 +95,9 @@ pub(super) async fn open_generation<'a>(
         Err(error) => return Err(error.into()),
     };
     Ok(match open_wrapped(&wrapped, named, identities) {
-        Ok((identity, holders)) => Ok(OpenedGeneration { generation, locked_until, identity, holders }),
+        Ok((identity, holders)) => {
+            Ok(OpenedGeneration { generation, digest: sha256(&wrapped), locked_until, identity, holders })
+        }
         // What somebody can mend at the keyboard goes before everything else.
         Err(error @ (CryptoError::NoPassphrase(_) | CryptoError::WrongPassphrase(_))) => return Err(error.into()),
         Err(error) => Err(OperationError::object(&key, ObjectError::from(error))),

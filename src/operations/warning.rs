@@ -21,6 +21,13 @@ impl Warning {
     pub fn doubt(name: &'static str, text: impl Into<String>) -> Self {
         Self { name, text: text.into(), doubt: true }
     }
+
+    /// One lost key must not lose everything.
+    pub fn single_recipient() -> Self {
+        let text = "there is one recipient: if that key is lost, every backup is lost. Add a second one that is kept \
+                    offline: `sealift keys add -r KEY --identity FILE` on an operator's machine";
+        Self::standing("single-recipient", text)
+    }
 }
 
 impl fmt::Display for Warning {

@@ -38,6 +38,9 @@ pub struct Receipt {
     /// The epochs whose data identity an identity opened in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub epochs: Vec<u32>,
+    /// SHA-256s of the wrapped keys through which it did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Digest>,
     /// Stored objects that are not what their name or the record says: `packs/….age`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad: Vec<String>,

@@ -230,7 +230,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Stat
     write(path, &json)
 }
 
-fn remove(path: &Path) -> Result<(), StateError> {
+pub(super) fn remove(path: &Path) -> Result<(), StateError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StateError::Io { path: path.to_owned(), error }),
         _ => fsx::sync_dir(fsx::parent(path)).map_err(StateError::io(path)),

@@ -3,14 +3,19 @@
 //!
 //! `keys/index.json` says what is known of each; the bytes lie beside it as `<epoch>-<generation>-<hash>.age`, written
 //! first. A generation that another one has replaced stays, marked as gone: the host never puts it back by itself.
+//!
+//! What others put there may be an operator's work or a stranger's, and the host cannot tell by itself. So it remembers
+//! who vouched for which bytes, and which bytes took the place of others under the same name: no sealift overwrites one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::host::{read, read_json, write, write_json};
+use super::host::{read, read_json, remove, write, write_json};
 use crate::crypto::{Digest, Recipient, Sealed};
 use crate::fsx;
 
@@ -29,6 +34,16 @@ pub struct KeptKey {
     /// Another generation of its epoch was there when this one no longer was.
     #[serde(default)]
     pub gone: bool,
+    /// Somebody vouched for these bytes: the signer of a believed receipt, or whoever made this host the writer.
+    #[serde(default)]
+    pub accepted: bool,
+    /// What lay under its name before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Digest>,
+    /// When the repository got the object, by its clock, once its bytes were compared: while that and the size stay, they
+    /// need not be fetched again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Timestamp>,
 }
 
 impl KeptKey {
@@ -40,8 +55,27 @@ impl KeptKey {
 
     /// One that lay in the repository.
     pub fn found(epoch: u32, generation: u32, bytes: &Bytes, digest: Digest) -> Self {
-        let bytes = bytes.len() as u64;
-        Self { epoch, generation, digest, bytes, own: false, recipients: Vec::new(), gone: false }
+        Self {
+            epoch,
+            generation,
+            digest,
+            bytes: bytes.len() as u64,
+            own: false,
+            recipients: Vec::new(),
+            gone: false,
+            accepted: false,
+            replaces: None,
+            modified: None,
+        }
+    }
+
+    pub fn place(&self) -> (u32, u32) {
+        (self.epoch, self.generation)
+    }
+
+    /// Whether it is known to hold the data identity.
+    pub fn is_trusted(&self) -> bool {
+        self.own || self.accepted
     }
 
     fn file_name(&self) -> String {
@@ -75,28 +109,109 @@ impl KeptKeys {
         &self.folder
     }
 
-    /// The one that lies in the repository under this name with this size.
-    pub fn find(&self, epoch: u32, generation: u32, bytes: u64) -> Option<&KeptKey> {
-        self.keys
-            .iter()
-            .find(|key| (key.epoch, key.generation, key.bytes, key.gone) == (epoch, generation, bytes, false))
+    /// The one that lies in the repository under this name, as far as is known.
+    pub fn at(&self, place: (u32, u32)) -> Option<&KeptKey> {
+        self.keys.iter().find(|key| key.place() == place && !key.gone)
+    }
+
+    /// The one that lies there under this name, in this size and, once it was compared, of this time.
+    pub fn find(&self, place: (u32, u32), bytes: u64, modified: Timestamp) -> Option<&KeptKey> {
+        self.at(place).filter(|key| key.bytes == bytes && key.modified.is_none_or(|compared| compared == modified))
+    }
+
+    /// Whether nobody can have touched it there since its bytes were compared, by its size and its time.
+    pub fn is_compared(&self, place: (u32, u32), bytes: u64, modified: Timestamp) -> bool {
+        self.at(place).is_some_and(|key| key.bytes == bytes && key.modified == Some(modified))
+    }
+
+    /// Those in another one's place, of which nobody has said that it is right: no such receipt is believed, and the bytes
+    /// that were there are not back under another name.
+    pub fn exchanged(&self) -> impl Iterator<Item = &KeptKey> {
+        let is_back = |epoch: u32, digest: &Digest| {
+            self.keys.iter().any(|key| key.epoch == epoch && key.digest == *digest && !key.gone)
+        };
+        let unanswered = move |key: &&KeptKey| key.replaces.is_some_and(|before| !is_back(key.epoch, &before));
+        self.of_others().filter(unanswered)
+    }
+
+    /// Those that others put there, of which nobody has said that it opens.
+    pub fn of_others(&self) -> impl Iterator<Item = &KeptKey> {
+        self.keys.iter().filter(|key| !key.gone && !key.is_trusted())
+    }
+
+    /// Says that the object of this name has these bytes since `modified`; `false` where the copy has others. Saved with
+    /// the next change, or by [`KeptKeys::save`].
+    pub fn confirm(&mut self, place: (u32, u32), digest: &Digest, modified: Timestamp) -> bool {
+        let same = |key: &&mut KeptKey| key.place() == place && !key.gone && key.digest == *digest;
+        self.keys.iter_mut().find(same).map(|key| key.modified = Some(modified)).is_some()
+    }
+
+    /// Remembers that somebody who is believed opened these.
+    pub fn accept(&mut self, opened: &BTreeSet<Digest>) -> Result<(), StateError> {
+        let new = |key: &&mut KeptKey| !key.is_trusted() && opened.contains(&key.digest);
+        let accepted = self.keys.iter_mut().filter(new).map(|key| key.accepted = true).count();
+        if accepted > 0 { self.save() } else { Ok(()) }
+    }
+
+    /// Whether no more copies can be kept, whatever is dropped.
+    pub fn is_full(&self) -> bool {
+        self.keys.len() >= Self::MAX && self.keys.iter().all(|key| key.own || !key.gone)
+    }
+
+    /// Lets go of copies until there is room for one more; `false` where all are still of use. Those that others put there
+    /// and that are gone again are dropped, the oldest first, and before those for which somebody vouched.
+    pub fn make_room(&mut self) -> Result<bool, StateError> {
+        while self.keys.len() >= Self::MAX {
+            let noise = self.keys.iter().position(|key| key.gone && !key.is_trusted());
+            let old = || self.keys.iter().position(|key| key.gone && !key.own);
+            let Some(index) = noise.or_else(old) else { return Ok(false) };
+            self.drop_copy(index)?;
+        }
+        Ok(true)
     }
 
     /// Keeps one more. One of the same name and other bytes is gone from then on.
     pub fn keep(&mut self, key: KeptKey, bytes: &[u8]) -> Result<(), StateError> {
         fsx::create_private_dir(&self.folder).map_err(StateError::io(&self.folder))?;
         write(&self.folder.join(key.file_name()), bytes)?;
-        let same_name = |kept: &KeptKey| (kept.epoch, kept.generation) == (key.epoch, key.generation);
-        // Seen again, perhaps under another number: it may have been our own.
-        let same = |kept: &&KeptKey| kept.epoch == key.epoch && kept.digest == key.digest && kept.own;
-        let own = self.keys.iter().find(same).map(|own| own.recipients.clone());
-        self.keys.retain(|kept| !same_name(kept) || kept.digest != key.digest);
-        self.keys.iter_mut().filter(|kept| same_name(kept)).for_each(|kept| kept.gone = true);
-        self.keys.push(match own {
-            Some(recipients) => KeptKey { own: true, recipients, ..key },
-            None => key,
-        });
+        let kept = self.as_known(key);
+        let same_name = |other: &KeptKey| other.place() == kept.place();
+        self.keys.retain(|other| !same_name(other) || other.digest != kept.digest);
+        self.keys.iter_mut().filter(|other| same_name(other)).for_each(|other| other.gone = true);
+        self.keys.push(kept);
         self.save()
+    }
+
+    /// What is known already of the same bytes, perhaps under another number, or of what lay in their place.
+    fn as_known(&self, key: KeptKey) -> KeptKey {
+        let same = |kept: &&KeptKey| kept.epoch == key.epoch && kept.digest == key.digest && kept.is_trusted();
+        if let Some(known) = self.keys.iter().find(same) {
+            let (own, accepted, recipients) = (known.own, known.accepted, known.recipients.clone());
+            return KeptKey { own, accepted, recipients, ..key };
+        }
+        if key.is_trusted() {
+            return key;
+        }
+        let before = self.at(key.place());
+        let replaces = before.map(|before| match before.replaces {
+            Some(first) if !before.is_trusted() => first,
+            _ => before.digest,
+        });
+        KeptKey { replaces, ..key }
+    }
+
+    /// Forgets one that did not come to be.
+    pub fn forget(&mut self, place: (u32, u32), digest: &Digest) -> Result<(), StateError> {
+        match self.keys.iter().position(|key| key.place() == place && key.digest == *digest) {
+            Some(index) => self.drop_copy(index),
+            None => Ok(()),
+        }
+    }
+
+    fn drop_copy(&mut self, index: usize) -> Result<(), StateError> {
+        let dropped = self.keys.remove(index);
+        self.save()?;
+        remove(&self.folder.join(dropped.file_name()))
     }
 
     /// Marks those of `epoch` that `there` denies as gone; whether there were any.
@@ -115,7 +230,7 @@ impl KeptKeys {
         Ok(Sealed::reread(bytes.into()).ok().filter(|sealed| sealed.digest() == key.digest))
     }
 
-    fn save(&self) -> Result<(), StateError> {
+    pub fn save(&self) -> Result<(), StateError> {
         write_json(&self.folder.join("index.json"), &self.keys)
     }
 }
@@ -142,7 +257,7 @@ mod tests {
         let kept = KeptKeys::load(dir.path()).expect("read back");
         let states: Vec<_> = kept.iter().map(|key| (key.generation, key.own, key.gone)).collect();
         assert_eq!(states, [(1, true, true), (2, false, false)]);
-        assert!(kept.find(1, 1, own.len()).is_none() && kept.find(1, 2, other.len()).is_some());
+        assert!(kept.at((1, 1)).is_none() && kept.at((1, 2)).is_some());
         let first = kept.iter().next().expect("the first");
         assert_eq!(kept.sealed(first).expect("read").expect("whole").bytes(), own.bytes());
     }
@@ -160,5 +275,46 @@ mod tests {
         assert_eq!(states(&kept), [(false, true), (true, false)]);
         kept.keep(KeptKey::found(1, 3, own.bytes(), own.digest()), own.bytes()).expect("kept");
         assert_eq!(states(&kept), [(false, true), (true, false), (true, false)]);
+    }
+
+    #[test]
+    fn bytes_in_the_place_of_others_are_in_doubt_until_somebody_vouches_or_the_others_are_back() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let mut kept = KeptKeys::load(dir.path()).expect("none yet");
+        let ((own, recipient), (other, _), (third, _)) = (sealed(), sealed(), sealed());
+        let found = |generation, sealed: &Sealed| KeptKey::found(1, generation, sealed.bytes(), sealed.digest());
+        let doubted = |kept: &KeptKeys| kept.exchanged().map(|key| key.generation).collect::<Vec<_>>();
+        kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
+        kept.keep(found(2, &third), third.bytes()).expect("kept");
+        assert!(doubted(&kept).is_empty(), "a generation of its own is no exchange");
+        // One after the other in the same place: what counts is what was there first.
+        kept.keep(found(1, &other), other.bytes()).expect("kept");
+        kept.keep(found(1, &third), third.bytes()).expect("kept");
+        assert_eq!(doubted(&kept), [1]);
+        kept.keep(found(3, &own), own.bytes()).expect("kept");
+        assert!(doubted(&kept).is_empty(), "put back under another number");
+        kept.mark_gone(1, |generation| generation == 1).expect("saved");
+        assert_eq!(doubted(&kept), [1]);
+        kept.accept(&BTreeSet::from([third.digest()])).expect("saved");
+        assert!(doubted(&kept).is_empty() && kept.of_others().next().is_none());
+    }
+
+    #[test]
+    fn whoever_fills_the_bucket_pushes_out_his_own_noise_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let mut kept = KeptKeys::load(dir.path()).expect("none yet");
+        let ((own, recipient), (other, _)) = (sealed(), sealed());
+        kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
+        let noise = |generation| KeptKey::found(2, generation, other.bytes(), other.digest());
+        for generation in 1..KeptKeys::MAX as u32 {
+            kept.keys.push(noise(generation));
+        }
+        assert!(!kept.make_room().expect("looked"), "all of it is still there");
+        kept.mark_gone(1, |_| false).expect("saved");
+        assert!(!kept.make_room().expect("looked"), "our own is never dropped");
+        kept.mark_gone(2, |generation| generation != 3).expect("saved");
+        assert!(kept.make_room().expect("looked"));
+        let states: Vec<_> = kept.iter().take(4).map(KeptKey::place).collect();
+        assert_eq!((kept.iter().count(), states), (KeptKeys::MAX - 1, vec![(1, 1), (2, 1), (2, 2), (2, 4)]));
     }
 }

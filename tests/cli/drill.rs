@@ -33,8 +33,8 @@ fn backed_up() -> World {
 }
 
 /// What a receipt may say: no name of a source, and no count of rows.
-const PUBLIC: [&str; 10] =
-    ["format", "repository", "sequence", "record", "kind", "time", "passed", "epochs", "bad", "recovery_ms"];
+const PUBLIC: [&str; 11] =
+    ["format", "repository", "sequence", "record", "kind", "time", "passed", "epochs", "keys", "bad", "recovery_ms"];
 
 fn receipt_of(world: &World, report: &Value) -> Receipt {
     let path = world.path("repository").join(report["receipt"].as_str().expect("a receipt"));

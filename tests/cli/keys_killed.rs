@@ -47,6 +47,8 @@ async fn killed_at_each_request_in_turn_one_of_the_two_always_opens_and_the_next
             assert!(opens(&world, "bob", 2) && !opens(&world, "operator", 2), "{side:?} request {request}");
             fs::remove_dir_all(&folder).unwrap();
             copy_tree(&world.path("keys-before"), &folder);
+            // Names of receipts are seconds, and one that is taken costs a request more.
+            let _ = fs::remove_dir_all(server.bucket_folder().join("trinity/receipts"));
         }
     }
     assert!((9..=12).contains(&requests), "{requests}");

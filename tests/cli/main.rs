@@ -11,6 +11,7 @@ mod drill;
 mod identities;
 mod interruptions;
 mod keys;
+mod keys_exchanged;
 mod keys_host;
 mod keys_killed;
 mod keys_recipients;

@@ -31,7 +31,7 @@ pub(super) async fn commit(
     let mut relisted = if seen.read.elapsed() < LISTING_VALID { None } else { Some(remote.list().await?) };
     if let Some(listing) = &mut relisted {
         // An operator may have rotated the keys meanwhile.
-        for warning in look_after_keys(remote, host, listing).await? {
+        for warning in look_after_keys(remote, host, listing, &[]).await? {
             tracing::warn!(%warning, "keys changed while the backup ran");
         }
     }

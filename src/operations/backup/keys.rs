@@ -9,18 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Listing, OperationError, Remote, Seen, Warning};
 use crate::clock;
 use crate::crypto::Recipient;
-use crate::repository::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
+use crate::operations::kept_keys::{News, accept_opened, is_own, keep_listed, names, standing_warnings};
+use crate::repository::{Epoch, KeyHolders, SignedReceipt, layout};
 use crate::state::{HostState, KeptKey, KeptKeys};
-use crate::store::{Creation, StoreError, Stored};
+use crate::store::{Creation, Stored};
 
-/// Compares what is kept with `listing`; what is put back is added to it.
+/// Compares what is kept with `listing`; what is put back is added to it. `receipts` are those that are believed.
 pub(super) async fn look_after_keys(
     remote: &Remote,
     host: &HostState,
     listing: &mut Listing,
+    receipts: &[SignedReceipt],
 ) -> Result<Vec<Warning>, OperationError> {
     let mut kept = KeptKeys::load(host.dir())?;
-    let mut warnings = keep_unknown(remote, &mut kept, listing).await?;
+    // What is gone first: it makes room.
     let mut there: BTreeMap<u32, BTreeSet<u32>> = kept.iter().map(|key| (key.epoch, BTreeSet::new())).collect();
     for (epoch, generation) in listing.keys.keys() {
         there.entry(*epoch).or_default().insert(*generation);
@@ -33,6 +35,7 @@ pub(super) async fn look_after_keys(
             lost.push(epoch);
         }
     }
+    let mut warnings = Vec::new();
     for epoch in lost {
         if epoch == host.sealed_to.epoch || is_needed(remote, listing, epoch).await? {
             warnings.extend(put_back(remote, &kept, listing, epoch).await?);
@@ -40,45 +43,12 @@ pub(super) async fn look_after_keys(
             kept.mark_gone(epoch, |_| false)?;
         }
     }
-    Ok(warnings)
-}
-
-/// Fetches the generations that this host has not seen.
-async fn keep_unknown(remote: &Remote, kept: &mut KeptKeys, listing: &Listing) -> Result<Vec<Warning>, OperationError> {
-    let known = |place: &(u32, u32), seen: &Seen| kept.find(place.0, place.1, seen.bytes).is_some();
-    let mut unknown: Vec<(u32, u32)> =
-        listing.keys.iter().filter(|(place, seen)| !known(place, seen)).map(|(place, _)| *place).collect();
-    unknown.sort_unstable();
-    let (mut found, mut left) = (Vec::new(), Vec::new());
-    for (epoch, generation) in unknown {
-        let key = layout::data_key(epoch, generation);
-        if kept.iter().count() >= KeptKeys::MAX {
-            left.push(key.to_string());
-            continue;
-        }
-        match remote.store.get(&key, MAX_KEY_BYTES).await {
-            Ok(bytes) => {
-                let digest = crate::crypto::sha256(&bytes);
-                kept.keep(KeptKey::found(epoch, generation, &bytes, digest), &bytes)?;
-                found.push(key.to_string());
-            }
-            Err(StoreError::NotFound { .. }) => {}
-            Err(StoreError::TooLarge { .. } | StoreError::AccessDenied { .. }) => left.push(key.to_string()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let mut warnings = Vec::new();
-    if !found.is_empty() {
-        let text = format!(
-            "{} was made elsewhere and is kept here, too. If no operator rotated the keys, somebody else did: \
-             `sealift keys list --identity FILE` tells",
-            found.join(", ")
-        );
-        warnings.push(Warning::standing("keys-found", text));
-    }
+    let News { found, left } = keep_listed(remote, &mut kept, &listing.keys).await?;
+    accept_opened(&mut kept, receipts)?;
+    warnings.extend(standing_warnings(&kept, &found));
     if !left.is_empty() {
         let text =
-            format!("{} was made elsewhere and could not be kept here: too large, too many or denied", left.join(", "));
+            format!("{} was made elsewhere and could not be kept here: too large, too many or denied", names(left));
         warnings.push(Warning::standing("keys-not-kept", text));
     }
     Ok(warnings)
@@ -128,8 +98,7 @@ pub(super) fn recipients_changed(
     configured: &[Recipient],
 ) -> Result<Option<Warning>, OperationError> {
     let kept = KeptKeys::load(host.dir())?;
-    let own = |(place, seen): (&(u32, u32), &Seen)| kept.find(place.0, place.1, seen.bytes).is_some_and(|key| key.own);
-    if configured.is_empty() || !listing.keys.iter().all(own) {
+    if configured.is_empty() || !listing.keys.iter().all(|(place, seen)| is_own(&kept, *place, seen)) {
         return Ok(None);
     }
     let of_epoch = |key: &&KeptKey| key.epoch == host.sealed_to.epoch && key.own && !key.gone;
@@ -141,17 +110,32 @@ pub(super) fn recipients_changed(
     }))
 }
 
+/// A warning where one person alone opens what is sealed now, whatever the configuration says: the newest generation of
+/// the epoch tells how many there are. One that others put there counts only where none that is trusted is left, so that
+/// a planted one silences nothing.
+pub(super) fn single_recipient(host: &HostState) -> Result<Option<Warning>, OperationError> {
+    let kept = KeptKeys::load(host.dir())?;
+    let of_epoch = || kept.iter().filter(|key| key.epoch == host.sealed_to.epoch && !key.gone);
+    let newest = of_epoch().max_by_key(|key| (key.is_trusted(), key.generation));
+    let sealed = newest.map(|key| kept.sealed(key)).transpose()?.flatten();
+    Ok(sealed.filter(|sealed| sealed.recipients() == 1).map(|_| Warning::single_recipient()))
+}
+
 /// Whoever is to open a snapshot needs a wrapped key of each of its epochs: one that this host knows, whole as far as its
 /// size tells. A file that somebody else put there since may open nothing.
+///
+/// Where this host could keep no more copies, one that it has none of must do: whoever fills the bucket with keys stops no
+/// backup.
 pub(super) fn check_keys(host: &HostState, epochs: &[Epoch], listing: &Listing) -> Result<(), OperationError> {
     let kept = KeptKeys::load(host.dir())?;
     for Epoch { epoch, .. } in epochs {
-        let stored = |key: &&KeptKey| {
-            let seen = listing.keys.get(&(key.epoch, key.generation));
+        let is_stored = |key: &&KeptKey| {
+            let seen = listing.keys.get(&key.place());
             key.epoch == *epoch && !key.gone && seen.is_some_and(|seen| seen.bytes == key.bytes)
         };
-        let mut known = false;
-        for key in kept.iter().filter(stored) {
+        let has_no_copy = |place: &(u32, u32)| place.0 == *epoch && kept.at(*place).is_none();
+        let mut known = kept.is_full() && listing.keys.keys().any(has_no_copy);
+        for key in kept.iter().filter(is_stored) {
             known |= key.own || kept.sealed(key)?.is_some();
         }
         if !known {

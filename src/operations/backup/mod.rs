@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::assemble::{assemble, locations};
 use self::commit::{commit, settle};
 use self::compaction::restore_size;
-use self::keys::{check_keys, look_after_keys, recipients_changed};
+use self::keys::{check_keys, look_after_keys, recipients_changed, single_recipient};
 use self::known::{missing_of, usable_catalog, warn_of_missing};
 use self::packing::{PackSettings, Packer};
 use self::scan::Scanner;
@@ -35,13 +35,14 @@ use self::sources::{SourceSet, health_warning, read_all};
 use self::standing::Standing;
 pub use self::survey::{Survey, survey};
 use self::upload::Uploader;
+use super::receipts::receipts;
 use super::remote::{Listing, Remote, Seen};
 use super::turn::take_turn;
 use super::{BadObjects, Monitor, OperationError, Phase, Warning};
 use crate::clock::Clock;
 use crate::crypto::{Digest, PublicSigner, Recipient};
 use crate::repository::ranges::{contains, ranges};
-use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout};
+use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedReceipt, SignedRecord, layout};
 use crate::source;
 use crate::state::{Catalog, HostState, Last, Look, SealedTo, SourceLook, WriterLock, load_signer};
 use crate::store::Stored;
@@ -121,13 +122,14 @@ pub(super) async fn begin<'a>(
     }
     let lock = take_turn(dir, request.wait).await?;
     let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
-    let mut listing = sound_listing(remote, dir, &request.believed).await?;
+    let receipts = receipts(remote, &request.believed).await?;
+    let mut listing = sound_listing(remote, dir, &receipts).await?;
     tracing::info!(records = listing.records.len(), packs = listing.packs.len(), "repository listed");
     let mut standing = standing::find(remote, &listing, &host, request.adopt).await?;
     if request.adopt {
         adopt(&mut host, &standing)?;
     }
-    standing.warnings.extend(look_after_keys(remote, &host, &mut listing).await?);
+    standing.warnings.extend(look_after_keys(remote, &host, &mut listing, &receipts).await?);
     standing.warnings.extend(recipients_changed(&host, &listing, &request.recipients)?);
     let unsent = host.unsent()?;
     send_unsent(remote, &host, &listing, &mut standing).await?;
@@ -137,8 +139,8 @@ pub(super) async fn begin<'a>(
 }
 
 /// What is in the repository and not known to be bad: what a check found damaged is as good as deleted.
-async fn sound_listing(remote: &Remote, dir: &Path, believed: &[PublicSigner]) -> Result<Listing, OperationError> {
-    let bad = BadObjects::load(remote, believed, dir).await?;
+async fn sound_listing(remote: &Remote, dir: &Path, receipts: &[SignedReceipt]) -> Result<Listing, OperationError> {
+    let bad = BadObjects::known(receipts, dir)?;
     let mut listing = remote.list().await?;
     bad.strike_from(&mut listing);
     Ok(listing)
@@ -233,6 +235,7 @@ impl Run<'_> {
     pub async fn run(mut self) -> Result<BackupReport, OperationError> {
         check_keys(&self.host, &self.blank_record().epochs, &self.listing)?;
         let mut warnings = std::mem::take(&mut self.standing.warnings);
+        warnings.extend(single_recipient(&self.host)?);
         let missing = match &self.standing.parent {
             Some((parent, _)) => missing_of(&parent.record, &self.listing),
             None => Vec::new(),

@@ -58,6 +58,7 @@ impl Check<'_> {
             time: clock::now(),
             passed: bad.is_empty(),
             epochs: Vec::new(),
+            keys: Vec::new(),
             bad: bad.into_iter().collect(),
             recovery_ms: None,
         };

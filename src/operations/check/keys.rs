@@ -2,30 +2,47 @@
 
 use super::{Check, OperationError, ProblemKind};
 use crate::crypto::sha256;
+use crate::operations::kept_keys::unproved;
 use crate::repository::{MAX_KEY_BYTES, layout};
-use crate::state::KeptKeys;
+use crate::state::{KeptKey, KeptKeys};
 use crate::store::StoreError;
 
 impl Check<'_> {
-    /// A generation that is gone is no problem while its epoch has another: an operator may have taken it away.
-    pub async fn kept_keys(&mut self, kept: &KeptKeys) -> Result<(), OperationError> {
-        for (epoch, snapshots) in &self.needs.epochs {
-            for kept in kept.iter().filter(|kept| kept.epoch == *epoch && !kept.gone) {
-                let key = layout::data_key(*epoch, kept.generation);
-                let stored = match self.remote.store.get(&key, MAX_KEY_BYTES).await {
-                    Ok(stored) => Some(stored),
-                    Err(StoreError::NotFound { .. }) => continue,
-                    Err(StoreError::TooLarge { .. }) => None,
-                    Err(error) => return Err(error.into()),
-                };
-                if stored.is_some_and(|stored| sha256(&stored) == kept.digest) {
-                    self.good.insert(key.to_string());
-                } else {
-                    let why = "it is not the key of which this host keeps a copy";
-                    self.problems.add(key.to_string(), ProblemKind::Hash, why, snapshots.clone());
-                }
-            }
+    /// Fetches those whose size or time is not what it was when they were last compared; with `all`, every one. A generation
+    /// that is gone is no problem while its epoch has another: an operator may have taken it away.
+    pub async fn kept_keys(&mut self, kept: &KeptKeys, all: bool) -> Result<(), OperationError> {
+        let listed = self.remote.list_keys().await?;
+        let exchanged: Vec<&KeptKey> = kept.exchanged().collect();
+        let needed = self.needs.epochs.clone();
+        for key in kept.iter().filter(|key| !key.gone) {
+            let (Some(snapshots), Some(seen)) = (needed.get(&key.epoch), listed.get(&key.place())) else { continue };
+            let compared = !all && kept.is_compared(key.place(), seen.bytes, seen.modified);
+            let why = if exchanged.contains(&key) {
+                "it is not the key that lay there before: `sealift keys restore` puts the host's copy of that one back"
+            } else if compared || self.is_copy(key).await? {
+                continue;
+            } else {
+                "it is not the key of which this host keeps a copy"
+            };
+            let object = layout::data_key(key.epoch, key.generation).to_string();
+            self.problems.add(object, ProblemKind::Hash, why, snapshots.clone());
         }
+        let others = kept.of_others().filter(|key| !exchanged.contains(key) && listed.contains_key(&key.place()));
+        self.warnings.extend(unproved(others.map(KeptKey::place).collect()));
         Ok(())
+    }
+
+    /// Whether what lies there is what this host keeps, or is gone since it was listed.
+    async fn is_copy(&mut self, kept: &KeptKey) -> Result<bool, OperationError> {
+        let key = layout::data_key(kept.epoch, kept.generation);
+        match self.remote.store.get(&key, MAX_KEY_BYTES).await {
+            Ok(stored) if sha256(&stored) == kept.digest => {
+                self.good.insert(key.to_string());
+                Ok(true)
+            }
+            Ok(_) | Err(StoreError::TooLarge { .. }) => Ok(false),
+            Err(StoreError::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -102,8 +102,8 @@ pub async fn check(
         check.files(&contents).await?;
     }
     let host = HostState::load(&state_dir)?;
-    if host.is_some() && sample.is_some() {
-        check.kept_keys(&KeptKeys::load(&state_dir)?).await?;
+    if host.is_some() {
+        check.kept_keys(&KeptKeys::load(&state_dir)?, sample.is_some()).await?;
     }
     check.forget_gone().await?;
     let needed = Needs::of(&all);

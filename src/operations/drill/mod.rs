@@ -24,7 +24,7 @@ use super::scratch::scratch_dir;
 use super::still::open_still;
 use super::{Monitor, OperationError, Remote, RestoreReport, Warning};
 use crate::clock;
-use crate::crypto::PublicSigner;
+use crate::crypto::{Digest, PublicSigner};
 use crate::fsx::ScratchDir;
 use crate::repository::{Receipt, ReceiptKind, SignedRecord, layout};
 use crate::source::Credentials;
@@ -104,9 +104,12 @@ pub async fn drill(
         signer: signer.public(),
         warnings: left,
     };
-    let mut bad = Vec::new();
+    let (mut bad, mut keys) = (Vec::new(), Vec::new());
     match tried {
-        Ok(restored) => try_files(&request, restored, &scratch, &mut report).await?,
+        Ok((restored, opened)) => {
+            keys = opened;
+            try_files(&request, restored, &scratch, &mut report).await?;
+        }
         Err(OperationError::Verification { object, why }) => {
             // Retention may have taken the snapshot meanwhile, and what it needs: that says nothing about it.
             let sequence = signed.record.sequence;
@@ -118,7 +121,8 @@ pub async fn drill(
         }
         Err(other) => return Err(other),
     }
-    let receipt = receipt(remote, &signed, &report, bad);
+    let keys = keys.into_iter().filter(|_| report.passed()).collect();
+    let receipt = Receipt { keys, ..receipt(remote, &signed, &report, bad) };
     match put_if_allowed(remote, receipt, &signer).await? {
         Ok(key) => report.receipt = Some(key),
         Err(warning) => report.warnings.push(warning),
@@ -135,6 +139,7 @@ fn on_the_host() -> OperationError {
     }
 }
 
+/// What was restored, and the SHA-256s of the wrapped keys through which it was opened.
 async fn try_restore(
     remote: &Remote,
     request: &DrillRequest,
@@ -142,10 +147,11 @@ async fn try_restore(
     signed: &Arc<SignedRecord>,
     scratch: &ScratchDir,
     monitor: Arc<dyn Monitor>,
-) -> Result<RestoreReport, OperationError> {
+) -> Result<(RestoreReport, Vec<Digest>), OperationError> {
     let opened = open(remote, history, Arc::clone(signed), &request.reader).await?;
+    let keys = opened.keys.clone();
     let to = Destination { target: scratch.path(), only: &[], force: false, dry_run: false, threads: request.threads };
-    restore_opened(remote, opened, to, monitor).await
+    Ok((restore_opened(remote, opened, to, monitor).await?, keys))
 }
 
 /// Looks at what was restored.
@@ -196,6 +202,7 @@ fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, bad: Ve
         time: clock::now(),
         passed: report.passed(),
         epochs: signed.record.epochs.iter().map(|epoch| epoch.epoch).filter(|_| report.passed()).collect(),
+        keys: Vec::new(),
         bad,
         recovery_ms: report.passed().then_some(report.recovery_time.as_millis() as u64),
     }

@@ -47,7 +47,7 @@ pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmRep
     warnings.extend(opened.iter().filter_map(|(epoch, opening)| Some(newer(epoch.epoch, *opening.newer.first()?))));
     let is_newest = |opening: &Opening| opening.newer.is_empty();
     let proved = opened.iter().filter(|(_, opening)| is_newest(opening));
-    let proved = proved.map(|(epoch, opening)| (*epoch, &opening.opened.identity));
+    let proved = proved.map(|(epoch, opening)| (*epoch, &opening.opened.identity, opening.opened.digest));
     let mut receipt_signer = None;
     if let Some(proved) = Proved::by(remote, proved).await? {
         match proved.put_receipt(remote, reader).await? {

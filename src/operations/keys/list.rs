@@ -68,7 +68,7 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
     }
     for ((epoch, generation), seen) in remote.list_keys().await? {
         let listed = epochs.entry(epoch).or_insert_with(|| of(epoch));
-        let known = kept.find(epoch, generation, seen.bytes);
+        let known = kept.find((epoch, generation), seen.bytes, seen.modified);
         let own = kept.iter().next().map(|_| known.is_some_and(|key| key.own));
         let mut generation = ListedGeneration {
             generation,

@@ -43,6 +43,7 @@ pub async fn put_back_keys(remote: &Remote, reader: &Reader, folder: &Path) -> R
         if epoch.open(remote, &reader.identities).await?.is_ok() {
             report.open.push(epoch.epoch);
         } else if let Some(put) = put_back(remote, reader, epoch, &copies).await? {
+            report.warnings.extend(beside(epoch, &put));
             report.put.push(put);
         } else {
             let text = format!("no given identity opens epoch {}, nor a kept copy of its keys", epoch.epoch);
@@ -53,6 +54,22 @@ pub async fn put_back_keys(remote: &Remote, reader: &Reader, folder: &Path) -> R
         return Err(OperationError::NoIdentityOpens { object: format!("a copy in {}", folder.display()) });
     }
     Ok(report)
+}
+
+/// A doubt where the repository has other generations, which this identity does not open: perhaps somebody rotated the
+/// keys for a set in which it has no place any more.
+fn beside(epoch: &SurveyedEpoch, put: &PutBack) -> Option<Warning> {
+    let others: Vec<String> =
+        epoch.generations.iter().map(|number| layout::data_key(epoch.epoch, *number).to_string()).collect();
+    (!others.is_empty()).then(|| {
+        let text = format!(
+            "{} was put back beside {}, which the given identity does not open: if an operator rotated the keys, whoever he \
+             removed can open the backups again. Then run `sealift keys confirm` with an identity of his new set",
+            layout::data_key(put.epoch, put.generation),
+            others.join(", ")
+        );
+        Warning::doubt("removed-recipient-back", text)
+    })
 }
 
 async fn put_back(

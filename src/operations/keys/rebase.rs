@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::super::backup::{Run, begin};
 use super::super::epoch::{first_free, make_epoch};
+use super::super::kept_keys::is_own;
 use super::super::remote::Seen;
 use super::super::{BackupReport, BackupRequest, Monitor, OperationError, Remote};
 use crate::clock;
@@ -43,9 +44,7 @@ impl<'a> Rebase<'a> {
         seal(b"", &recipients)?;
         let run = begin(remote, dir, request, monitor).await?;
         let kept = KeptKeys::load(run.host.dir())?;
-        let of_others =
-            |(place, seen): (&(u32, u32), &Seen)| !kept.find(place.0, place.1, seen.bytes).is_some_and(|key| key.own);
-        if !named && run.listing.keys.iter().any(of_others) {
+        if !named && !run.listing.keys.iter().all(|(place, seen)| is_own(&kept, *place, seen)) {
             return Err(OperationError::Refused {
                 what: "the keys were rotated elsewhere, so the configuration may name recipients that were removed"
                     .to_owned(),

@@ -76,7 +76,8 @@ pub async fn rotate_keys(
     }
     warnings.extend(appeared(remote, &taken, &next).await?);
     let proofs = next.iter().map(|next| next.prove(identities())).collect::<Result<Vec<_>, _>>()?;
-    let proved = next.iter().zip(&proofs).filter_map(|(next, identity)| Some((next.epoch, identity.as_ref()?)));
+    let opened = next.iter().zip(&proofs);
+    let proved = opened.filter_map(|(next, identity)| Some((next.epoch, identity.as_ref()?, next.wrapped.digest())));
     let mut receipt_signer = None;
     if let Some(proved) = Proved::by(remote, proved).await? {
         match proved.put_receipt(remote, reader).await? {

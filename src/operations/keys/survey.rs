@@ -11,7 +11,7 @@ use super::super::unlock::{OpenedGeneration, Opening, open_generation, open_newe
 use super::super::{OperationError, Remote, Warning};
 use super::records::Records;
 use crate::clock;
-use crate::crypto::{DataIdentity, DataRecipient, IdentityFile, PublicSigner};
+use crate::crypto::{DataIdentity, DataRecipient, Digest, IdentityFile, PublicSigner};
 use crate::repository::{Manifest, Receipt, ReceiptKind, SignedRecord, layout};
 use crate::state::driller;
 use crate::store::StoreError;
@@ -133,6 +133,8 @@ pub(super) struct Proved<'a> {
     /// A snapshot of the newest of them.
     record: &'a SignedRecord,
     numbers: Vec<u32>,
+    /// The wrapped keys through which they were opened.
+    keys: Vec<Digest>,
 }
 
 impl<'a> Proved<'a> {
@@ -140,18 +142,21 @@ impl<'a> Proved<'a> {
     /// proof enough. Of an epoch that no record names nothing is proved. `None` where there are none.
     pub async fn by(
         remote: &Remote,
-        epochs: impl Iterator<Item = (&'a SurveyedEpoch, &DataIdentity)>,
+        epochs: impl Iterator<Item = (&'a SurveyedEpoch, &DataIdentity, Digest)>,
     ) -> Result<Option<Self>, OperationError> {
-        let named: Vec<_> =
-            epochs.filter_map(|(epoch, identity)| Some((epoch.epoch, identity, epoch.record.as_deref()?))).collect();
-        let Some((newest, identity, record)) = named.last().copied() else { return Ok(None) };
+        let named = |(epoch, identity, key): (&'a SurveyedEpoch, _, _)| {
+            Some((epoch.epoch, identity, key, epoch.record.as_deref()?))
+        };
+        let named: Vec<_> = epochs.filter_map(named).collect();
+        let Some((newest, identity, _, record)) = named.last().copied() else { return Ok(None) };
         let manifest = &record.record.manifest;
         if manifest.epoch == newest {
             let key = layout::manifest(&manifest.name);
             let sealed = remote.sealed(&key, &manifest.name).await?;
             Manifest::open(&sealed, identity).map_err(|error| OperationError::object(&key, error))?;
         }
-        Ok(Some(Self { record, numbers: named.iter().map(|(epoch, ..)| *epoch).collect() }))
+        let (numbers, keys) = named.iter().map(|(epoch, _, key, _)| (*epoch, *key)).unzip();
+        Ok(Some(Self { record, numbers, keys }))
     }
 
     /// Puts a receipt that says so, signed by the operator's own key: the name of that key, or a warning.
@@ -171,6 +176,7 @@ impl<'a> Proved<'a> {
             time: clock::now(),
             passed: true,
             epochs: self.numbers.clone(),
+            keys: self.keys.clone(),
             bad: Vec::new(),
             recovery_ms: None,
         };

@@ -1,0 +1,125 @@
+//! A host's copies of the wrapped keys beside those in the repository: brought up to date with a listing, and what of
+//! them is in doubt.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::remote::Seen;
+use super::{OperationError, Remote, Warning};
+use crate::crypto::sha256;
+use crate::repository::{MAX_KEY_BYTES, ReceiptKind, SignedReceipt, layout};
+use crate::state::{KeptKey, KeptKeys};
+use crate::store::StoreError;
+
+/// An epoch and a generation.
+type Place = (u32, u32);
+
+/// What was new in a listing.
+#[derive(Default)]
+pub(super) struct News {
+    /// Kept from now on.
+    pub found: Vec<Place>,
+    /// Not kept: too large, too many, or denied.
+    pub left: Vec<Place>,
+}
+
+/// Fetches what this host has not seen under its name in its size and of its time, and keeps what it has no copy of.
+pub(super) async fn keep_listed(
+    remote: &Remote,
+    kept: &mut KeptKeys,
+    listed: &HashMap<Place, Seen>,
+) -> Result<News, OperationError> {
+    let unseen = |(place, seen): &(&Place, &Seen)| !kept.is_compared(**place, seen.bytes, seen.modified);
+    let mut unseen: Vec<(Place, Seen)> = listed.iter().filter(unseen).map(|(place, seen)| (*place, *seen)).collect();
+    unseen.sort_unstable_by_key(|(place, _)| *place);
+    let (mut news, mut confirmed) = (News::default(), false);
+    for (place, seen) in unseen {
+        // What takes the place of another is kept in any case: it is to be told about.
+        if seen.bytes > MAX_KEY_BYTES || kept.at(place).is_none() && !kept.make_room()? {
+            news.left.push(place);
+            continue;
+        }
+        match remote.store.get(&layout::data_key(place.0, place.1), MAX_KEY_BYTES).await {
+            Ok(bytes) => {
+                let digest = sha256(&bytes);
+                if kept.confirm(place, &digest, seen.modified) {
+                    confirmed = true;
+                    continue;
+                }
+                let key = KeptKey::found(place.0, place.1, &bytes, digest);
+                kept.keep(KeptKey { modified: Some(seen.modified), ..key }, &bytes)?;
+                news.found.push(place);
+            }
+            Err(StoreError::NotFound { .. }) => {}
+            Err(StoreError::TooLarge { .. } | StoreError::AccessDenied { .. }) => news.left.push(place),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if confirmed {
+        kept.save()?;
+    }
+    Ok(news)
+}
+
+/// Accepts the generations that believed receipts say were opened.
+pub(super) fn accept_opened(kept: &mut KeptKeys, receipts: &[SignedReceipt]) -> Result<(), OperationError> {
+    let opens = |signed: &&SignedReceipt| {
+        signed.receipt.passed && matches!(signed.receipt.kind, ReceiptKind::Confirm | ReceiptKind::Drill)
+    };
+    let opened: BTreeSet<_> = receipts.iter().filter(opens).flat_map(|signed| signed.receipt.keys.clone()).collect();
+    Ok(kept.accept(&opened)?)
+}
+
+/// What stands until somebody acts; of `just_found` one is told once in other words.
+pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Warning> {
+    let exchanged: Vec<Place> = kept.exchanged().map(KeptKey::place).collect();
+    let others = kept.of_others().map(KeptKey::place).filter(|place| !exchanged.contains(place));
+    let (found, known): (Vec<Place>, Vec<Place>) = others.partition(|place| just_found.contains(place));
+    let mut warnings = Vec::new();
+    if !exchanged.is_empty() {
+        let text = format!(
+            "{} is not the file that lay there before, and no sealift overwrites a wrapped key: somebody exchanged it. The              copy of what was there is in {}: `sealift keys restore --identity FILE` puts it back, and `sealift keys confirm \
+             --identity FILE` removes what does not open",
+            names(exchanged),
+            kept.folder().display()
+        );
+        warnings.push(Warning::doubt("keys-exchanged", text));
+    }
+    if !found.is_empty() {
+        let text = format!(
+            "{} was made elsewhere and is kept here, too. If no operator rotated the keys, somebody else did: \
+             `sealift keys list --identity FILE` tells",
+            names(found)
+        );
+        warnings.push(Warning::standing("keys-found", text));
+    }
+    warnings.extend(unproved(known));
+    warnings
+}
+
+/// Until a receipt proves them.
+pub(super) fn unproved(places: Vec<Place>) -> Option<Warning> {
+    (!places.is_empty()).then(|| {
+        let text = format!(
+            "{} was made elsewhere, and no receipt that is believed here says that it opens: an operator proves it with \
+             `sealift keys confirm --identity FILE`; the signer of his receipts belongs into drill_signers",
+            names(places)
+        );
+        Warning::standing("keys-unproved", text)
+    })
+}
+
+/// Whether this host made what lies there.
+pub(super) fn is_own(kept: &KeptKeys, place: Place, seen: &Seen) -> bool {
+    kept.find(place, seen.bytes, seen.modified).is_some_and(|key| key.own)
+}
+
+/// Names as they stand in the repository; of many, the first.
+pub(super) fn names(places: Vec<Place>) -> String {
+    const MOST: usize = 8;
+    let name = |(epoch, generation): &Place| layout::data_key(*epoch, *generation).to_string();
+    let names = places.iter().take(MOST).map(name).collect::<Vec<_>>().join(", ");
+    match places.len().checked_sub(MOST) {
+        None | Some(0) => names,
+        Some(more) => format!("{names} and {more} more"),
+    }
+}
