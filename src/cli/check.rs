@@ -9,6 +9,7 @@ use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
 use super::restore::selector;
 use crate::operations::{self, CheckReport, CheckRequest, Problem};
+use crate::repository::layout;
 use crate::repository::ranges::{ranges, written};
 
 /// How many names of one kind are printed; the JSON document has all.
@@ -69,9 +70,7 @@ fn lines(report: &CheckReport) -> Vec<String> {
     if let Some(signer) = &report.signer {
         lines.push(format!("a host believes it with this line in sealift.toml: drill_signers = [\"{signer}\"]"));
     }
-    if !report.problems.is_empty() {
-        lines.push("the next `sealift backup` that knows of it uploads anew what still exists on the host".to_owned());
-    }
+    lines.extend(ways_out(&report.problems));
     lines
 }
 
@@ -79,10 +78,39 @@ fn problem(problem: &Problem) -> Vec<String> {
     let mut lines = vec![format!("{}: {}", problem.object, problem.why)];
     if !problem.snapshots.is_empty() {
         let files: Vec<&str> = problem.files.iter().map(String::as_str).collect();
-        let files = if files.is_empty() { String::new() } else { format!(", in {}", files.join(", ")) };
+        let files = match (problem.all_files, files.is_empty()) {
+            (true, _) => ", all of it".to_owned(),
+            (false, true) => String::new(),
+            (false, false) => format!(", in {}", files.join(", ")),
+        };
         lines.push(format!("  hurts snapshot {}{files}", written(&ranges(problem.snapshots.iter().copied()))));
     }
     lines
+}
+
+/// What to do about each kind of object that is not as it should be.
+fn ways_out(problems: &[Problem]) -> impl Iterator<Item = String> {
+    let ways = [
+        (
+            [layout::PACKS, layout::MANIFESTS],
+            "the next `sealift backup` that knows of it uploads anew what still exists on the host",
+        ),
+        (
+            [layout::KEYS; 2],
+            "an operator puts a wrapped key back with `sealift keys restore --identity FILE`, from the copies that the host keeps",
+        ),
+        (
+            [layout::RECORDS; 2],
+            "a record can only come back from a copy of the bucket; `sealift retain --forget N --apply` lets go of one that \
+             cannot be verified",
+        ),
+        ([layout::RECEIPTS; 2], "a receipt that cannot be verified proves nothing: delete it, and drill again"),
+    ];
+    let concerns =
+        |kinds: &[&str]| problems.iter().any(|problem| kinds.iter().any(|kind| problem.object.starts_with(kind)));
+    let ways: Vec<String> =
+        ways.iter().filter(|(kinds, _)| concerns(kinds)).map(|(_, way)| (*way).to_owned()).collect();
+    ways.into_iter()
 }
 
 fn names(what: &str, names: &[String]) -> Vec<String> {

@@ -14,9 +14,18 @@ use crate::repository::{ReceiptKind, Record, SignedReceipt, layout};
 use crate::state::Findings;
 use crate::store::Key;
 
-/// Packs and manifests, by the hash that is their name.
+/// What a name in a receipt or a finding stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Bad {
+    /// A pack or a manifest, by the hash that is its name.
+    Sealed(Digest),
+    /// A wrapped key, by its epoch and generation.
+    Key(u32, u32),
+}
+
+/// Packs, manifests and wrapped keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BadObjects(BTreeSet<Digest>);
+pub struct BadObjects(BTreeSet<Bad>);
 
 impl BadObjects {
     /// What is known to a machine with its state in `state_dir` that believes `believed`.
@@ -28,7 +37,7 @@ impl BadObjects {
     pub(super) fn known(receipts: &[SignedReceipt], state_dir: &Path) -> Result<Self, OperationError> {
         let own = Findings::load(state_dir)?.bad;
         let mut all = Self::of(receipts);
-        all.0.extend(own.iter().filter_map(|name| digest(name)));
+        all.0.extend(own.iter().filter_map(|name| bad(name)));
         Ok(all)
     }
 
@@ -41,7 +50,7 @@ impl BadObjects {
             }
         }
         let held = signers.into_iter().flat_map(|signer| Self::held_by(receipts, signer));
-        Self(held.filter_map(|name| digest(name)).collect())
+        Self(held.filter_map(|name| bad(name)).collect())
     }
 
     /// The names of what `signer` holds bad, by those of `receipts` that it signed.
@@ -55,31 +64,35 @@ impl BadObjects {
         holding.into_iter().flat_map(|receipt| &receipt.receipt.bad)
     }
 
-    /// Whether a snapshot needs one of them, and so cannot be restored in full.
-    pub fn hurt(&self, record: &Record) -> bool {
-        !self.0.is_empty()
-            && (self.0.contains(&record.manifest.name) || record.packs().any(|pack| self.0.contains(&pack.0)))
-    }
-
     /// Whether all that a snapshot needs is there, a wrapped key of each epoch too, and nothing of it is known to be bad.
     pub(super) fn is_whole(&self, record: &Record, listing: &Listing) -> bool {
-        let has_key = |epoch: u32| listing.keys.keys().any(|(of, _)| *of == epoch);
+        let is_bad = |name: Digest| self.0.contains(&Bad::Sealed(name));
+        let hurt = is_bad(record.manifest.name) || record.packs().any(|pack| is_bad(pack.0));
+        let has_key = |epoch: u32| {
+            let mut keys = listing.keys.keys().filter(|(of, _)| *of == epoch);
+            keys.any(|(epoch, generation)| !self.0.contains(&Bad::Key(*epoch, *generation)))
+        };
         let mut epochs = record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]);
-        !self.hurt(record) && missing_of(record, listing).is_empty() && epochs.all(has_key)
+        !hurt && missing_of(record, listing).is_empty() && epochs.all(has_key)
     }
 
     /// Takes them out of a listing, as if they had been deleted: what still exists on the host is uploaded anew.
     pub(super) fn strike_from(&self, listing: &mut Listing) {
-        for name in &self.0 {
-            listing.packs.remove(name);
-            listing.manifests.remove(name);
+        for bad in &self.0 {
+            // The host judges the keys itself, by its copies.
+            if let Bad::Sealed(name) = bad {
+                listing.packs.remove(name);
+                listing.manifests.remove(name);
+            }
         }
     }
 }
 
-/// The hash in an object's name; `None` where it is neither a pack nor a manifest.
-fn digest(name: &str) -> Option<Digest> {
-    layout::digest(&Key::new(name).ok()?)
+/// `None` where the name is that of no object which a snapshot needs.
+fn bad(name: &str) -> Option<Bad> {
+    let key = Key::new(name).ok()?;
+    let wrapped = || layout::epoch_and_generation(&key).map(|(epoch, generation)| Bad::Key(epoch, generation));
+    layout::digest(&key).map(Bad::Sealed).or_else(wrapped)
 }
 
 #[cfg(test)]
@@ -118,7 +131,7 @@ mod tests {
         use ReceiptKind::{Check, Drill};
         let signer = Signer::generate().expect("a key");
         let wrong = ahead(receipt(&signer, Check, 1, &["a"]), &signer);
-        let bad = |name: &str| sha256(name.as_bytes());
+        let bad = |name: &str| Bad::Sealed(sha256(name.as_bytes()));
         let all = [wrong.clone(), receipt(&signer, Drill, 2, &["b"])];
         assert_eq!(BadObjects::of(&all), BadObjects(BTreeSet::from([bad("a"), bad("b")])));
         assert_eq!(BadObjects::of(&[wrong, receipt(&signer, Check, 2, &[])]), BadObjects::default());
@@ -139,7 +152,7 @@ mod tests {
             ),
         ];
         for (receipts, expected) in cases {
-            let expected = expected.iter().map(|name| sha256(name.as_bytes())).collect();
+            let expected = expected.iter().map(|name| Bad::Sealed(sha256(name.as_bytes()))).collect();
             assert_eq!(BadObjects::of(receipts), BadObjects(expected));
         }
     }

@@ -33,25 +33,34 @@ pub(super) async fn listed_receipts(
 
 /// Every receipt whose signature holds, whosever it is: to be shown as such, and never to be believed.
 pub(super) async fn receipts_of_anybody(remote: &Remote) -> Result<Vec<(ObjectInfo, SignedReceipt)>, OperationError> {
+    let read = read_all(remote).await?.into_iter();
+    Ok(read.filter_map(|(object, receipt)| Some((object, receipt.ok()?))).collect())
+}
+
+/// What has the name of a receipt and is none, with the reason.
+pub(super) async fn unreadable_receipts(remote: &Remote) -> Result<Vec<(Key, String)>, OperationError> {
+    let read = read_all(remote).await?.into_iter();
+    Ok(read.filter_map(|(object, receipt)| Some((object.key, receipt.err()?))).collect())
+}
+
+/// Every listed receipt, or why it cannot be read. One that is gone since is left out.
+async fn read_all(remote: &Remote) -> Result<Vec<(ObjectInfo, Result<SignedReceipt, String>)>, OperationError> {
     let listing = remote.store.list(layout::RECEIPTS).await?;
     let named = listing.objects.into_iter().filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object)));
-    let read: Vec<Option<(ObjectInfo, SignedReceipt)>> = futures::stream::iter(named)
+    let read: Vec<_> = futures::stream::iter(named)
         .map(|(sequence, object)| async move {
-            let receipt = read(remote, sequence, &object).await?;
-            Ok::<_, OperationError>(receipt.map(|receipt| (object, receipt)))
+            let receipt = match remote.store.get(&object.key, MAX_TEXT_BYTES).await {
+                Ok(bytes) => SignedReceipt::read(bytes, sequence, remote.id(), object.modified),
+                Err(StoreError::NotFound { .. }) => return Ok(None),
+                Err(error @ StoreError::TooLarge { .. }) => return Ok(Some((object, Err(error.to_string())))),
+                Err(error) => return Err(OperationError::from(error)),
+            };
+            Ok(Some((object, receipt.map_err(|error| error.to_string()))))
         })
         .buffered(FETCHES)
         .try_collect()
         .await?;
     Ok(read.into_iter().flatten().collect())
-}
-
-async fn read(remote: &Remote, sequence: u64, object: &ObjectInfo) -> Result<Option<SignedReceipt>, OperationError> {
-    match remote.store.get(&object.key, MAX_TEXT_BYTES).await {
-        Ok(bytes) => Ok(SignedReceipt::read(bytes, sequence, remote.id(), object.modified).ok()),
-        Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// The last drill of exactly this snapshot among `receipts`.

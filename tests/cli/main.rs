@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // A test.
 
 mod check;
+mod check_damage;
 mod check_parts;
 mod compaction;
 mod damage;

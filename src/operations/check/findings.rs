@@ -16,7 +16,9 @@ impl Check<'_> {
     /// What is held bad after this check: what it found, and what was held bad before and was not read again. Only what
     /// a snapshot still needs, by `needed`.
     fn held_bad(&self, before: &BTreeSet<String>, needed: &Needs) -> BTreeSet<String> {
-        let is_needed = |name: &&String| Key::new(name.as_str()).is_ok_and(|key| needed.get(&key).is_some());
+        let is_needed = |name: &&String| {
+            Key::new(name.as_str()).is_ok_and(|key| needed.get(&key).is_some() || needed.keys.contains(&key))
+        };
         let still = before.iter().filter(|name| !self.good.contains(*name));
         let found = self.problems.iter().map(|problem| &problem.object);
         still.chain(found).filter(is_needed).cloned().collect()

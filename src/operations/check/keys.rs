@@ -1,7 +1,9 @@
-//! Comparing the wrapped keys in the repository with the copies that the host keeps: they have no hash for a name.
+//! Looking at the wrapped keys in the repository, whose names are no hashes: the host compares them with the copies that
+//! it keeps, anybody else sees whether they look like wrapped keys at all, and an identity opens them.
 
+use super::objects::Objects;
 use super::{Check, OperationError, ProblemKind};
-use crate::crypto::sha256;
+use crate::crypto::{Sealed, sha256};
 use crate::operations::kept_keys::unproved;
 use crate::repository::{MAX_KEY_BYTES, layout};
 use crate::state::{KeptKey, KeptKeys};
@@ -44,5 +46,22 @@ impl Check<'_> {
             Err(StoreError::NotFound { .. }) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+    /// For whoever keeps no copies: those that are no wrapped keys of anybody's. What lies behind a key's header only its
+    /// recipients can tell.
+    pub async fn unlike_keys(&mut self, objects: &Objects) -> Result<(), OperationError> {
+        for (key, (epoch, _), _) in objects.wrapped_keys() {
+            let Some(snapshots) = self.needs.epochs.get(&epoch).cloned() else { continue };
+            let why = match self.remote.store.get(&key, MAX_KEY_BYTES).await {
+                Ok(stored) => Sealed::reread(stored).err().map(|error| error.to_string()),
+                Err(StoreError::NotFound { .. }) => None,
+                Err(error @ StoreError::TooLarge { .. }) => Some(error.to_string()),
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(why) = why {
+                self.problems.add(key.to_string(), ProblemKind::Key, format!("it is no wrapped key: {why}"), snapshots);
+            }
+        }
+        Ok(())
     }
 }

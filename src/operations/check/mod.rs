@@ -10,6 +10,8 @@ mod keys;
 mod needs;
 mod objects;
 mod problems;
+mod receipts;
+mod recovery;
 mod sample;
 mod scratch;
 mod snapshots;
@@ -25,7 +27,7 @@ pub use self::problems::{Problem, ProblemKind};
 use self::sample::{Round, Sample};
 use self::snapshots::Contents;
 use super::history::{History, Reader, Selector};
-use super::unlock::unlock;
+use super::unlock::open_newest;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
 use crate::crypto::{DataIdentity, IdentityFile, PublicSigner};
 use crate::repository::{SignedRecord, layout};
@@ -86,6 +88,7 @@ pub async fn check(
     let mut check = Check::of(remote, chosen, objects.recovery_scripts(), request.threads, monitor);
     check.history(&history);
     check.listing(&objects);
+    check.recovery(&objects);
     let round = request.read_percent.map(|percent| Round::next(&state_dir, percent, request.snapshot.is_none()));
     let round = round.map(|(round, begun_anew)| {
         check.warnings.extend(begun_anew);
@@ -102,11 +105,16 @@ pub async fn check(
         check.files(&contents).await?;
     }
     let host = HostState::load(&state_dir)?;
-    if host.is_some() {
-        check.kept_keys(&KeptKeys::load(&state_dir)?, sample.is_some()).await?;
+    match (host.is_some(), sample.is_some()) {
+        (true, all) => check.kept_keys(&KeptKeys::load(&state_dir)?, all).await?,
+        (false, true) => check.unlike_keys(&objects).await?,
+        (false, false) => {}
+    }
+    if sample.is_some() {
+        check.receipts().await?;
     }
     check.forget_gone().await?;
-    let needed = Needs::of(&all);
+    let needed = Needs::of(&all).with_keys(&objects);
     if host.is_some() {
         check.remember(&state_dir, &needed)?;
     }
@@ -229,8 +237,11 @@ impl<'a> Check<'a> {
                 continue;
             }
             let snapshots = self.needs.epochs.get(&epoch.epoch).cloned().unwrap_or_default();
-            match unlock(self.remote, epoch, identities).await {
-                Ok(identity) => opened.push((epoch.epoch, identity)),
+            match open_newest(self.remote, epoch, identities).await {
+                Ok(opening) => {
+                    self.good.insert(layout::data_key(epoch.epoch, opening.opened.generation).to_string());
+                    opened.push((epoch.epoch, opening.opened.identity));
+                }
                 Err(error @ OperationError::NoIdentityOpens { .. }) => {
                     self.warnings.push(epoch_not_opened(epoch.epoch, &snapshots));
                     closed = Some(error);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::objects::Objects;
 use crate::crypto::Digest;
 use crate::repository::{SignedRecord, layout};
 use crate::store::Key;
@@ -20,11 +21,14 @@ pub(super) struct Needs {
     pub manifests: BTreeMap<Key, Need>,
     /// The snapshots that need a data identity, by its epoch.
     pub epochs: BTreeMap<u32, BTreeSet<u64>>,
+    /// The wrapped keys of those epochs, as far as they were looked for.
+    pub keys: BTreeSet<Key>,
 }
 
 impl Needs {
     pub fn of(records: &[Arc<SignedRecord>]) -> Self {
-        let mut needs = Self { packs: BTreeMap::new(), manifests: BTreeMap::new(), epochs: BTreeMap::new() };
+        let (packs, manifests, epochs, keys) = Default::default();
+        let mut needs = Self { packs, manifests, epochs, keys };
         for signed in records {
             let record = &signed.record;
             let (sequence, manifest) = (record.sequence, &record.manifest);
@@ -38,6 +42,13 @@ impl Needs {
             }
         }
         needs
+    }
+
+    /// Any generation may be the one that somebody needs.
+    pub fn with_keys(mut self, objects: &Objects) -> Self {
+        let needed = objects.wrapped_keys().filter(|(_, (epoch, _), _)| self.epochs.contains_key(epoch));
+        self.keys = needed.map(|(key, ..)| key).collect();
+        self
     }
 
     pub fn all(&self) -> impl Iterator<Item = (&Key, &Need)> {

@@ -35,6 +35,11 @@ impl Objects {
         self.0.keys().filter_map(layout::epoch_and_generation).any(|(number, _)| number == epoch)
     }
 
+    /// The wrapped keys, each with its epoch, its generation and its size.
+    pub fn wrapped_keys(&self) -> impl Iterator<Item = (Key, (u32, u32), u64)> {
+        self.0.iter().filter_map(|(key, bytes)| Some((key.clone(), layout::epoch_and_generation(key)?, *bytes)))
+    }
+
     /// The recovery scripts: no snapshot needs them, and whoever runs one trusts its hash.
     pub fn recovery_scripts(&self) -> BTreeMap<Key, Need> {
         let need = |(key, bytes): (&Key, &u64)| {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::repository::layout;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProblemKind {
@@ -19,6 +21,8 @@ pub enum ProblemKind {
     History,
     /// A wrapped key from which no data identity comes that the records name.
     Key,
+    /// A receipt that cannot be verified.
+    Receipt,
     /// It opens, and what is in it is not what it should be.
     Content,
 }
@@ -34,6 +38,8 @@ pub struct Problem {
     /// Names of the sources in them that it hurts; known with an identity only.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub files: BTreeSet<String>,
+    /// It hurts every source in them: without a manifest or a key nothing of a snapshot can be restored.
+    pub all_files: bool,
 }
 
 /// By object. What was found first about an object is what is told.
@@ -55,6 +61,7 @@ impl Problems {
             why: why.into(),
             snapshots: BTreeSet::new(),
             files: BTreeSet::new(),
+            all_files: false,
         };
         let problem = self.0.entry(object.clone()).or_insert_with(new);
         problem.snapshots.extend(snapshots);
@@ -85,6 +92,11 @@ impl Problems {
     }
 
     pub fn into_vec(self) -> Vec<Problem> {
-        self.0.into_values().collect()
+        let whole = |object: &str| [layout::MANIFESTS, layout::KEYS].iter().any(|kind| object.starts_with(kind));
+        let judged = |problem: Problem| {
+            let all_files = whole(&problem.object) && problem.files.is_empty();
+            Problem { all_files, ..problem }
+        };
+        self.0.into_values().map(judged).collect()
     }
 }

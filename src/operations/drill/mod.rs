@@ -117,7 +117,7 @@ pub async fn drill(
                 return Err(OperationError::NoSnapshot(Some(format!("{sequence} any more"))));
             }
             report.failures.push(format!("{object}: {why}"));
-            bad.extend(Some(object).filter(|object| is_sealed_object(object)));
+            bad.extend(Some(object).filter(|object| is_needed_object(object)));
         }
         Err(other) => return Err(other),
     }
@@ -188,8 +188,10 @@ async fn try_files(
     Ok(())
 }
 
-fn is_sealed_object(object: &str) -> bool {
-    Key::new(object).is_ok_and(|key| layout::digest(&key).is_some())
+/// Whether it is the name of a pack, a manifest or a wrapped key.
+fn is_needed_object(object: &str) -> bool {
+    let is_needed = |key: Key| layout::digest(&key).is_some() || layout::epoch_and_generation(&key).is_some();
+    Key::new(object).is_ok_and(is_needed)
 }
 
 fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, bad: Vec<String>) -> Receipt {
