@@ -6,7 +6,7 @@ use crate::keys::{keys, opens, operator, person};
 use crate::support::Server;
 use crate::support::minio::Minio;
 use crate::support::s3s::{S3s, Side};
-use crate::support::world::{World, copy_tree};
+use crate::support::world::{World, copy_tree, tree};
 
 /// Two snapshots in a bucket.
 fn two_snapshots(server: &dyn Server) -> World {
@@ -120,6 +120,27 @@ async fn who_is_removed_while_a_rebase_uploads_is_removed_from_its_epoch_too() {
     output.says("after the next backup");
     held.release();
     rebase.wait().exits(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_while_a_backup_uploads_is_not_undone_by_it_nor_by_the_next_three() {
+    let server = S3s::start().await;
+    let world = two_snapshots(&server);
+    let bob = person(&world, "bob");
+    world.add_rows(20);
+    let held = server.hold("PUT", "/packs/", Side::Before);
+    let backup = world.start(&["backup", "--json"]);
+    held.reached();
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
+    held.release();
+    let mut snapshots = vec![1, 2, backup.wait().exits(0).json()["sequence"].as_u64().unwrap()];
+    for _ in 0..3 {
+        world.add_rows(1);
+        snapshots.push(world.backup());
+        let keys = tree(&server.bucket_folder().join("trinity/keys/1"));
+        assert_eq!(keys.keys().map(|path| path.file_name().unwrap()).collect::<Vec<_>>(), ["2.age"]);
+    }
+    assert!(snapshots.into_iter().all(|number| opens(&world, "bob", number) && !opens(&world, "operator", number)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,8 @@ mod sorting;
 mod sources;
 mod standing;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 use std::path::Path;
