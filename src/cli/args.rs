@@ -185,9 +185,17 @@ pub enum Keys {
     /// Let more recipients open the backups, old and new
     Add(Rotation),
     /// Rewrap the keys without these recipients. Who has opened a key keeps it: `keys rebase` ends that for new snapshots
+    ///
+    /// The host's state directory and older recovery kits still hold the generations before: one of them and an old private
+    /// key unwrap the data identity. `keys rebase`, retention of the snapshots before it, and a new kit in the place of the
+    /// old ones end that.
     Remove(Rotation),
     /// Rewrap the keys for exactly these recipients. Who has opened a key keeps it: `keys rebase` ends that for new
     /// snapshots
+    ///
+    /// The host's state directory and older recovery kits still hold the generations before: one of them and an old private
+    /// key unwrap the data identity. `keys rebase`, retention of the snapshots before it, and a new kit in the place of the
+    /// old ones end that.
     Rotate(Rotation),
     /// Prove that an identity of the new set opens what a rotation left; then the old wrapped keys go
     Confirm {

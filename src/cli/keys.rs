@@ -37,6 +37,15 @@ pub async fn run(command: Keys, global: Global) -> Result<u8, Failure> {
 pub const COMMENTS_PROVE_NOTHING: &str = "Look at these names: those that were there before come from comments in the \
                                           key file, which prove nothing.";
 
+/// After a rotation elsewhere.
+pub const MANAGED_BY_ROTATION: &str =
+    "recipients managed by rotation: sealift.toml does not say who opens these backups";
+
+/// Where names come from, in JSON: what this host sealed itself, what was typed, or what a key file says of itself.
+const BY_HOST: &str = "host";
+const BY_COMMAND: &str = "command";
+pub const BY_COMMENTS: &str = "comments";
+
 /// An operator with at least one identity.
 fn operator(flags: &args::Reader, context: &Context) -> Result<Reader, Failure> {
     context.reader(flags, identities::load(&flags.identity)?)
@@ -68,13 +77,14 @@ fn epoch_json(epoch: &ListedEpoch) -> Value {
             "generation": generation.generation, "bytes": generation.bytes, "time": generation.time,
             "own": generation.own,
             "recipients": generation.holders.as_ref().map(|holders| names(&holders.recipients)),
+            "recipients_from": generation.holders.as_ref().map(|_| if generation.claimed { BY_COMMENTS } else { BY_HOST }),
             "opens": generation.opens.as_ref().map(Result::is_ok),
             "problem": generation.opens.as_ref().and_then(|opens| opens.as_ref().err()),
         })
     });
     json!({
         "epoch": epoch.epoch, "recipient": epoch.recipient, "snapshots": epoch.snapshots,
-        "former": names(&epoch.holders().former), "generations": generations.collect::<Vec<_>>(),
+        "former": names(&epoch.holders().former), "former_from": BY_COMMENTS, "generations": generations.collect::<Vec<_>>(),
     })
 }
 
@@ -92,12 +102,12 @@ fn list_lines(list: &KeyList) -> Vec<String> {
         lines.extend(epoch.generations.iter().flat_map(generation_lines));
         let former = epoch.holders().former;
         if !former.is_empty() {
-            lines.push("  removed, and may have kept the key:".to_owned());
+            lines.push("  removed, its comments say, and may have kept the key:".to_owned());
             lines.extend(former.iter().map(|recipient| format!("    {}", recipient.as_str())));
         }
     }
     if list.managed_by_rotation {
-        lines.push("recipients managed by rotation: sealift.toml does not say who opens these backups".to_owned());
+        lines.push(MANAGED_BY_ROTATION.to_owned());
     }
     lines
 }
@@ -116,7 +126,12 @@ fn generation_lines(generation: &ListedGeneration) -> Vec<String> {
     let size = human_bytes(generation.bytes);
     let mut lines = vec![format!("  generation {} of {}, {size}{made}{opens}", generation.generation, generation.time)];
     match &generation.holders {
-        Some(holders) => lines.extend(holders.recipients.iter().map(|recipient| format!("    {}", recipient.as_str()))),
+        Some(holders) => {
+            lines.extend(
+                generation.claimed.then(|| "    its comments, which prove nothing, say that it is for".to_owned()),
+            );
+            lines.extend(holders.recipients.iter().map(|recipient| format!("    {}", recipient.as_str())));
+        }
         None => lines.push("    (for whom: an identity that opens it tells)".to_owned()),
     }
     lines
@@ -128,7 +143,7 @@ async fn rotate(
     context: &Context,
 ) -> Result<u8, Failure> {
     let change = change(command.recipients.parse_some()?);
-    let from_comments = !matches!(change, Change::Set(_));
+    let from = if matches!(change, Change::Set(_)) { BY_COMMAND } else { BY_COMMENTS };
     let operator = operator(&command.reader, context)?;
     let proof = identities::load_files(&command.proof)?;
     let (remote, meter) = context.remote().await?;
@@ -143,18 +158,18 @@ async fn rotate(
         let epochs = report.epochs.iter().map(|epoch| {
             json!({
                 "epoch": epoch.epoch, "needed": epoch.needed, "generation": epoch.generation,
-                "proved": epoch.proved, "recipients": names(&epoch.holders.recipients),
-                "former": names(&epoch.holders.former), "deleted": epoch.deleted,
+                "proved": epoch.proved, "recipients": names(&epoch.holders.recipients), "recipients_from": from,
+                "former": names(&epoch.holders.former), "former_from": BY_COMMENTS, "deleted": epoch.deleted,
             })
         });
         print_json(&json!({
             "epochs": epochs.collect::<Vec<_>>(), "unopened": report.unopened,
-            "recipients": names(&newest.recipients), "config": config_line(&newest.recipients),
-            "receipt_signer": report.receipt_signer, "requests": meter.usage().requests,
+            "recipients": names(&newest.recipients), "recipients_from": from,
+            "config": config_line(&newest.recipients), "receipt_signer": report.receipt_signer, "requests": meter.usage().requests,
             "uploaded_bytes": meter.usage().uploaded_bytes, "warnings": report.warnings,
         }))?;
     } else {
-        print_lines(rotation_lines(&report, &newest, from_comments))?;
+        print_lines(rotation_lines(&report, &newest, from == BY_COMMENTS))?;
     }
     Ok(context.exit_code(&report.warnings))
 }
@@ -214,6 +229,8 @@ fn honest_words<'a>(former: impl Iterator<Item = &'a Recipient>) -> Vec<String> 
             "Who has unwrapped the data identity of an epoch can read for good what is stored under it, new snapshots",
             "included. `sealift keys rebase` on the host ends that for new snapshots; retention of the old ones ends the rest.",
             "Where the bucket keeps versions or locks objects, a deleted generation can be fetched until those expire.",
+            "The host's state directory and older recovery kits hold the generations before this one, too: one of them and an",
+            "old private key still unwrap the data identity. So make a new kit, and destroy the old ones.",
         ]
         .map(str::to_owned),
     );
@@ -229,8 +246,8 @@ async fn confirm(reader: &args::Reader, context: &Context) -> Result<u8, Failure
         let epochs = report.epochs.iter().map(|epoch| {
             json!({
                 "epoch": epoch.epoch, "generation": epoch.generation, "proved": epoch.proved,
-                "recipients": names(&epoch.holders.recipients), "former": names(&epoch.holders.former),
-                "deleted": epoch.deleted,
+                "recipients": names(&epoch.holders.recipients), "recipients_from": BY_COMMENTS,
+                "former": names(&epoch.holders.former), "former_from": BY_COMMENTS, "deleted": epoch.deleted,
             })
         });
         print_json(&json!({
@@ -270,13 +287,19 @@ async fn restore(reader: &args::Reader, from: Option<PathBuf>, context: &Context
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
         let put = report.put.iter().map(|put| {
-            json!({ "epoch": put.epoch, "generation": put.generation, "recipients": names(&put.holders.recipients) })
+            json!({
+                "epoch": put.epoch, "generation": put.generation,
+                "recipients": names(&put.holders.recipients), "recipients_from": BY_COMMENTS,
+            })
         });
         print_json(&json!({ "put": put.collect::<Vec<_>>(), "open": report.open, "warnings": report.warnings }))?;
     } else {
         let open = report.open.iter().map(|epoch| format!("epoch {epoch}: opens, nothing to put back"));
         let put = report.put.iter().flat_map(|put| {
-            let head = format!("epoch {}: put back as generation {}; it opens for", put.epoch, put.generation);
+            let head = format!(
+                "epoch {}: put back as generation {}; its comments say that it opens for",
+                put.epoch, put.generation
+            );
             let names = put.holders.recipients.iter().map(|recipient| format!("  {}", recipient.as_str()));
             std::iter::once(head).chain(names)
         });

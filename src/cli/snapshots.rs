@@ -9,6 +9,7 @@ use super::args::Snapshots;
 use super::context::Context;
 use super::failure::Failure;
 use super::identities;
+use super::keys::BY_COMMENTS;
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
 use super::restore::selector;
 use crate::clock;
@@ -74,7 +75,10 @@ fn readers(epoch: &ListedEpoch) -> Vec<String> {
     let names = |recipients: &[Recipient]| {
         recipients.iter().map(|recipient| format!("  {}", recipient.as_str())).collect::<Vec<_>>()
     };
-    let mut lines = vec![String::new(), format!("snapshot {} can be opened by", written(&epoch.snapshots))];
+    let mut lines = vec![
+        String::new(),
+        format!("snapshot {} can be opened, comments in its keys say, by", written(&epoch.snapshots)),
+    ];
     lines.extend(names(&holders.recipients));
     if !holders.former.is_empty() {
         lines.push("  and, if they kept the key, by these who were removed".to_owned());
@@ -129,6 +133,7 @@ impl Row<'_> {
             };
             row["recipients"] = json!(names(|holders| &holders.recipients));
             row["former"] = json!(names(|holders| &holders.former));
+            row["recipients_from"] = json!(BY_COMMENTS);
         }
         row
     }

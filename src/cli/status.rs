@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::args::{self, Status};
 use super::context::Context;
 use super::failure::{DOUBT, Failure, STALE};
+use super::keys::MANAGED_BY_ROTATION;
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
 use crate::clock;
 use crate::operations::{self, Drilled, Driller, Freshness, Point, StatusRequest, Storage};
@@ -125,7 +126,8 @@ fn document(url: &str, status: &operations::Status) -> Value {
         "newest_drilled": status.newest_drilled.map(drilled_json),
         "newest_drilled_by_unknown": status.newest_drilled_by_unknown.map(drilled_json),
         "stored_bytes": status.stored_bytes, "growth_bytes": status.growth_bytes,
-        "snapshots": status.snapshots, "warnings": status.warnings,
+        "managed_by_rotation": status.managed_by_rotation, "snapshots": status.snapshots,
+        "warnings": status.warnings,
     })
 }
 
@@ -155,6 +157,9 @@ fn lines(url: &str, status: &operations::Status) -> Vec<String> {
         human_bytes(status.stored_bytes),
         human_bytes(status.growth_bytes)
     ));
+    if status.managed_by_rotation {
+        lines.push(format!("  {MANAGED_BY_ROTATION}"));
+    }
     if !status.snapshots.is_empty() {
         lines.extend(storage(&status.snapshots));
     }

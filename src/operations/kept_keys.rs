@@ -109,8 +109,18 @@ pub(super) fn unproved(places: Vec<Place>) -> Option<Warning> {
 }
 
 /// Whether this host made what lies there.
-pub(super) fn is_own(kept: &KeptKeys, place: Place, seen: &Seen) -> bool {
+fn is_own(kept: &KeptKeys, place: Place, seen: &Seen) -> bool {
     kept.find(place, seen.bytes, seen.modified).is_some_and(|key| key.own)
+}
+
+/// Whether others put any of what is listed there, so that the configuration of this host does not say who opens the
+/// backups. A machine that keeps no copies knows nothing of it.
+pub(super) fn managed_by_rotation<'a>(
+    kept: &KeptKeys,
+    listed: impl IntoIterator<Item = (&'a Place, &'a Seen)>,
+) -> bool {
+    let is_host = kept.iter().next().is_some();
+    is_host && listed.into_iter().any(|(place, seen)| !is_own(kept, *place, seen))
 }
 
 /// Names as they stand in the repository; of many, the first.

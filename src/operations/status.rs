@@ -6,12 +6,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::kept_keys::{managed_by_rotation, standing_warnings};
 use super::remote::Listing;
 use super::{Bill, Driller, History, OperationError, Reader, Remote, Verdicts, Warning};
 use crate::clock;
 use crate::crypto::PublicSigner;
 use crate::plan::effective::{Effective, effective_times};
 use crate::repository::{Health, SignedRecord};
+use crate::state::KeptKeys;
 
 /// The time over which growth is told.
 const GROWTH: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -81,6 +83,8 @@ pub struct Status {
     pub stored_bytes: u64,
     /// New with the snapshots of the last seven days.
     pub growth_bytes: u64,
+    /// On the host: it did not write all wrapped keys, so its configuration does not say who opens the backups.
+    pub managed_by_rotation: bool,
     pub warnings: Vec<Warning>,
 }
 
@@ -102,7 +106,10 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     let snapshots: Vec<Storage> = storage.into_iter().map(|(storage, _)| storage).collect();
     let newest = snapshots.last().map(|storage| storage.point);
     let newest_good = snapshots.iter().rev().find(|storage| storage.good).map(|storage| storage.point);
-    let doubtful = history.warnings.iter().any(|warning| warning.doubt);
+    let kept = KeptKeys::load(&request.reader.state_dir(remote))?;
+    let mut warnings = history.warnings;
+    warnings.extend(standing_warnings(&kept, &[]));
+    let doubtful = warnings.iter().any(|warning| warning.doubt);
     let (freshness, verdict) = match newest {
         Some(newest) => judge(newest, newest_good, request.max_age, doubtful),
         None if history.listed.is_empty() => (Freshness::Missing, "there is no snapshot".to_owned()),
@@ -119,7 +126,8 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
         stored_bytes: listing.stored_bytes(),
         growth_bytes: recent.map(|storage| storage.new_bytes).sum(),
         snapshots,
-        warnings: history.warnings,
+        managed_by_rotation: managed_by_rotation(&kept, &listing.keys),
+        warnings,
     })
 }
 

@@ -72,6 +72,11 @@ fn with_a_proof_the_new_identity_opens_old_and_new_snapshots_and_the_old_one_non
     let proof = world.text("bob.key");
     let json = keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0).json();
     assert_eq!(strings(&json["recipients"]), [&bob]);
+    assert_eq!(
+        (&json["recipients_from"], &json["epochs"][0]["recipients_from"]),
+        (&"command".into(), &"command".into())
+    );
+    assert_eq!(json["epochs"][0]["former_from"], "comments");
     assert_eq!(json["config"], format!("recipients = [\"{bob}\"]"));
     assert_eq!(json["epochs"][0]["deleted"], serde_json::json!([1]));
     assert_eq!(tree(&world.path("repository/packs")), before, "no pack is touched");
@@ -132,6 +137,11 @@ fn one_recipient_is_added_and_another_removed_and_no_one_else_is_changed() {
     let (bob, carol) = (person(&world, "bob"), person(&world, "carol"));
     let json = keys(&world, &["add", "-r", &bob, "-r", &carol], &["operator"]).exits(0).json();
     assert_eq!(json["recipients"].as_array().unwrap().len(), 3);
+    // Whoever was there before, only the key file says.
+    assert_eq!(
+        (&json["recipients_from"], &json["epochs"][0]["recipients_from"]),
+        (&"comments".into(), &"comments".into())
+    );
     assert!(["operator", "bob", "carol"].into_iter().all(|name| opens(&world, name, 1)));
     let json = keys(&world, &["remove", "-r", &bob], &["carol"]).exits(0).json();
     assert_eq!(strings(&json["epochs"][0]["former"]), [&bob]);
@@ -198,6 +208,11 @@ fn a_list_names_recipients_for_those_who_can_open_and_for_no_one_else() {
     let of = |number: usize| &epoch["generations"][number];
     assert_eq!((&of(0)["opens"], &of(1)["opens"]), (&false.into(), &true.into()));
     assert_eq!(strings(&of(1)["recipients"]), [&bob]);
+    assert_eq!((&of(1)["recipients_from"], &epoch["former_from"]), (&"comments".into(), &"comments".into()));
+    crate::keys::operator(&world)
+        .sealift(&["keys", "list", "-i", &world.text("bob.key")])
+        .exits(0)
+        .says("prove nothing");
     assert!(of(0)["recipients"].is_null());
     assert_eq!(epoch["former"].as_array().unwrap().len(), 1);
     let json = keys(&world, &["list"], &[]).exits(0).json();
@@ -205,7 +220,8 @@ fn a_list_names_recipients_for_those_who_can_open_and_for_no_one_else() {
     assert!(generations.iter().all(|generation| generation["recipients"].is_null() && generation["opens"].is_null()));
     // The host knows whom it sealed for itself.
     let json = world.sealift(&["keys", "list", "--json"]).exits(0).json();
-    assert_eq!(json["epochs"][0]["generations"][0]["recipients"].as_array().unwrap().len(), 1);
+    let own = &json["epochs"][0]["generations"][0];
+    assert_eq!((strings(&own["recipients"]).len(), &own["recipients_from"]), (1, &"host".into()));
     assert_eq!(json["managed_by_rotation"], true);
     world.sealift(&["keys", "list"]).exits(0).says("recipients managed by rotation");
 }
@@ -217,7 +233,14 @@ fn words_about_what_rotation_does_not_do() {
     let (key, proof) = (world.text("operator.key"), world.text("bob.key"));
     let rotate = ["keys", "rotate", "-r", &bob, "-i", &key, "--proof", &proof];
     let output = operator(&world).sealift(&rotate).exits(0);
-    output.says("for good").says("keys rebase").says("retention").says("versions").says("recipients = [");
+    output
+        .says("for good")
+        .says("keys rebase")
+        .says("retention")
+        .says("versions")
+        .says("recipients = [")
+        .says("new kit");
+    world.sealift(&["keys", "rotate", "--help"]).exits(0).says("state directory").says("recovery kits");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::check::believe;
 use crate::damage::{Harm, harm};
+use crate::keys::{keys, person, ready};
 use crate::support::minio::Minio;
 use crate::support::world::{Output, World};
 
@@ -186,4 +187,20 @@ async fn a_bucket_tells_its_status() {
     world.backup();
     let json = status(&world.other_host("watcher"), &[]).exits(0).json();
     assert_eq!((&json["status"], sequence(&json["newest_good"])), (&json!("fresh"), Some(1)));
+}
+
+#[test]
+fn on_the_host_it_says_that_recipients_are_managed_by_rotation_and_that_a_key_is_in_doubt() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    assert_eq!(status(&world, &[]).exits(0).json()["managed_by_rotation"], false);
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
+    assert_eq!(status(&world, &[]).exits(0).json()["managed_by_rotation"], true);
+    world.sealift(&["status"]).exits(0).says("recipients managed by rotation");
+    let watcher = world.other_host("watcher");
+    assert_eq!(status(&watcher, &[]).exits(0).json()["managed_by_rotation"], false, "it keeps no copies");
+    world.backup();
+    fs::write(world.path("repository/keys/1/2.age"), "noise").unwrap();
+    world.sealift(&["backup"]).exits(13);
+    status(&world, &[]).exits(3).says("keys-exchanged");
 }

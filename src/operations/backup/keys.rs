@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Listing, OperationError, Remote, Seen, Warning};
 use crate::clock;
 use crate::crypto::Recipient;
-use crate::operations::kept_keys::{News, accept_opened, is_own, keep_listed, names, standing_warnings};
+use crate::operations::kept_keys::{News, accept_opened, keep_listed, managed_by_rotation, names, standing_warnings};
 use crate::repository::{Epoch, KeyHolders, SignedReceipt, layout};
 use crate::state::{HostState, KeptKey, KeptKeys};
 use crate::store::{Creation, Stored};
@@ -98,7 +98,7 @@ pub(super) fn recipients_changed(
     configured: &[Recipient],
 ) -> Result<Option<Warning>, OperationError> {
     let kept = KeptKeys::load(host.dir())?;
-    if configured.is_empty() || !listing.keys.iter().all(|(place, seen)| is_own(&kept, *place, seen)) {
+    if configured.is_empty() || managed_by_rotation(&kept, &listing.keys) {
         return Ok(None);
     }
     let of_epoch = |key: &&KeptKey| key.epoch == host.sealed_to.epoch && key.own && !key.gone;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::super::history::History;
+use super::super::kept_keys::managed_by_rotation;
 use super::super::unlock::open_generation;
 use super::super::{OperationError, Reader, Remote, Warning};
 use crate::crypto::{DataRecipient, Recipient};
@@ -40,6 +41,8 @@ pub struct ListedGeneration {
     pub own: Option<bool>,
     /// As the comments say, or as this host remembers.
     pub holders: Option<KeyHolders>,
+    /// Nothing but comments in the key file says so, and whoever knows the data identity can write what he likes there.
+    pub claimed: bool,
     /// Whether a given identity opens it, or why not; `None` where none is given.
     pub opens: Option<Result<(), String>>,
 }
@@ -66,7 +69,9 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
     for (epoch, sequences) in needed {
         epochs.entry(epoch).and_modify(|listed| listed.snapshots = ranges(sequences));
     }
-    for ((epoch, generation), seen) in remote.list_keys().await? {
+    let there = remote.list_keys().await?;
+    let managed_by_rotation = managed_by_rotation(&kept, &there);
+    for ((epoch, generation), seen) in there {
         let listed = epochs.entry(epoch).or_insert_with(|| of(epoch));
         let known = kept.find((epoch, generation), seen.bytes, seen.modified);
         let own = kept.iter().next().map(|_| known.is_some_and(|key| key.own));
@@ -76,6 +81,7 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
             time: seen.modified,
             own,
             holders: known.filter(|key| key.own).map(|key| KeyHolders::of(&key.recipients)),
+            claimed: false,
             opens: None,
         };
         if !reader.identities.is_empty() {
@@ -83,7 +89,8 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
             let opened = open_generation(remote, place, listed.recipient.as_ref(), &reader.identities).await?;
             generation.opens = Some(match opened {
                 Ok(opened) => {
-                    generation.holders = Some(opened.holders);
+                    generation.claimed = generation.holders.is_none();
+                    generation.holders.get_or_insert(opened.holders);
                     Ok(())
                 }
                 Err(error) => Err(error.to_string()),
@@ -91,8 +98,6 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
         }
         listed.generations.push(generation);
     }
-    let all = || epochs.values().flat_map(|epoch| &epoch.generations);
-    let managed_by_rotation = all().any(|generation| generation.own == Some(false));
     Ok(KeyList { managed_by_rotation, epochs: epochs.into_values().collect(), warnings: history.warnings.clone() })
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::super::backup::{Run, begin};
 use super::super::epoch::{first_free, make_epoch};
-use super::super::kept_keys::is_own;
+use super::super::kept_keys::managed_by_rotation;
 use super::super::remote::Seen;
 use super::super::{BackupReport, BackupRequest, Monitor, OperationError, Remote};
 use crate::clock;
@@ -44,7 +44,7 @@ impl<'a> Rebase<'a> {
         seal(b"", &recipients)?;
         let run = begin(remote, dir, request, monitor).await?;
         let kept = KeptKeys::load(run.host.dir())?;
-        if !named && !run.listing.keys.iter().all(|(place, seen)| is_own(&kept, *place, seen)) {
+        if !named && managed_by_rotation(&kept, &run.listing.keys) {
             return Err(OperationError::Refused {
                 what: "the keys were rotated elsewhere, so the configuration may name recipients that were removed"
                     .to_owned(),
