@@ -77,8 +77,9 @@ pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Wa
     let mut warnings = Vec::new();
     if !exchanged.is_empty() {
         let text = format!(
-            "{} is not the file that lay there before, and no sealift overwrites a wrapped key: somebody exchanged it. The              copy of what was there is in {}: `sealift keys restore --identity FILE` puts it back, and `sealift keys confirm \
-             --identity FILE` removes what does not open",
+            "{} is not the file that lay there before, and no sealift overwrites a wrapped key: somebody exchanged it. A \
+             copy of what was there is in {}: `sealift keys restore --identity FILE` puts it back, and `sealift keys \
+             confirm --identity FILE` removes what does not open",
             names(exchanged),
             kept.folder().display()
         );

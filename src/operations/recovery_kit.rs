@@ -10,12 +10,12 @@ use bytes::Bytes;
 
 use super::history::{History, Reader, Selector};
 use super::{OperationError, Remote, Warning};
-use crate::crypto::PublicSigner;
+use crate::crypto::{PublicSigner, sha256};
 use crate::fsx;
 use crate::repository::{
     FORMAT_DESCRIPTION, MAX_KEY_BYTES, RECOVERY_SCRIPT, Record, RepositoryId, layout, recovery_script_digest,
 };
-use crate::state::KeptKeys;
+use crate::state::{KeptKey, KeptKeys};
 use crate::store::{Key, StoreError};
 
 /// What goes into a kit.
@@ -45,7 +45,9 @@ pub async fn recovery_kit(remote: &Remote, reader: &Reader) -> Result<RecoveryKi
     };
     let mut keys = wrapped_keys(remote).await?;
     let mut warnings = history.warnings.clone();
-    warnings.extend(add_kept(&mut keys, &KeptKeys::load(&reader.state_dir(remote))?)?);
+    let kept = KeptKeys::load(&reader.state_dir(remote))?;
+    warnings.extend(undo_exchanges(&mut keys, &kept)?);
+    warnings.extend(add_kept(&mut keys, &kept)?);
     warnings.extend(lacking(&history, &keys));
     Ok(RecoveryKit {
         repository: remote.id().clone(),
@@ -73,6 +75,32 @@ async fn wrapped_keys(remote: &Remote) -> Result<BTreeMap<Key, Bytes>, Operation
         }
     }
     Ok(keys)
+}
+
+/// Puts the host's copy in the place of a file that is not the one that lay there before.
+fn undo_exchanges(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<Option<Warning>, OperationError> {
+    let exchanged: Vec<&KeptKey> = kept.exchanged().collect();
+    let mut undone = Vec::new();
+    for key in kept.iter().filter(|key| !key.gone) {
+        let place = layout::data_key(key.epoch, key.generation);
+        let first = key.replaces.filter(|_| exchanged.contains(&key)).unwrap_or(key.digest);
+        let Some(stored) = keys.get_mut(&place).filter(|stored| sha256(stored) != first) else { continue };
+        let copies = kept.iter().filter(|copy| copy.epoch == key.epoch && copy.digest == first);
+        for copy in copies {
+            if let Some(sealed) = kept.sealed(copy)? {
+                stored.clone_from(sealed.bytes());
+            }
+        }
+        undone.push(place.to_string());
+    }
+    Ok((!undone.is_empty()).then(|| {
+        let text = format!(
+            "{} is not the file that lay there before: somebody exchanged it. The kit holds this host's copy of what was \
+             there, and `sealift keys restore --identity FILE` puts it back",
+            undone.join(", ")
+        );
+        Warning::doubt("keys-exchanged", text)
+    }))
 }
 
 /// Adds what the host keeps of epochs of which the repository has lost every key. Where it has another one instead, an

@@ -59,7 +59,8 @@ fn a_key_that_is_exchanged_in_its_place_is_in_doubt_until_a_person_acts() {
         fs::write(first(&world), of_a_stranger(real.len() + longer)).unwrap();
         world.sealift(&["check"]).exits(13).says("keys/1/1.age");
         for _ in 0..3 {
-            assert!(named(&backs_up(&world, 3), "keys-exchanged"));
+            let output = world.sealift(&["backup", "--json"]).exits(3);
+            assert!(named(&output.warnings(), "keys-exchanged") && !output.all().contains("  "), "{output:?}");
             world.sealift(&["check"]).exits(13).says("keys/1/1.age");
         }
         let output = restores_keys(&world).exits(3);
@@ -172,4 +173,18 @@ fn one_recipient_alone_is_what_the_keys_say_and_not_the_configuration() {
     writer.finish().unwrap();
     fs::write(world.path("repository/keys/1/9.age"), sealed).unwrap();
     assert!(alone(&world));
+}
+
+#[test]
+fn a_recovery_kit_of_the_host_holds_what_lay_there_before_an_exchange() {
+    let world = ready();
+    let real = fs::read(first(&world)).unwrap();
+    fs::write(first(&world), of_a_stranger(real.len())).unwrap();
+    // Before a backup has seen it, and after.
+    for kit in ["first-kit", "second-kit"] {
+        let output = world.sealift(&["recovery-kit", &world.text(kit), "--json"]).exits(3);
+        assert!(named(&output.warnings(), "keys-exchanged"), "{output:?}");
+        assert!(fs::read(world.path(kit).join("keys/1/1.age")).unwrap() == real);
+        backs_up(&world, 3);
+    }
 }
