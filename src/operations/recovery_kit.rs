@@ -15,7 +15,7 @@ use crate::fsx;
 use crate::repository::{
     FORMAT_DESCRIPTION, MAX_KEY_BYTES, RECOVERY_SCRIPT, Record, RepositoryId, layout, recovery_script_digest,
 };
-use crate::state::{KeptKey, KeptKeys};
+use crate::state::KeptKeys;
 use crate::store::{Key, StoreError};
 
 /// What goes into a kit.
@@ -79,19 +79,14 @@ async fn wrapped_keys(remote: &Remote) -> Result<BTreeMap<Key, Bytes>, Operation
 
 /// Puts the host's copy in the place of a file that is not the one that lay there before.
 fn undo_exchanges(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<Option<Warning>, OperationError> {
-    let exchanged: Vec<&KeptKey> = kept.exchanged().collect();
     let mut undone = Vec::new();
     for key in kept.iter().filter(|key| !key.gone) {
-        let place = layout::data_key(key.epoch, key.generation);
-        let first = key.replaces.filter(|_| exchanged.contains(&key)).unwrap_or(key.digest);
-        let Some(stored) = keys.get_mut(&place).filter(|stored| sha256(stored) != first) else { continue };
-        let copies = kept.iter().filter(|copy| copy.epoch == key.epoch && copy.digest == first);
-        for copy in copies {
-            if let Some(sealed) = kept.sealed(copy)? {
-                stored.clone_from(sealed.bytes());
-            }
+        let (place, rightful) = (layout::data_key(key.epoch, key.generation), kept.rightful(key));
+        let Some(stored) = keys.get_mut(&place).filter(|stored| sha256(stored) != rightful.digest) else { continue };
+        if let Some(sealed) = kept.sealed(rightful)? {
+            stored.clone_from(sealed.bytes());
+            undone.push(place.to_string());
         }
-        undone.push(place.to_string());
     }
     Ok((!undone.is_empty()).then(|| {
         let text = format!(
@@ -110,7 +105,7 @@ fn add_kept(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<Option<W
     let mut replaced = Vec::new();
     for key in kept.iter().filter(|key| !key.gone) {
         let place = layout::data_key(key.epoch, key.generation);
-        match kept.sealed(key)? {
+        match kept.sealed(kept.rightful(key))? {
             Some(sealed) if !there.contains(&key.epoch) => drop(keys.insert(place, sealed.bytes().clone())),
             Some(_) if !keys.contains_key(&place) => replaced.push(place.to_string()),
             _ => {}

@@ -134,6 +134,13 @@ impl KeptKeys {
         self.of_others().filter(unanswered)
     }
 
+    /// What belongs in the place of `key`: where it was exchanged, what was there before.
+    pub fn rightful<'a>(&'a self, key: &'a KeptKey) -> &'a KeptKey {
+        let before = key.replaces.filter(|_| self.exchanged().any(|exchanged| exchanged == key));
+        let is_before = |kept: &&KeptKey| kept.epoch == key.epoch && Some(kept.digest) == before;
+        self.keys.iter().find(is_before).unwrap_or(key)
+    }
+
     /// Those that others put there, of which nobody has said that it opens.
     pub fn of_others(&self) -> impl Iterator<Item = &KeptKey> {
         self.keys.iter().filter(|key| !key.gone && !key.is_trusted())

@@ -188,3 +188,18 @@ fn a_recovery_kit_of_the_host_holds_what_lay_there_before_an_exchange() {
         backs_up(&world, 3);
     }
 }
+
+#[test]
+fn a_key_that_is_exchanged_and_then_deleted_is_put_back_as_it_was_before() {
+    let world = ready();
+    let real = fs::read(first(&world)).unwrap();
+    for _ in 0..2 {
+        fs::write(first(&world), of_a_stranger(real.len())).unwrap();
+        assert!(named(&backs_up(&world, 3), "keys-exchanged"));
+    }
+    fs::remove_dir_all(world.path("repository/keys")).unwrap();
+    assert!(named(&backs_up(&world, 3), "keys-put-back"));
+    assert!(fs::read(first(&world)).unwrap() == real && opens(&world, "operator", 1));
+    let warnings = backs_up(&world, 0);
+    assert!(!named(&warnings, "keys-exchanged") && !named(&warnings, "keys-unproved"), "{warnings:?}");
+}

@@ -62,22 +62,25 @@ async fn is_needed(remote: &Remote, listing: &Listing, epoch: u32) -> Result<boo
     Ok(records.iter().any(|(_, record)| record.as_ref().is_ok_and(needs)))
 }
 
-/// Puts back what was there at the last look.
+/// Puts back what was there at the last look, or before somebody exchanged it: that is no rotation.
 async fn put_back(
     remote: &Remote,
     kept: &KeptKeys,
     listing: &mut Listing,
     epoch: u32,
 ) -> Result<Option<Warning>, OperationError> {
-    let newest_gone = kept.iter().filter(|key| key.epoch == epoch && key.gone).map(|key| key.generation).max();
+    let exchanged: Vec<(u32, u32)> = kept.exchanged().map(KeptKey::place).collect();
+    let replaced = |key: &&KeptKey| key.epoch == epoch && key.gone && !exchanged.contains(&key.place());
+    let newest_gone = kept.iter().filter(replaced).map(|key| key.generation).max();
     let newest =
         |key: &&KeptKey| key.epoch == epoch && !key.gone && newest_gone.is_none_or(|gone| gone < key.generation);
     let mut names = Vec::new();
     for key in kept.iter().filter(newest) {
-        let Some(sealed) = kept.sealed(key)? else { continue };
+        let Some(sealed) = kept.sealed(kept.rightful(key))? else { continue };
+        let bytes = sealed.len();
         let name = layout::data_key(epoch, key.generation);
         if remote.store.create(&name, Stored::from(sealed)).await? == Creation::Created {
-            listing.keys.insert((epoch, key.generation), Seen { bytes: key.bytes, modified: clock::now() });
+            listing.keys.insert((epoch, key.generation), Seen { bytes, modified: clock::now() });
             names.push(name.to_string());
         }
     }
