@@ -3,8 +3,7 @@
 //! In memory: 16 bytes a block for its fingerprint and 4 to 8 bytes for the open-addressed table over them, so 2.6
 //! million pages (10 GB) take about 63 MB. On disk: a log with one checksummed entry a pack, appended and synced before
 //! the pack is sent, so that an interrupted run's packs are found again; only a listing tells which of them arrived.
-//! What does not verify at its end is cut off; a catalog that cannot be read at all is an empty one, said aloud by the
-//! caller.
+//! What does not verify, and all behind it, is cut off; the caller says aloud that something was lost.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -17,7 +16,6 @@ use crate::fsx;
 const MAGIC: &[u8; 18] = b"sealift catalog 1\n";
 const HEAD_BYTES: usize = 32 + 8 + 4 + 4 + 4;
 const SLOT_BITS: u32 = 15;
-const MAX_ENTRY_BYTES: u64 = HEAD_BYTES as u64 + (16 << SLOT_BITS) + 8;
 const EMPTY: u32 = u32::MAX;
 
 /// Where a block lies: the pack's ordinal in this catalog, and its position there. 4 bytes, because there is one
@@ -57,7 +55,7 @@ pub struct CatalogPack {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     pub packs: Vec<CatalogPack>,
-    /// `false`: there is no log, or entries were lost, which costs an upload.
+    /// `false`: there is no log, or some of it does not verify, which costs an upload.
     pub whole: bool,
     /// Up to here the log verifies; 0 where it is none.
     good_bytes: u64,
@@ -242,13 +240,12 @@ impl Catalog {
         if reader.read_exact(&mut magic).is_err() || magic != *MAGIC {
             return Ok(Loaded::default());
         }
-        let mut loaded = Loaded { whole: true, good_bytes: MAGIC.len() as u64, packs: Vec::new() };
+        let mut loaded = Loaded { whole: false, good_bytes: MAGIC.len() as u64, packs: Vec::new() };
         while let Some((pack, length)) = read_entry(&mut reader) {
             loaded.packs.push(pack);
             loaded.good_bytes += length;
         }
-        // A crash leaves at most one entry half written, and that is at the end.
-        loaded.whole = bytes - loaded.good_bytes < MAX_ENTRY_BYTES && reader.read(&mut [0]).is_ok_and(|more| more == 0);
+        loaded.whole = loaded.good_bytes == bytes;
         Ok(loaded)
     }
 
@@ -376,22 +373,30 @@ mod tests {
         let whole = fs::read(path(dir.path())).expect("log");
         fs::write(path(dir.path()), &whole[..whole.len() - 3]).expect("cut");
         let loaded = Catalog::load(dir.path()).expect("read");
-        assert!(loaded.whole && loaded.packs == [pack(0, 10)]);
+        assert!(!loaded.whole && loaded.packs == [pack(0, 10)]);
         Catalog::mend(dir.path(), &loaded).expect("cut");
         let entry = Catalog::of([pack(30, 31)]).entry(0).expect("closed");
         Catalog::append(dir.path(), &entry).expect("appended");
-        assert_eq!(Catalog::load(dir.path()).expect("read").packs, [pack(0, 10), pack(30, 31)]);
+        let loaded = Catalog::load(dir.path()).expect("read");
+        assert!(loaded.whole && loaded.packs == [pack(0, 10), pack(30, 31)]);
     }
 
     #[test]
     fn a_flipped_bit_loses_what_follows_and_never_lies() {
         let dir = tempfile::tempdir().expect("scratch");
         Catalog::of([pack(0, 10), pack(10, 20)]).save(dir.path(), |_| true).expect("saved");
-        let mut bytes = fs::read(path(dir.path())).expect("log");
-        bytes[MAGIC.len() + 60] ^= 1;
-        fs::write(path(dir.path()), &bytes).expect("flipped");
-        let loaded = Catalog::load(dir.path()).expect("read");
-        assert!(!loaded.whole && loaded.packs.is_empty());
+        let whole = fs::read(path(dir.path())).expect("log");
+        let flip = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(path(dir.path()), bytes).expect("flipped");
+            Catalog::load(dir.path()).expect("read")
+        };
+        for at in MAGIC.len()..whole.len() {
+            let loaded = flip(at);
+            let before = usize::from(at >= (MAGIC.len() + whole.len()) / 2);
+            assert!(!loaded.whole && loaded.packs == [pack(0, 10)][..before], "byte {at}");
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn a_catalog_of_garbage_costs_an_upload_and_no_data() {
     fs::write(world.state_of_repository().join("catalog"), [7; 5000]).unwrap();
     world.add_rows(3);
     let now = world.sources();
-    world.sealift(&["backup", "--json"]).exits(0);
+    world.sealift(&["backup"]).exits(0).says("catalog-lost");
     world.assert_restores(2, &now);
     world.backup();
     world.assert_restores(3, &now);

@@ -22,7 +22,11 @@ pub(super) fn usable_catalog(
 ) -> Catalog {
     // Packs of another epoch are of no use to this one, whatever the catalog said.
     let used = |epoch: &Epoch| epoch.epoch == host.sealed_to.epoch && !epoch.packs.is_empty();
-    if !loaded.whole && parent.is_some_and(|(parent, _)| parent.record.epochs.iter().any(used)) {
+    let told_of_packs = match parent {
+        Some((parent, _)) => parent.record.epochs.iter().any(used),
+        None => !listing.packs.is_empty(),
+    };
+    if !loaded.whole && told_of_packs {
         let text = "the catalog of stored blocks is missing or damaged: what it no longer tells is uploaded again";
         warnings.push(Warning::standing("catalog-lost", text));
     }
