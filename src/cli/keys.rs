@@ -165,7 +165,7 @@ async fn rotate(
         print_json(&json!({
             "epochs": epochs.collect::<Vec<_>>(), "unopened": report.unopened,
             "recipients": names(&newest.recipients), "recipients_from": from,
-            "config": config_line(&newest.recipients), "receipt_signer": report.receipt_signer, "requests": meter.usage().requests,
+            "config": config_line(&newest.recipients), "requests": meter.usage().requests,
             "uploaded_bytes": meter.usage().uploaded_bytes, "warnings": report.warnings,
         }))?;
     } else {
@@ -190,7 +190,13 @@ fn rotation_lines(report: &RotateReport, newest: &KeyHolders, from_comments: boo
     lines.push(String::new());
     lines.push("For the host's sealift.toml:".to_owned());
     lines.push(format!("  {}", config_line(&newest.recipients)));
-    lines.extend(receipt_lines(report.receipt_signer.as_deref()));
+    if report.epochs.iter().any(|epoch| epoch.proved) {
+        lines.push(
+            "The host names the new keys until a receipt that it believes proves them: run `sealift keys confirm`"
+                .to_owned(),
+        );
+        lines.push("or a drill with an identity of the new set.".to_owned());
+    }
     let former = report.epochs.iter().flat_map(|epoch| &epoch.holders.former);
     lines.extend(honest_words(former));
     lines

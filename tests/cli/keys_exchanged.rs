@@ -110,6 +110,7 @@ fn what_was_made_elsewhere_is_told_at_every_backup_until_a_believed_receipt_prov
     // What is proved when the host first sees it is no news.
     let carol = person(&world, "carol");
     keys(&world, &["rotate", "-r", &carol, "--proof", &world.text("carol.key")], &["bob"]).exits(0);
+    confirms(&world, "carol");
     let warnings = backs_up(&world, 0);
     assert!(!named(&warnings, "keys-unproved") && !named(&warnings, "keys-found"), "{warnings:?}");
     // A receipt about one key says nothing about another.
