@@ -20,6 +20,7 @@ mod load;
 mod losses;
 mod network;
 mod prune;
+mod prune_races;
 mod retain;
 mod secrets;
 mod sources;

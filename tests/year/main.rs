@@ -64,7 +64,9 @@ impl Year {
         let application = Application::start(&folder.path().join("app.db"), seed);
         let dynamic: Arc<dyn Store> = store.clone();
         let new_identity = NewIdentity { path: folder.path().join("identity.txt"), passphrase: None };
-        let request = InitRequest { recipients: Vec::new(), new_identity: Some(new_identity) };
+        // Two, so that no warning stands.
+        let offline = Recipient::parse(&DataIdentity::generate().recipient().to_string()).unwrap();
+        let request = InitRequest { recipients: vec![offline], new_identity: Some(new_identity) };
         let made = init(&dynamic, "memory", folder.path(), request).await.unwrap();
         let remote = Remote::open(dynamic, "memory").await.unwrap();
         let wrapped = store.peek(&layout::data_key(made.epoch, 1)).unwrap();
