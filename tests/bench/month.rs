@@ -1,11 +1,12 @@
 //! A month of daily backups under one policy, the last 14 kept: what lies in the bucket then, how many requests it took,
 //! and what a restore of the newest snapshot downloads. Each day is a day's use and a VACUUM.
 //!
-//! sealift runs in this process on a bucket in memory with a virtual clock, so that its prune, which waits for days by the
-//! server's clock, does what it would in a real month. The rivals run one day after the other on a MinIO of their own,
-//! delete at once, and are measured from outside: the bucket by a listing, requests by the server's own count.
+//! Everybody has a MinIO of his own and works there one day after the other; the bucket is measured by a listing, requests and
+//! a restore's bytes by the server's own count. sealift runs in this process, on that server with a clock that the bench
+//! holds, so that its prune, which waits for days by the server's clock, does what it would in a real month; the repository
+//! is opened anew for each backup and each prune, as the program does. The rivals delete at once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +19,19 @@ use sealift::operations::{
     SourceKind, SourceSpec, Unwatched, backup, init, restore, retain,
 };
 use sealift::repository::Retention;
-use sealift::store::{Meter, Store, Usage};
+use sealift::store::Store;
 
+use super::dated::Dated;
 use super::measure::run;
 use super::rivals::{Place, RIVALS, Rival, Work};
 use super::support::Server;
-use super::support::memory::{MemoryStore, VirtualClock};
+use super::support::memory::VirtualClock;
 use super::support::minio::Minio;
 use super::{check, same, stored_under, trinity};
 
 const DAYS: u64 = 30;
+/// Under which sealift works in its bucket.
+const PREFIX: &str = "sealift";
 
 /// What a month came to.
 struct Month {
@@ -38,8 +42,8 @@ struct Month {
     /// The highest at the end of a day.
     most_bytes: u64,
     requests: Vec<(String, u64)>,
-    /// Of the newest snapshot; `None` where nobody tells.
-    restore_bytes: Option<u64>,
+    /// What the server sends for a restore of the newest snapshot.
+    restore_megabytes: f64,
 }
 
 pub fn run_month(megabytes: u32, with_rivals: bool) {
@@ -47,11 +51,13 @@ pub fn run_month(megabytes: u32, with_rivals: bool) {
     let database = trinity::generate(folder.path(), megabytes, 1).database;
     println!("{DAYS} days, database {:.1} MB, the last 14 kept", size(&database) as f64 / 1e6);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut own = runtime.block_on(Own::begin(folder.path(), &database));
+    let start = || runtime.block_on(Minio::start());
+    let Some(server) = start() else { return };
+    let mut own = runtime.block_on(Own::begin(folder.path(), &database, server));
     let mut others: Vec<Other> = RIVALS
         .iter()
         .filter(|rival| with_rivals && rival.keeps_few() && rival.is_installed())
-        .filter_map(|rival| Other::begin(rival, folder.path(), &database, runtime.block_on(Minio::start())?).into())
+        .filter_map(|rival| Some(Other::begin(rival, folder.path(), &database, start()?)))
         .collect();
     for day in 0..DAYS {
         if day > 0 {
@@ -60,18 +66,23 @@ pub fn run_month(megabytes: u32, with_rivals: bool) {
             connection.execute_batch("vacuum").unwrap();
         }
         runtime.block_on(own.day());
+        own.month.end_of_day(stored_under(&own.server, PREFIX));
         others.iter_mut().for_each(Other::day);
     }
-    let own = runtime.block_on(own.end());
-    for month in std::iter::once(own).chain(others.into_iter().map(Other::end)) {
+    let mut month = std::mem::replace(&mut own.month, Month::new("sealift"));
+    end(&mut month, &own.server, || runtime.block_on(own.restore()));
+    month.print();
+    for mut other in others {
+        let mut month = std::mem::replace(&mut other.month, Month::new(other.rival.name));
+        end(&mut month, &other.server, || other.does(Work::Restore));
         month.print();
     }
 }
 
 impl Month {
     fn new(name: &'static str) -> Self {
-        let (first_bytes, last_bytes, most_bytes, restore_bytes) = Default::default();
-        Self { name, first_bytes, last_bytes, most_bytes, requests: Vec::new(), restore_bytes }
+        let (first_bytes, last_bytes, most_bytes, restore_megabytes) = Default::default();
+        Self { name, first_bytes, last_bytes, most_bytes, requests: Vec::new(), restore_megabytes }
     }
 
     fn end_of_day(&mut self, bytes: u64) {
@@ -85,12 +96,12 @@ impl Month {
         let total: u64 = self.requests.iter().map(|(_, count)| count).sum();
         let requests: Vec<String> = self.requests.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         println!(
-            "{:<8} first {:>8.1} MB  last {:>8.1} MB  most {:>8.1} MB  restore {:>8} MB  {total:>5} requests ({})",
+            "{:<8} first {:>8.1} MB  last {:>8.1} MB  most {:>8.1} MB  restore {:>8.1} MB  {total:>5} requests ({})",
             self.name,
             self.first_bytes as f64 / 1e6,
             self.last_bytes as f64 / 1e6,
             self.most_bytes as f64 / 1e6,
-            self.restore_bytes.map_or("-".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6)),
+            self.restore_megabytes,
             requests.join(", ")
         );
     }
@@ -98,31 +109,33 @@ impl Month {
 
 /// sealift, in this process.
 struct Own {
-    folder: std::path::PathBuf,
-    database: std::path::PathBuf,
+    folder: PathBuf,
+    database: PathBuf,
     clock: Arc<VirtualClock>,
-    store: Arc<MemoryStore>,
-    meter: Arc<Meter>,
-    remote: Remote,
+    server: Minio,
+    store: Arc<dyn Store>,
     recipients: Vec<Recipient>,
     month: Month,
 }
 
 impl Own {
-    async fn begin(folder: &Path, database: &Path) -> Self {
+    async fn begin(folder: &Path, database: &Path, server: Minio) -> Self {
         let folder = folder.join("sealift");
         std::fs::create_dir(&folder).unwrap();
         let clock = VirtualClock::at("2025-01-01T03:00:00Z".parse().unwrap());
-        let store = MemoryStore::new(Arc::clone(&clock));
-        let meter = Arc::new(Meter::new(store.clone()));
-        let metered: Arc<dyn Store> = meter.clone();
+        let bucket = sealift::store::open(&server.url(PREFIX), &server.settings()).await.unwrap();
+        let store: Arc<dyn Store> = Dated::new(bucket, Arc::clone(&clock));
         let new_identity = NewIdentity { path: folder.join("identity.txt"), passphrase: None };
         let request = InitRequest { recipients: Vec::new(), new_identity: Some(new_identity) };
-        let made = init(&metered, "memory", &folder, request).await.unwrap();
+        let made = init(&store, PREFIX, &folder, request).await.unwrap();
         let recipients = made.recipients.iter().map(|text| Recipient::parse(text).unwrap()).collect();
-        let remote = Remote::open(metered, "memory").await.unwrap();
-        let month = Month::new("sealift");
-        Self { folder, database: database.to_owned(), clock, store, meter, remote, recipients, month }
+        let (database, month) = (database.to_owned(), Month::new("sealift"));
+        Self { folder, database, clock, server, store, recipients, month }
+    }
+
+    /// As each run of the program begins.
+    async fn remote(&self) -> Remote {
+        Remote::open(Arc::clone(&self.store), PREFIX).await.unwrap()
     }
 
     async fn day(&mut self) {
@@ -143,13 +156,11 @@ impl Own {
             believed: Vec::new(),
             retention: Some(policy()),
         };
-        let dir = self.folder.join(self.remote.id().as_str());
-        let report = backup(&self.remote, &dir, request, Arc::new(Unwatched)).await.unwrap();
-        self.month.restore_bytes = Some(report.restore_bytes);
+        let remote = self.remote().await;
+        backup(&remote, &self.folder.join(remote.id().as_str()), request, Arc::new(Unwatched)).await.unwrap();
         self.clock.advance(SignedDuration::from_mins(5));
         let request = RetainRequest { own_rules: Some(policy()), apply: true, ..RetainRequest::default() };
-        retain(&self.remote, &self.reader(), &request).await.unwrap();
-        self.month.end_of_day(self.store.bytes());
+        retain(&self.remote().await, &self.reader(), &request).await.unwrap();
         self.clock.advance(SignedDuration::from_hours(24) - SignedDuration::from_mins(5));
     }
 
@@ -159,11 +170,7 @@ impl Own {
         Reader { identities: vec![identity], signer: None, accept: None, state_root: self.folder.clone() }
     }
 
-    async fn end(mut self) -> Month {
-        let Usage { requests, .. } = self.meter.usage();
-        let serde_json::Value::Object(requests) = serde_json::to_value(requests).unwrap() else { unreachable!() };
-        let counts = requests.into_iter().filter_map(|(kind, count)| Some((kind, count.as_u64()?)));
-        self.month.requests = counts.filter(|(_, count)| *count > 0).collect();
+    async fn restore(&self) {
         let target = self.folder.join("restored");
         let request = RestoreRequest {
             snapshot: Selector::Latest,
@@ -174,17 +181,16 @@ impl Own {
             dry_run: false,
             threads: 2,
         };
-        restore(&self.remote, request, Arc::new(Unwatched)).await.unwrap();
+        restore(&self.remote().await, request, Arc::new(Unwatched)).await.unwrap();
         assert!(same(&self.database, &target.join("trinity.db")), "the restored database differs");
-        self.month
     }
 }
 
 /// A rival, with a server of its own.
 struct Other {
     rival: &'static Rival,
-    folder: std::path::PathBuf,
-    database: std::path::PathBuf,
+    folder: PathBuf,
+    database: PathBuf,
     server: Minio,
     month: Month,
 }
@@ -208,16 +214,11 @@ impl Other {
         let place = Place { folder: &self.folder, database: &self.database, variables: &variables };
         check(self.rival.name, &run(&mut self.rival.command(work, &place)));
     }
-
-    fn end(mut self) -> Month {
-        self.month.requests = requests(&self.server);
-        self.month
-    }
 }
 
-/// What the server counted: requests for objects and listings, whoever sent them. The listings of this bench, one a day,
-/// are taken off.
-fn requests(server: &Minio) -> Vec<(String, u64)> {
+/// What the server counted so far, whoever asked: requests for objects and listings by their kind, and the
+/// megabytes that it sent. The listings of this bench, one a day, are taken off.
+fn counted(server: &Minio) -> (Vec<(String, u64)>, f64) {
     let url = format!("{}/minio/v2/metrics/node", server.endpoint());
     // The server counts anew every ten seconds.
     std::thread::sleep(Duration::from_secs(11));
@@ -233,7 +234,19 @@ fn requests(server: &Minio) -> Vec<(String, u64)> {
         let own = if api.starts_with("listobjects") { DAYS } else { 0 };
         Some((api, count.parse::<u64>().ok()?.saturating_sub(own)))
     });
-    counts.filter(|(_, count)| *count > 0).collect()
+    let sent = text.lines().find_map(|line| {
+        let (_, bytes) = line.strip_prefix("minio_s3_traffic_sent_bytes{")?.split_once("} ")?;
+        Some(bytes.parse::<f64>().ok()? / 1e6)
+    });
+    (counts.filter(|(_, count)| *count > 0).collect(), sent.expect("a count of bytes"))
+}
+
+/// Counts the month, and then what a restore sends.
+fn end(month: &mut Month, server: &Minio, restore: impl FnOnce()) {
+    let (requests, before) = counted(server);
+    month.requests = requests;
+    restore();
+    month.restore_megabytes = counted(server).1 - before;
 }
 
 fn size(path: &Path) -> u64 {
