@@ -92,6 +92,8 @@ pub struct KeptKeys {
 impl KeptKeys {
     /// More are not kept: whoever fills the bucket must not fill this disk, too.
     pub const MAX: usize = 256;
+    /// So many of each epoch are never dropped for others.
+    const SPARED: usize = 8;
 
     /// Those in the state directory `dir` of a repository.
     pub fn load(dir: &Path) -> Result<Self, StateError> {
@@ -162,19 +164,28 @@ impl KeptKeys {
 
     /// Whether no more copies can be kept, whatever is dropped.
     pub fn is_full(&self) -> bool {
-        self.keys.len() >= Self::MAX && self.keys.iter().all(|key| key.own || !key.gone)
+        self.keys.len() >= Self::MAX && self.expendable().is_none()
     }
 
-    /// Lets go of copies until there is room for one more; `false` where all are still of use. Those that others put there
-    /// and that are gone again are dropped, the oldest first, and before those for which somebody vouched.
+    /// Lets go of copies until there is room for one more; `false` where all may still be of use.
     pub fn make_room(&mut self) -> Result<bool, StateError> {
         while self.keys.len() >= Self::MAX {
-            let noise = self.keys.iter().position(|key| key.gone && !key.is_trusted());
-            let old = || self.keys.iter().position(|key| key.gone && !key.own);
-            let Some(index) = noise.or_else(old) else { return Ok(false) };
+            let Some(index) = self.expendable() else { return Ok(false) };
             self.drop_copy(index)?;
         }
         Ok(true)
+    }
+
+    /// The newest copy that nobody vouched for, and that is gone again; never what was there before an exchange, nor the
+    /// first few of an epoch, which may be an operator's work from before somebody began to make noise.
+    fn expendable(&self) -> Option<usize> {
+        let before: Vec<Digest> = self.exchanged().filter_map(|key| key.replaces).collect();
+        let is_noise = |key: &&KeptKey| key.gone && !key.is_trusted() && !before.contains(&key.digest);
+        let is_one_of_many = |index: &usize| {
+            let epoch = self.keys[*index].epoch;
+            self.keys[..*index].iter().filter(is_noise).filter(|key| key.epoch == epoch).count() >= Self::SPARED
+        };
+        (0..self.keys.len()).rev().find(|index| is_noise(&&self.keys[*index]) && is_one_of_many(index))
     }
 
     /// Keeps one more. One of the same name and other bytes is gone from then on.
@@ -310,18 +321,32 @@ mod tests {
     fn whoever_fills_the_bucket_pushes_out_his_own_noise_and_nothing_else() {
         let dir = tempfile::tempdir().expect("scratch");
         let mut kept = KeptKeys::load(dir.path()).expect("none yet");
-        let ((own, recipient), (other, _)) = (sealed(), sealed());
+        let ((own, recipient), (rotated, _), (proved, _), (other, _)) = (sealed(), sealed(), sealed(), sealed());
+        let found =
+            |place: (u32, u32), sealed: &Sealed| KeptKey::found(place.0, place.1, sealed.bytes(), sealed.digest());
         kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
-        let noise = |generation| KeptKey::found(2, generation, other.bytes(), other.digest());
-        for generation in 1..KeptKeys::MAX as u32 {
-            kept.keys.push(noise(generation));
+        kept.keep(found((1, 2), &rotated), rotated.bytes()).expect("kept");
+        for generation in 3..KeptKeys::MAX as u32 {
+            kept.keys.push(found((1, generation), &other));
         }
+        kept.keep(found((1, 1000), &proved), proved.bytes()).expect("kept");
         assert!(!kept.make_room().expect("looked"), "all of it is still there");
-        kept.mark_gone(1, |_| false).expect("saved");
-        assert!(!kept.make_room().expect("looked"), "our own is never dropped");
-        kept.mark_gone(2, |generation| generation != 3).expect("saved");
+        kept.accept(&BTreeSet::from([proved.digest()])).expect("saved");
+        kept.mark_gone(1, |generation| (7..240).contains(&generation)).expect("saved");
         assert!(kept.make_room().expect("looked"));
-        let states: Vec<_> = kept.iter().take(4).map(KeptKey::place).collect();
-        assert_eq!((kept.iter().count(), states), (KeptKeys::MAX - 1, vec![(1, 1), (2, 1), (2, 2), (2, 4)]));
+        assert!(kept.iter().all(|key| key.generation != 255) && kept.iter().any(|key| key.generation == 254));
+        for generation in 2000..2020 {
+            assert!(kept.make_room().expect("looked"));
+            kept.keys.push(KeptKey { gone: true, ..found((1, generation), &other) });
+        }
+        // More than that are there at once, in as many epochs.
+        for epoch in 2..40 {
+            if kept.make_room().expect("looked") {
+                kept.keys.push(found((epoch, 1), &other));
+            }
+        }
+        assert!(kept.is_full());
+        let is_left = |generation| kept.iter().any(|key| key.place() == (1, generation));
+        assert!([1, 2, 7, 1000].into_iter().all(is_left), "our own, the first, what is there, what is proved");
     }
 }
