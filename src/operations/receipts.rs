@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::remote::{FETCHES, MAX_TEXT_BYTES};
 use super::{OperationError, Remote, Warning};
 use crate::crypto::{PublicSigner, Signer};
-use crate::repository::{Receipt, ReceiptKind, SignedReceipt, SignedRecord, layout};
+use crate::repository::{FormatError, Receipt, ReceiptKind, RecordError, SignedReceipt, SignedRecord, layout};
 use crate::store::{Creation, Key, ObjectInfo, StoreError, Stored};
 
 /// How many names that are taken already are passed over, a second each.
@@ -43,14 +43,18 @@ pub(super) async fn unreadable_receipts(remote: &Remote) -> Result<Vec<(Key, Str
     Ok(read.filter_map(|(object, receipt)| Some((object.key, receipt.err()?))).collect())
 }
 
-/// Every listed receipt, or why it cannot be read. One that is gone since is left out.
+/// Every listed receipt, or why it cannot be read. One that is gone since is left out, and one of a newer format.
 async fn read_all(remote: &Remote) -> Result<Vec<(ObjectInfo, Result<SignedReceipt, String>)>, OperationError> {
     let listing = remote.store.list(layout::RECEIPTS).await?;
     let named = listing.objects.into_iter().filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object)));
     let read: Vec<_> = futures::stream::iter(named)
         .map(|(sequence, object)| async move {
             let receipt = match remote.store.get(&object.key, MAX_TEXT_BYTES).await {
-                Ok(bytes) => SignedReceipt::read(bytes, sequence, remote.id(), object.modified),
+                Ok(bytes) => match SignedReceipt::read(bytes, sequence, remote.id(), object.modified) {
+                    // For newer readers.
+                    Err(RecordError::Format(FormatError::Newer { .. })) => return Ok(None),
+                    read => read,
+                },
                 Err(StoreError::NotFound { .. }) => return Ok(None),
                 Err(error @ StoreError::TooLarge { .. }) => return Ok(Some((object, Err(error.to_string())))),
                 Err(error) => return Err(OperationError::from(error)),

@@ -313,6 +313,21 @@ fn a_receipt_tells_the_public_nothing_but_names_of_objects() {
     assert!(!text.contains("trinity") && !text.contains(".env"), "{text}");
 }
 
+/// A newer program may say more; that is no damage.
+#[test]
+fn a_receipt_of_a_newer_format_is_no_problem() {
+    let world = three_snapshots();
+    let key = world.text("operator.key");
+    let drilled = world.other_host("operator").sealift(&["drill", "-i", &key, "--json"]).exits(0).json();
+    let path = world.path("repository").join(drilled["receipt"].as_str().unwrap());
+    let mut receipt: Receipt =
+        serde_json::from_str(fs::read_to_string(&path).unwrap().lines().next().unwrap()).unwrap();
+    receipt.format += 1;
+    fs::write(path, receipt.sign(&Signer::generate().unwrap()).unwrap().bytes()).unwrap();
+    watch(&world, &["--read-data"]).exits(0);
+    world.sealift(&["snapshots"]).exits(0);
+}
+
 fn problem_files(found: &Value) -> Vec<&str> {
     found["problems"][0]["files"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect()
 }
