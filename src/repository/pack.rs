@@ -15,7 +15,7 @@ use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Sealed, Sealing, o
 /// How many bytes of blocks a pack holds at most: 16 MiB.
 pub const MAX_PACK_BYTES: usize = 16 << 20;
 /// How many bytes of blocks a frame holds at most. Smaller ones find less to refer back to.
-pub const FRAME_BYTES: usize = 4 << 20;
+pub const FRAME_BYTES: usize = 2 << 20;
 
 /// How many blocks of `block_size` bytes a pack holds at most.
 pub const fn blocks_per_pack(block_size: usize) -> usize {
@@ -49,8 +49,8 @@ impl FrameCompressor {
 fn tuning(level: i32) -> &'static [CParameter] {
     use CParameter::{ChainLog, HashLog, MinMatch, WindowLog};
     match level {
-        2 => &[CParameter::Strategy(Strategy::ZSTD_fast), WindowLog(22), HashLog(16), MinMatch(7)],
-        3 => &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(22), HashLog(16), ChainLog(15), MinMatch(6)],
+        2 => &[CParameter::Strategy(Strategy::ZSTD_fast), WindowLog(21), HashLog(17), MinMatch(7)],
+        3 => &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(21), HashLog(16), ChainLog(15), MinMatch(6)],
         _ => &[],
     }
 }

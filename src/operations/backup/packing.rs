@@ -2,8 +2,8 @@
 //! into the open pack by one more, and finished packs are uploaded beside.
 //!
 //! Bounded memory: for each of the two lifetimes of blocks one frame is being filled and one sealed pack grows; each
-//! compressing thread holds another frame, a few compressed ones wait for their turn, and finished packs that are not
-//! stored yet have a bounded number of bytes. Who adds blocks waits when all of that is full.
+//! compressing thread holds another frame, a few wait for a thread or, compressed, for their turn, and finished packs that
+//! are not stored yet have a bounded number of bytes. Who adds blocks waits when all of that is full.
 //! A block can be found in the catalog from the moment it is added; its pack is named there once it is stored.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
@@ -20,6 +20,8 @@ use crate::state::{Catalog, Location};
 
 /// Compressing threads at most: each holds a frame, which bounds memory on machines with many cores.
 const MAX_COMPRESSORS: usize = 3;
+/// Full frames that wait for a compressing thread, so that none has to wait for the reading of the next batch.
+const FRAMES_WAITING: usize = 3;
 /// Packs on their way to the store have no more bytes than this in all, unless a single one does: three packs or so.
 const BYTES_IN_FLIGHT: u64 = 16 << 20;
 
@@ -120,11 +122,10 @@ impl Packer {
         catalog: Arc<RwLock<Catalog>>,
     ) -> (Self, mpsc::Receiver<Result<FinishedPack, std::io::Error>>) {
         let compressors = settings.threads.clamp(1, MAX_COMPRESSORS);
-        // A frame is handed over when a thread is free for it.
-        let (jobs, jobs_out) = bounded::<Job>(0);
+        let (jobs, jobs_out) = bounded::<Job>(FRAMES_WAITING);
         let (free_in, free) = unbounded();
-        // With the one that is being sealed, as many as there are threads that compress.
-        let (steps, steps_out) = bounded(compressors - 1);
+        // With the one that is being sealed, as many as are compressed or wait for that.
+        let (steps, steps_out) = bounded(compressors + FRAMES_WAITING - 1);
         let (finished, receiver) = mpsc::channel(1);
         let in_flight = InFlight::default();
         let mut threads = Vec::new();

@@ -1,5 +1,5 @@
 //! Filling the files of a restore: packs are fetched, opened and scattered several at once; then every file is read back
-//! and compared with its digest, while SQLite checks the databases.
+//! and compared with its digest, while SQLite checks the databases. All the while the disk takes what is there.
 
 use std::collections::VecDeque;
 use std::os::unix::fs::FileExt;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::scatter::{Placement, Scatter, ScatterError, Target};
+use super::writeback::Writeback;
 use super::{Monitor, OperationError, PackPlan, Phase, Remote, Warning, digest_of, identity_of, integrity_check};
 use crate::crypto::DataIdentity;
 use crate::repository::{Body, layout};
@@ -41,9 +42,20 @@ impl Fill {
         Ok(())
     }
 
-    /// Fetches, opens and scatters the packs: one more at once than there are threads, so that the network does not wait
-    /// for the cores. The first failure ends it.
-    pub async fn packs(self: &Arc<Self>, packs: Vec<PackPlan>) -> Result<(), OperationError> {
+    /// Fetches, opens and scatters the packs, and verifies what came of it; at the end it is on the disk.
+    pub async fn run(self: &Arc<Self>, packs: Vec<PackPlan>) -> Result<Vec<Warning>, OperationError> {
+        let writeback = Writeback::start(self);
+        self.packs(packs, &writeback).await?;
+        tracing::info!(files = self.targets.len(), "files filled");
+        // Nothing is written from here on, so the disk gets what is verified.
+        let (warnings, ()) = tokio::try_join!(self.verify(), writeback.finish())?;
+        tracing::info!("files verified");
+        Ok(warnings)
+    }
+
+    /// One pack more at once than there are threads, so that the network does not wait for the cores. The first failure
+    /// ends it.
+    async fn packs(self: &Arc<Self>, packs: Vec<PackPlan>, writeback: &Writeback) -> Result<(), OperationError> {
         self.monitor.begin(Phase::Restoring, Some(self.total_bytes()));
         let mut waiting = VecDeque::from(packs);
         let mut running = JoinSet::new();
@@ -57,6 +69,7 @@ impl Fill {
                 Some(done) => done.map_err(|_| OperationError::Stopped)??,
                 None => break,
             }
+            writeback.go_on();
         }
         self.monitor.end(Phase::Restoring);
         Ok(())
@@ -82,7 +95,7 @@ impl Fill {
     /// Compares every file with its digest, and meanwhile lets SQLite check the databases. A wrong digest is an error; a
     /// database that was unsound when it was saved is a warning: its bytes are those of the snapshot, and withholding
     /// them would help nobody.
-    pub async fn verify(self: &Arc<Self>) -> Result<Vec<Warning>, OperationError> {
+    async fn verify(self: &Arc<Self>) -> Result<Vec<Warning>, OperationError> {
         let (digests, checks) = (Arc::clone(self), Arc::clone(self));
         let checks = spawn_blocking(move || checks.check_databases());
         spawn_blocking(move || digests.check_digests()).await.map_err(|_| OperationError::Stopped)??;

@@ -6,6 +6,7 @@
 mod fill;
 mod scatter;
 mod target;
+mod writeback;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,10 +114,7 @@ pub(super) async fn restore_opened(
         threads: to.threads,
     });
     fill.inline()?;
-    fill.packs(packs).await?;
-    tracing::info!(files = fill.targets.len(), "files filled");
-    report.warnings.extend(fill.verify().await?);
-    tracing::info!("files verified");
+    report.warnings.extend(fill.run(packs).await?);
     let published = dir.publish(&fill.targets, clock::now())?;
     report.moved = published.moved;
     report.warnings.extend(published.warning);

@@ -1,0 +1,47 @@
+//! Bringing restored files to the disk while the rest is still fetched and verified, so that nobody waits for it at the
+//! end. Left to itself, the kernel begins when memory runs short.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::OperationError;
+use super::fill::Fill;
+
+/// One at a time syncs what was written so far.
+pub(super) struct Writeback {
+    more: SyncSender<()>,
+    syncing: JoinHandle<Result<(), OperationError>>,
+}
+
+impl Writeback {
+    pub fn start(fill: &Arc<Fill>) -> Self {
+        let (more, wake) = sync_channel(1);
+        let fill = Arc::clone(fill);
+        Self { more, syncing: spawn_blocking(move || sync_until_filled(&fill, &wake)) }
+    }
+
+    /// More has been written.
+    pub fn go_on(&self) {
+        // Where the disk has not come to what was there before, it will find this, too.
+        let _ = self.more.try_send(());
+    }
+
+    /// Everything has been written; this waits until all of it is on the disk.
+    pub async fn finish(self) -> Result<(), OperationError> {
+        drop(self.more);
+        self.syncing.await.map_err(|_| OperationError::Stopped)?
+    }
+}
+
+fn sync_until_filled(fill: &Fill, wake: &Receiver<()>) -> Result<(), OperationError> {
+    while wake.recv().is_ok() {
+        sync(fill)?;
+    }
+    sync(fill)
+}
+
+fn sync(fill: &Fill) -> Result<(), OperationError> {
+    fill.targets.iter().try_for_each(|target| target.file.sync_data().map_err(OperationError::io(&target.path)))
+}
