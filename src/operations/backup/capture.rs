@@ -26,7 +26,7 @@ use crate::state::Location;
 /// A read transaction of pass 1 ends after this long, or when its buffer is full.
 const SHORT_HOLD: Duration = Duration::from_millis(100);
 /// Pieces that one transaction of pass 1 reads at most.
-const PIECES_A_BATCH: usize = 6;
+const PIECES_A_BATCH: usize = 4;
 /// Bytes of missed blocks that pass 2 keeps in memory.
 const MISSED_BYTES: usize = 16 << 20;
 /// Where a reader holds up nobody, it may hold on for as long as this.

@@ -397,7 +397,7 @@ impl Run<'_> {
             level: self.request.compression,
             threads: self.request.threads,
         };
-        let (mut packer, finished) = Packer::start(&settings, Arc::clone(catalog));
+        let (mut packer, finished) = Packer::start(&settings, Arc::clone(catalog)).map_err(OperationError::Packing)?;
         let reading = {
             let (request, monitor) = (self.request.clone(), Arc::clone(&self.monitor));
             let (key, catalog) = (self.host.fingerprint_key.clone(), Arc::clone(catalog));

@@ -21,7 +21,7 @@ use crate::state::{Catalog, Location};
 /// Compressing threads at most: each holds a frame, which bounds memory on machines with many cores.
 const MAX_COMPRESSORS: usize = 3;
 /// Full frames that wait for a compressing thread, so that none has to wait for the reading of the next batch.
-const FRAMES_WAITING: usize = 3;
+const FRAMES_WAITING: usize = 1;
 /// Packs on their way to the store have no more bytes than this in all, unless a single one does: three packs or so.
 const BYTES_IN_FLIGHT: u64 = 16 << 20;
 
@@ -120,7 +120,7 @@ impl Packer {
     pub fn start(
         settings: &PackSettings,
         catalog: Arc<RwLock<Catalog>>,
-    ) -> (Self, mpsc::Receiver<Result<FinishedPack, std::io::Error>>) {
+    ) -> std::io::Result<(Self, mpsc::Receiver<Result<FinishedPack, std::io::Error>>)> {
         let compressors = settings.threads.clamp(1, MAX_COMPRESSORS);
         let (jobs, jobs_out) = bounded::<Job>(FRAMES_WAITING);
         let (free_in, free) = unbounded();
@@ -131,13 +131,13 @@ impl Packer {
         let mut threads = Vec::new();
         for _ in 0..compressors {
             let (level, jobs, free) = (settings.level, jobs_out.clone(), free_in.clone());
-            threads.push(std::thread::spawn(move || compress_frames(level, &jobs, &free)));
+            threads.push(named("compress").spawn(move || compress_frames(level, &jobs, &free))?);
         }
         let sealer = Sealer { recipient: settings.recipient.clone(), finished, in_flight: in_flight.clone() };
-        threads.push(std::thread::spawn(move || sealer.run(&steps_out)));
+        threads.push(named("seal").spawn(move || sealer.run(&steps_out))?);
         let filling = Default::default();
         let packer = Self { filling, free, jobs, steps, threads, catalog, in_flight };
-        (packer, receiver)
+        Ok((packer, receiver))
     }
 
     /// Stores `block` unless it is known by now, and tells where.
@@ -223,6 +223,11 @@ impl Packer {
         drop((jobs, steps));
         threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| OperationError::Stopped))
     }
+}
+
+/// A thread that `top -H` shows by its work.
+fn named(name: &str) -> std::thread::Builder {
+    std::thread::Builder::new().name(name.to_owned())
 }
 
 /// Compresses until no more jobs come. Nobody waits for a result any more once sealing has failed.

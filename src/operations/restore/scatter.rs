@@ -110,6 +110,7 @@ impl Scatter<'_> {
         let per_window = (WINDOW_BYTES / block_size).max(1) as u32;
         let end = self.placements.iter().map(|placement| placement.slot + placement.blocks).max().unwrap_or(0);
         let mut window = vec![0; per_window as usize * block_size];
+        let mut copy = Vec::with_capacity(window.len());
         let mut first = 0;
         let mut waiting: &[Placement] = self.placements;
         let mut open: Vec<Placement> = Vec::new();
@@ -121,7 +122,7 @@ impl Scatter<'_> {
             open.extend_from_slice(&waiting[..begins]);
             waiting = &waiting[begins..];
             for placement in &open {
-                written(self.place(placement, first, last, blocks, block_size)?);
+                written(self.place(placement, first, last, blocks, &mut copy)?);
             }
             open.retain(|placement| placement.slot + placement.blocks > last);
             first = last;
@@ -132,23 +133,25 @@ impl Scatter<'_> {
         Ok(())
     }
 
-    /// The part of `placement` that lies in the window from slot `first` to slot `last`.
+    /// The part of `placement` that lies in the window from slot `first` to slot `last`, by way of `copy`.
     fn place(
         &self,
         placement: &Placement,
         first: u32,
         last: u32,
         blocks: &[u8],
-        block_size: usize,
+        copy: &mut Vec<u8>,
     ) -> Result<u64, ScatterError> {
+        let block_size = blocks.len() / (last - first) as usize;
         let from = placement.slot.max(first);
         let to = (placement.slot + placement.blocks).min(last);
         let bytes = (from - first) as usize * block_size..(to - first) as usize * block_size;
         let file = placement.file as usize;
         let at = placement.at + (from - placement.slot);
         // A copy, because the same block may go to several places with several links.
-        let mut part = blocks[bytes].to_vec();
-        self.targets[file].write(at, &mut part).map_err(|error| ScatterError::Target(file, error))
+        copy.clear();
+        copy.extend_from_slice(&blocks[bytes]);
+        self.targets[file].write(at, copy).map_err(|error| ScatterError::Target(file, error))
     }
 
     fn block_size(&self) -> Result<usize, ScatterError> {
