@@ -166,7 +166,9 @@ impl From<CryptoError> for Failure {
             E::NoIdentityOpens => Self::new(NO_IDENTITY, message),
             E::WrongPassphrase(_) => Self::new(NO_IDENTITY, message).hint("try again"),
             E::NoPassphrase(_) => Self::new(NO_IDENTITY, message).hint("run it at a terminal"),
-            E::Damaged(_) => Self::new(VERIFICATION, message),
+            E::IdentityFailed(_) => Self::new(NO_IDENTITY, message)
+                .hint("nothing was deleted: see to the identity's plugin or token, and run it again"),
+            E::Damaged(_) | E::DoesNotFit(_) => Self::new(VERIFICATION, message),
             E::NotAnIdentity(_) => {
                 Self::usage(message, "an identity file holds a line AGE-SECRET-KEY-1…, or is an SSH private key")
             }

@@ -27,6 +27,12 @@ pub enum CryptoError {
     /// None of the given identities opens it.
     #[error("no identity opens it")]
     NoIdentityOpens,
+    /// An identity could not be asked, because its plugin or its token failed: nothing is known of what it was to open.
+    #[error("{0}")]
+    IdentityFailed(String),
+    /// An identity gave a key that does not fit the rest: either may be at fault.
+    #[error("{0}")]
+    DoesNotFit(String),
     /// A protected identity needs a passphrase and nobody can be asked.
     #[error("{0} is protected by a passphrase, and there is no terminal to ask for it")]
     NoPassphrase(String),

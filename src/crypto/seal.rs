@@ -27,11 +27,9 @@ pub struct Sealed {
 impl Sealed {
     /// Bytes that were sealed before, by whomever: the header of an age file for keys, not for a passphrase, is whole.
     pub fn reread(bytes: Bytes) -> Result<Self, CryptoError> {
-        let decryptor = Decryptor::new_buffered(&*bytes).map_err(explain)?;
-        if decryptor.is_scrypt() {
+        if parse(&bytes)?.is_scrypt() {
             return Err(CryptoError::Damaged("it is sealed for a passphrase, not for keys".to_owned()));
         }
-        drop(decryptor);
         let digest = super::sha256(&bytes);
         Ok(Self { bytes, digest })
     }
@@ -141,20 +139,40 @@ fn decrypting<'s, 'i>(
     sealed: &'s [u8],
     identities: impl Iterator<Item = &'i dyn age::Identity>,
 ) -> Result<StreamReader<&'s [u8]>, CryptoError> {
-    let decryptor = Decryptor::new_buffered(sealed).map_err(explain)?;
-    decryptor.decrypt(identities).map_err(explain)
+    let mut failure = CryptoError::NoIdentityOpens;
+    for identity in identities {
+        // One by one: an identity that fails hides none that opens.
+        match parse(sealed)?.decrypt(std::iter::once(identity)) {
+            Ok(reader) => return Ok(reader),
+            Err(error) => failure = more_telling(failure, explain(error)),
+        }
+    }
+    Err(failure)
 }
 
+/// Reads the header. What fails here, fails for everybody.
+fn parse(sealed: &[u8]) -> Result<Decryptor<&[u8]>, CryptoError> {
+    Decryptor::new_buffered(sealed).map_err(|error| CryptoError::Damaged(format!("not an intact age file: {error}")))
+}
+
+/// Why an identity does not open what has a whole header.
 fn explain(error: age::DecryptError) -> CryptoError {
     use age::DecryptError as E;
     match error {
         E::NoMatchingKeys | E::KeyDecryptionFailed => CryptoError::NoIdentityOpens,
-        E::Plugin(_) | E::PluginResolve(_) => CryptoError::Plugin(error.to_string()),
-        E::UnknownFormat | E::InvalidHeader | E::InvalidMac | E::DecryptionFailed | E::Io(_) => {
-            CryptoError::Damaged(format!("not an intact age file: {error}"))
-        }
-        other => CryptoError::Damaged(other.to_string()),
+        // The bytes are in memory, so whatever was to be read is a plugin's answer.
+        E::Plugin(_) | E::PluginResolve(_) | E::Io(_) => CryptoError::IdentityFailed(error.to_string()),
+        other => CryptoError::DoesNotFit(format!("not an intact age file: {other}")),
     }
+}
+
+fn more_telling(one: CryptoError, other: CryptoError) -> CryptoError {
+    let tells = |error: &CryptoError| match error {
+        CryptoError::IdentityFailed(_) => 2,
+        CryptoError::DoesNotFit(_) => 1,
+        _ => 0,
+    };
+    if tells(&other) > tells(&one) { other } else { one }
 }
 
 #[cfg(test)]

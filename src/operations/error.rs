@@ -78,6 +78,7 @@ impl OperationError {
         match error.into() {
             ObjectError::Newer(why) => Self::NewerFormat { object, why },
             ObjectError::NoIdentity => Self::NoIdentityOpens { object },
+            ObjectError::Unasked(error) => Self::Crypto(error),
             ObjectError::Damaged(why) => Self::Verification { object, why },
         }
     }
@@ -87,6 +88,8 @@ impl OperationError {
 pub(super) enum ObjectError {
     Newer(String),
     NoIdentity,
+    /// Nothing is known of it.
+    Unasked(CryptoError),
     Damaged(String),
 }
 
@@ -103,6 +106,7 @@ impl From<CryptoError> for ObjectError {
     fn from(error: CryptoError) -> Self {
         match error {
             CryptoError::NoIdentityOpens => Self::NoIdentity,
+            CryptoError::IdentityFailed(_) => Self::Unasked(error),
             other => Self::Damaged(other.to_string()),
         }
     }

@@ -26,7 +26,8 @@ pub(super) async fn open_newest(
     identities: &[IdentityFile],
 ) -> Result<Opening, OperationError> {
     let generations = remote.list_generations(epoch.epoch).await?.into_iter().collect();
-    open_newest_of(remote, (epoch.epoch, &generations), &epoch.recipient, identities).await?
+    let opening = open_newest_of(remote, (epoch.epoch, &generations), &epoch.recipient, identities).await?;
+    opening.map_err(|unopened| unopened.error)
 }
 
 /// What identities make of the generations of one epoch.
@@ -35,38 +36,61 @@ pub(super) struct Opening {
     pub opened: OpenedGeneration,
     /// Those above it that are for others: perhaps of a newer set.
     pub newer: Vec<u32>,
+    /// Why an identity could not be asked about one of these.
+    pub unasked: Option<OperationError>,
     /// Those above it that hold no data identity of this epoch: somebody planted them.
     pub noise: Vec<u32>,
 }
 
 /// Tries all `generations` of an epoch, the newest first. One whose data identity is not the one that the signed record
-/// names is noise that somebody planted, and is passed over. The error within is what stood in the way of all of them.
+/// names is noise that somebody planted, and is passed over. Where none opens: what stood in the way, the most telling.
 pub(super) async fn open_newest_of<'a>(
     remote: &Remote,
     (epoch, generations): (u32, &BTreeSet<u32>),
     named: &DataRecipient,
     identities: impl IntoIterator<Item = &'a IdentityFile> + Clone,
-) -> Result<Result<Opening, OperationError>, OperationError> {
-    let (mut newer, mut noise, mut failure) = (Vec::new(), Vec::new(), None);
+) -> Result<Result<Opening, Unopened>, OperationError> {
+    let why = "no wrapped key of this epoch is there".to_owned();
+    let error = OperationError::Verification { object: format!("{}{epoch}/", layout::KEYS), why };
+    let mut failure = Unopened { verdict: Verdict::Gone, error };
+    let (mut newer, mut noise) = (Vec::new(), Vec::new());
     for generation in generations.iter().rev().copied() {
-        match open_generation(remote, (epoch, generation), Some(named), identities.clone()).await? {
-            Ok(opened) => return Ok(Ok(Opening { opened, newer, noise })),
-            Err(OperationError::Store(StoreError::NotFound { .. })) => {}
-            Err(OperationError::Store(_)) => noise.push(generation),
-            Err(error @ OperationError::NoIdentityOpens { .. }) => {
-                newer.push(generation);
-                failure = Some(error);
+        let unopened = match open_generation(remote, (epoch, generation), Some(named), identities.clone()).await? {
+            Ok(opened) => {
+                let unasked = (failure.verdict == Verdict::Unasked).then_some(failure.error);
+                return Ok(Ok(Opening { opened, newer, unasked, noise }));
             }
-            Err(error) => {
-                noise.push(generation);
-                failure.get_or_insert(error);
-            }
+            Err(unopened) => unopened,
+        };
+        match unopened.verdict {
+            Verdict::Gone => {}
+            Verdict::Noise => noise.push(generation),
+            Verdict::Closed | Verdict::Unasked => newer.push(generation),
+        }
+        if unopened.verdict > failure.verdict {
+            failure = unopened;
         }
     }
-    Ok(Err(failure.unwrap_or_else(|| OperationError::Verification {
-        object: format!("{}{epoch}/", layout::KEYS),
-        why: "no wrapped key of this epoch is there".to_owned(),
-    })))
+    Ok(Err(failure))
+}
+
+/// A generation that is of no use here.
+pub(super) struct Unopened {
+    pub verdict: Verdict,
+    pub error: OperationError,
+}
+
+/// What that says about the generation. The later ones tell more about what to do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    /// It is no longer there.
+    Gone,
+    /// Nobody can read it, or it holds no data identity of this epoch.
+    Noise,
+    /// It may be for others.
+    Closed,
+    /// It may be for a given identity, which could not be asked.
+    Unasked,
 }
 
 /// A generation that one of the identities opened.
@@ -87,11 +111,16 @@ pub(super) async fn open_generation<'a>(
     (epoch, generation): (u32, u32),
     named: Option<&DataRecipient>,
     identities: impl IntoIterator<Item = &'a IdentityFile>,
-) -> Result<Result<OpenedGeneration, OperationError>, OperationError> {
+) -> Result<Result<OpenedGeneration, Unopened>, OperationError> {
     let key = layout::data_key(epoch, generation);
+    let noise =
+        |why| Unopened { verdict: Verdict::Noise, error: OperationError::object(&key, ObjectError::Damaged(why)) };
     let (wrapped, locked_until) = match remote.store.get_and_lock(&key, MAX_KEY_BYTES).await {
         Ok(got) => got,
-        Err(error @ (StoreError::NotFound { .. } | StoreError::TooLarge { .. })) => return Ok(Err(error.into())),
+        Err(error @ StoreError::NotFound { .. }) => {
+            return Ok(Err(Unopened { verdict: Verdict::Gone, error: error.into() }));
+        }
+        Err(error @ StoreError::TooLarge { .. }) => return Ok(Err(noise(error.to_string()))),
         Err(error) => return Err(error.into()),
     };
     Ok(match open_wrapped(&wrapped, named, identities) {
@@ -100,7 +129,15 @@ pub(super) async fn open_generation<'a>(
         }
         // What somebody can mend at the keyboard goes before everything else.
         Err(error @ (CryptoError::NoPassphrase(_) | CryptoError::WrongPassphrase(_))) => return Err(error.into()),
-        Err(error) => Err(OperationError::object(&key, ObjectError::from(error))),
+        Err(error) => {
+            // Whatever is not refuted may be for others: it must not be deleted.
+            let verdict = match error {
+                CryptoError::Damaged(_) => Verdict::Noise,
+                CryptoError::IdentityFailed(_) => Verdict::Unasked,
+                _ => Verdict::Closed,
+            };
+            Err(Unopened { verdict, error: OperationError::object(&key, error) })
+        }
     })
 }
 

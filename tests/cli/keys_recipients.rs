@@ -80,6 +80,71 @@ fn a_plugin_that_is_missing_is_named_before_anything_is_written_and_stops_no_bac
     world.sealift(&["backup", "--json"]).exits(0);
 }
 
+/// Two generations: the first for `operator.key`, the second for `plugin.key`, whose token is then pulled out.
+fn unplugged(how: &str) -> World {
+    let mut world = ready();
+    let recipient = plugin_key(&mut world, "plugin");
+    keys(&world, &["rotate", "-r", &recipient], &["operator"]).exits(3);
+    world.set_variable("UNPLUGGED", how);
+    world
+}
+
+#[test]
+fn an_identity_that_cannot_be_asked_ends_every_change_and_nothing_is_deleted() {
+    for (how, word) in [("missing", "token not found"), ("dies", "age-plugin-scratch")] {
+        let mut world = unplugged(how);
+        let (carol, dan) = (person(&world, "carol"), person(&world, "dan"));
+        let before = tree(&world.path("repository"));
+        let (proof, token) = (world.text("carol.key"), world.text("plugin.key"));
+        let copies = world.state_of_repository().join("keys").display().to_string();
+        let changes: [&[&str]; 5] = [
+            &["confirm"],
+            &["add", "-r", &carol],
+            &["rotate", "-r", &carol, "--proof", &proof],
+            &["rotate", "-r", &dan, "--proof", &token],
+            &["restore", "--from", &copies],
+        ];
+        for change in changes {
+            for identities in [&["operator", "plugin"][..], &["plugin", "operator"], &["plugin"]] {
+                let output = keys(&world, change, identities).exits(12).says(word);
+                assert!(tree(&world.path("repository")) == before, "{change:?} {identities:?} {output:?}");
+            }
+        }
+        world.set_variable("UNPLUGGED", "");
+        let json = keys(&world, &["confirm"], &["operator", "plugin"]).exits(0).json();
+        assert_eq!(json["epochs"][0]["deleted"], serde_json::json!([1]));
+        assert!(opens(&world, "plugin", 2) && !opens(&world, "operator", 2));
+    }
+}
+
+#[test]
+fn a_restore_says_what_is_wrong_with_the_token_and_takes_another_identity_if_there_is_one() {
+    let world = unplugged("missing");
+    let (plugin, operator) = (world.text("plugin.key"), world.text("operator.key"));
+    let reader = world.other_host("reader");
+    let restore = ["restore", "--only", ".env", "--to", "-", "-i", &plugin];
+    reader.sealift(&restore).exits(12).says("token not found");
+    reader.sealift(&[&restore[..], &["-i", &operator]].concat()).exits(0);
+    // The same generation, too.
+    let recipient = fs::read_to_string(world.config()).unwrap();
+    let own = recipient.split('"').find(|word| word.starts_with("age1")).unwrap();
+    let list = reader.sealift(&["keys", "list", "-i", &plugin, "-i", &operator, "--json"]).exits(0);
+    list.says("token not found").says(own);
+}
+
+#[test]
+fn whoever_cannot_be_asked_about_the_new_set_confirms_it_later() {
+    let mut world = ready();
+    let recipient = plugin_key(&mut world, "plugin");
+    world.set_variable("UNPLUGGED", "missing");
+    let output = keys(&world, &["rotate", "-r", &recipient], &["operator", "plugin"]).exits(3);
+    assert!(output.warnings().contains(&"rotation-not-proved".to_owned()), "{output:?}");
+    assert_eq!(generations(&world, 1), ["1.age", "2.age"]);
+    world.set_variable("UNPLUGGED", "");
+    keys(&world, &["confirm"], &["plugin"]).exits(0);
+    assert_eq!(generations(&world, 1), ["2.age"]);
+}
+
 #[test]
 fn a_recipient_with_a_typing_error_is_refused_by_every_command() {
     let world = ready();

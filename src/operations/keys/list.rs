@@ -93,7 +93,7 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
                     generation.holders.get_or_insert(opened.holders);
                     Ok(())
                 }
-                Err(error) => Err(error.to_string()),
+                Err(unopened) => Err(unopened.error.to_string()),
             });
         }
         listed.generations.push(generation);

@@ -8,7 +8,7 @@ use super::super::epoch::{first_free, put_generation};
 use super::super::unlock::open_wrapped;
 use super::super::{OperationError, Reader, Remote, Warning};
 use super::survey::{Survey, SurveyedEpoch};
-use crate::crypto::Sealed;
+use crate::crypto::{CryptoError, Sealed};
 use crate::repository::{KeyHolders, MAX_KEY_BYTES, layout};
 
 pub struct PutBack {
@@ -80,8 +80,10 @@ async fn put_back(
 ) -> Result<Option<PutBack>, OperationError> {
     for copy in copies.iter().filter(|copy| copy.epoch == epoch.epoch) {
         let Some(sealed) = read(&copy.path)? else { continue };
-        let Ok((_, holders)) = open_wrapped(sealed.bytes(), Some(&epoch.recipient), &reader.identities) else {
-            continue;
+        let holders = match open_wrapped(sealed.bytes(), Some(&epoch.recipient), &reader.identities) {
+            Ok((_, holders)) => holders,
+            Err(error @ CryptoError::IdentityFailed(_)) => return Err(error.into()),
+            Err(_) => continue,
         };
         let generation = first_free(copy.generation.saturating_sub(1), |number| epoch.generations.contains(&number))?;
         if !put_generation(remote.store.as_ref(), epoch.epoch, generation, &sealed).await? {

@@ -73,7 +73,12 @@ pub async fn rotate_keys(
         next.store(remote).await?;
     }
     warnings.extend(appeared(remote, &taken, &next).await?);
-    let proofs = next.iter().map(|next| next.prove(identities())).collect::<Result<Vec<_>, _>>()?;
+    let proofs = next.iter().map(|next| match next.prove(identities()) {
+        // It is stored by now, and whoever cannot be asked can confirm it later.
+        Err(OperationError::Crypto(CryptoError::IdentityFailed(_))) => Ok(None),
+        proof => proof,
+    });
+    let proofs = proofs.collect::<Result<Vec<_>, _>>()?;
     let opened = next.iter().zip(&proofs);
     let proved = opened.filter_map(|(next, identity)| Some((next.epoch, identity.as_ref()?, next.wrapped.digest())));
     // No receipt says so, which would cost a request more: the next drill leaves one, or `confirm`.

@@ -7,14 +7,13 @@ use jiff::Timestamp;
 
 use super::super::history::Reader;
 use super::super::receipts::put_receipt;
-use super::super::unlock::{OpenedGeneration, Opening, open_generation, open_newest_of};
+use super::super::unlock::{OpenedGeneration, Opening, Unopened, Verdict, open_generation, open_newest_of};
 use super::super::{OperationError, Remote, Warning};
 use super::records::Records;
 use crate::clock;
 use crate::crypto::{DataIdentity, DataRecipient, Digest, IdentityFile, PublicSigner};
 use crate::repository::{Manifest, Receipt, ReceiptKind, SignedRecord, layout};
 use crate::state::driller;
-use crate::store::StoreError;
 
 /// The data identity of one epoch, and the generations that hold it.
 pub(super) struct SurveyedEpoch {
@@ -63,7 +62,8 @@ impl Survey {
                     for generation in generations {
                         match open_generation(remote, (epoch, generation), None, identities.clone()).await? {
                             Ok(opened) => hold(&mut epochs, epoch, &opened),
-                            Err(OperationError::Store(StoreError::NotFound { .. })) => {}
+                            Err(Unopened { verdict: Verdict::Gone, .. }) => {}
+                            Err(Unopened { verdict: Verdict::Unasked, error }) => return Err(error),
                             Err(_) => closed.push(layout::data_key(epoch, generation).to_string()),
                         }
                     }
@@ -99,13 +99,18 @@ pub(super) fn not_looked_into(keys: &[String]) -> Warning {
 }
 
 impl SurveyedEpoch {
-    /// The newest generation that one of the identities opens; the error of what stood in the way otherwise.
+    /// The newest generation that one of the identities opens; the error of what stood in the way otherwise. An identity
+    /// that could not be asked about one that is newer ends it: whoever acts on half of an answer deletes what counts.
     pub async fn open<'a>(
         &self,
         remote: &Remote,
         identities: impl IntoIterator<Item = &'a IdentityFile> + Clone,
     ) -> Result<Result<Opening, OperationError>, OperationError> {
-        open_newest_of(remote, (self.epoch, &self.generations), &self.recipient, identities).await
+        match open_newest_of(remote, (self.epoch, &self.generations), &self.recipient, identities).await? {
+            Ok(Opening { unasked: Some(error), .. }) | Err(Unopened { verdict: Verdict::Unasked, error }) => Err(error),
+            Ok(opening) => Ok(Ok(opening)),
+            Err(unopened) => Ok(Err(unopened.error)),
+        }
     }
 
     /// What a lock of the bucket means for a generation that was deleted.
