@@ -201,6 +201,10 @@ pub enum Keys {
     Confirm {
         #[command(flatten)]
         reader: Reader,
+        /// Remove also what is newer than the wrapped key that this identity opens: it was planted, or is for a set that is
+        /// not to be. Whoever else could open it can no longer
+        #[arg(long)]
+        remove_newer: bool,
     },
     /// Put a wrapped key back that the bucket lost, from a copy that this identity opens
     Restore {

@@ -26,7 +26,7 @@ pub async fn run(command: Keys, global: Global) -> Result<u8, Failure> {
         Keys::Add(rotation) => rotate(&rotation, Change::Add, &Context::load(global)?).await,
         Keys::Remove(rotation) => rotate(&rotation, Change::Remove, &Context::load(global)?).await,
         Keys::Rotate(rotation) => rotate(&rotation, Change::Set, &Context::load(global)?).await,
-        Keys::Confirm { reader } => confirm(&reader, &Context::load(global)?).await,
+        Keys::Confirm { reader, remove_newer } => confirm(&reader, remove_newer, &Context::load(global)?).await,
         Keys::Restore { reader, from } => restore(&reader, from, &Context::load(global)?).await,
         Keys::Rebase(command) => rebase(&command, &Context::load(global)?).await,
         Keys::New { file, no_passphrase, signer } => new(file, no_passphrase, signer, &Context::load(global)?).await,
@@ -243,10 +243,10 @@ fn honest_words<'a>(former: impl Iterator<Item = &'a Recipient>) -> Vec<String> 
     lines
 }
 
-async fn confirm(reader: &args::Reader, context: &Context) -> Result<u8, Failure> {
+async fn confirm(reader: &args::Reader, remove_newer: bool, context: &Context) -> Result<u8, Failure> {
     let operator = operator(reader, context)?;
     let (remote, meter) = context.remote().await?;
-    let report = operations::confirm_keys(&remote, &operator).await?;
+    let report = operations::confirm_keys(&remote, &operator, remove_newer).await?;
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
         let epochs = report.epochs.iter().map(|epoch| {

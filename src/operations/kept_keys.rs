@@ -97,6 +97,28 @@ pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Wa
     warnings
 }
 
+/// Wrapped keys of later epochs than the one that this host seals to, which it neither made nor was made the writer
+/// beside: perhaps it begins where a rebase that it no longer knows of had left somebody out.
+pub(super) fn later_epochs<'a>(
+    kept: &KeptKeys,
+    sealed_to: u32,
+    listed: impl IntoIterator<Item = &'a Place>,
+) -> Option<Warning> {
+    let is_known = |place: &Place| kept.at(*place).is_some_and(KeptKey::is_trusted);
+    let later = listed.into_iter().filter(|place| place.0 > sealed_to && !is_known(place));
+    let later: BTreeSet<Place> = later.copied().collect();
+    (!later.is_empty()).then(|| {
+        let text = format!(
+            "{} belongs to a later epoch than {sealed_to}, which this host seals to, and this host did not make it: it may \
+             have been set back to before a rebase, and seal for recipients that were removed by that, or another host \
+             takes over. `sealift keys rebase -r …` seals for the set that you name from now on; if nobody knows of it, \
+             delete it from the repository",
+            names(later.into_iter().collect())
+        );
+        Warning::doubt("later-epoch", text)
+    })
+}
+
 /// Until a receipt proves them.
 pub(super) fn unproved(places: Vec<Place>) -> Option<Warning> {
     (!places.is_empty()).then(|| {

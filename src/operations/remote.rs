@@ -88,10 +88,10 @@ impl Remote {
     }
 
     /// Only the wrapped keys of `epoch`.
-    pub async fn list_generations(&self, epoch: u32) -> Result<Vec<u32>, OperationError> {
+    pub async fn list_generations(&self, epoch: u32) -> Result<BTreeMap<u32, Seen>, OperationError> {
         let listing = self.store.list(&format!("{}{epoch}/", layout::KEYS)).await?;
-        let pairs = listing.objects.iter().filter_map(|object| layout::epoch_and_generation(&object.key));
-        Ok(pairs.map(|(_, generation)| generation).collect())
+        let seen = |object: &ObjectInfo| Some((layout::epoch_and_generation(&object.key)?.1, Seen::of(object)));
+        Ok(listing.objects.iter().filter_map(seen).collect())
     }
 
     /// The record under `sequence`, its signature checked, or why it cannot be used.

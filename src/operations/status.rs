@@ -6,14 +6,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::kept_keys::{managed_by_rotation, standing_warnings};
+use super::kept_keys::{later_epochs, managed_by_rotation, standing_warnings};
 use super::remote::Listing;
 use super::{Bill, Driller, History, OperationError, Reader, Remote, Verdicts, Warning};
 use crate::clock;
 use crate::crypto::PublicSigner;
 use crate::plan::effective::{Effective, effective_times};
 use crate::repository::{Health, SignedRecord};
-use crate::state::KeptKeys;
+use crate::state::{HostState, KeptKeys};
 
 /// The time over which growth is told.
 const GROWTH: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -106,9 +106,13 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     let snapshots: Vec<Storage> = storage.into_iter().map(|(storage, _)| storage).collect();
     let newest = snapshots.last().map(|storage| storage.point);
     let newest_good = snapshots.iter().rev().find(|storage| storage.good).map(|storage| storage.point);
-    let kept = KeptKeys::load(&request.reader.state_dir(remote))?;
+    let dir = request.reader.state_dir(remote);
+    let kept = KeptKeys::load(&dir)?;
     let mut warnings = history.warnings;
     warnings.extend(standing_warnings(&kept, &[]));
+    if let Some(host) = HostState::load(&dir)? {
+        warnings.extend(later_epochs(&kept, host.sealed_to.epoch, listing.keys.keys()));
+    }
     let doubtful = warnings.iter().any(|warning| warning.doubt);
     let (freshness, verdict) = match newest {
         Some(newest) => judge(newest, newest_good, request.max_age, doubtful),

@@ -25,7 +25,7 @@ pub(super) async fn open_newest(
     epoch: &Epoch,
     identities: &[IdentityFile],
 ) -> Result<Opening, OperationError> {
-    let generations = remote.list_generations(epoch.epoch).await?.into_iter().collect();
+    let generations = remote.list_generations(epoch.epoch).await?.into_keys().collect();
     let opening = open_newest_of(remote, (epoch.epoch, &generations), &epoch.recipient, identities).await?;
     opening.map_err(|unopened| unopened.error)
 }

@@ -140,9 +140,9 @@ fn whoever_fills_the_bucket_with_keys_stops_no_backup() {
     for generation in 1..=300 {
         fs::write(planted.join(format!("{generation}.age")), b"noise").unwrap();
     }
-    assert!(named(&backs_up(&world, 0), "keys-not-kept"));
+    assert!(named(&backs_up(&world, 3), "keys-not-kept"));
     keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(3);
-    assert!(named(&backs_up(&world, 0), "keys-not-kept"));
+    assert!(named(&backs_up(&world, 3), "keys-not-kept"));
     // Once the noise is gone it makes room.
     fs::remove_dir_all(&planted).unwrap();
     backs_up(&world, 0);
@@ -203,4 +203,53 @@ fn a_key_that_is_exchanged_and_then_deleted_is_put_back_as_it_was_before() {
     assert!(fs::read(first(&world)).unwrap() == real && opens(&world, "operator", 1));
     let warnings = backs_up(&world, 0);
     assert!(!named(&warnings, "keys-exchanged") && !named(&warnings, "keys-unproved"), "{warnings:?}");
+}
+
+#[test]
+fn a_key_that_is_planted_above_all_others_is_removed_when_a_person_says_so() {
+    for number in [2, 4_000_000] {
+        let world = ready();
+        let bob = person(&world, "bob");
+        let planted = world.path(&format!("repository/keys/1/{number}.age"));
+        fs::write(&planted, of_a_stranger(900)).unwrap();
+        for stuck in [&["add", "-r", &bob][..], &["remove", "-r", &bob]] {
+            keys(&world, stuck, &["operator"]).exits(15).says("keys confirm --remove-newer");
+        }
+        let output = keys(&world, &["confirm"], &["operator"]).exits(3).says("--remove-newer");
+        assert!(named(&output.warnings(), "newer-generation") && planted.exists(), "{output:?}");
+        keys(&world, &["confirm", "--remove-newer"], &["bob"]).exits(12);
+        assert!(planted.exists() && first(&world).exists());
+        let json = keys(&world, &["confirm", "--remove-newer"], &["operator"]).exits(0).json();
+        assert_eq!(json["epochs"][0]["deleted"], serde_json::json!([number]));
+        assert_eq!(generations(&world, 1), ["1.age"]);
+        keys(&world, &["add", "-r", &bob], &["operator"]).exits(0);
+        assert!(opens(&world, "operator", 1) && opens(&world, "bob", 1));
+    }
+}
+
+#[test]
+fn a_rotation_beside_a_planted_key_says_how_to_get_rid_of_it() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    fs::write(world.path("repository/keys/1/4000000.age"), of_a_stranger(900)).unwrap();
+    let rotate = ["rotate", "-r", &bob, "--proof", &world.text("bob.key")];
+    keys(&world, &rotate, &["operator"]).exits(3).says("keys confirm --remove-newer");
+    assert_eq!(generations(&world, 1), ["2.age", "4000000.age"]);
+    keys(&world, &["confirm", "--remove-newer"], &["bob"]).exits(0);
+    assert_eq!(generations(&world, 1), ["2.age"]);
+}
+
+#[test]
+fn whom_a_restored_key_lets_in_again_the_operators_put_out_as_they_are_told_to() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
+    // Its old number is taken, so that it gets one above bob's.
+    fs::write(first(&world), of_a_stranger(900)).unwrap();
+    restores_keys(&world).exits(3).says("keys confirm --remove-newer");
+    assert!(opens(&world, "operator", 1));
+    keys(&world, &["confirm"], &["bob"]).exits(3);
+    keys(&world, &["confirm", "--remove-newer"], &["bob"]).exits(0);
+    assert_eq!(generations(&world, 1), ["2.age"]);
+    assert!(opens(&world, "bob", 1) && !opens(&world, "operator", 1));
 }

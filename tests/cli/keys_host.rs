@@ -222,9 +222,7 @@ fn a_host_set_back_to_before_a_rebase_does_not_seal_for_the_removed_one_again() 
     copy_tree(&world.state(), &world.path("image"));
     let config = fs::read(world.config()).unwrap();
     world.sealift(&["keys", "rebase", "-r", &bob]).exits(0);
-    fs::remove_dir_all(world.state()).unwrap();
-    fs::rename(world.path("image"), world.state()).unwrap();
-    fs::write(world.config(), config).unwrap();
+    set_back(&world, "image", &config);
     world.sealift(&["backup"]).exits(11).says("--adopt");
     world.sealift(&["keys", "rebase"]).exits(11);
     world.add_rows(3);
@@ -314,4 +312,88 @@ async fn a_rebase_that_is_cut_short_at_its_key_goes_on_without_being_told_the_se
             assert!(!output.warnings().contains(&name.to_owned()), "{output:?}");
         }
     }
+}
+
+/// The machine as it was when `image` was copied from it, and its configuration.
+fn set_back(world: &World, image: &str, config: &[u8]) {
+    fs::remove_dir_all(world.state()).unwrap();
+    fs::rename(world.path(image), world.state()).unwrap();
+    fs::write(world.config(), config).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_set_back_to_before_an_unfinished_rebase_doubts_whom_it_seals_for_until_the_set_is_named() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    world.backup();
+    let bob = person(&world, "bob");
+    copy_tree(&world.state(), &world.path("image"));
+    let config = fs::read(world.config()).unwrap();
+    let held = server.hold("PUT", "/packs/", Side::Before);
+    let running = world.start(&["keys", "rebase", "-r", &bob]);
+    held.reached();
+    running.kill();
+    set_back(&world, "image", &config);
+    for _ in 0..2 {
+        world.add_rows(3);
+        let output = world.sealift(&["backup", "--json"]).exits(3).says("keys/2/1.age").says("keys rebase -r");
+        assert!(output.warnings().contains(&"later-epoch".to_owned()), "{output:?}");
+        world.sealift(&["status", "--json"]).exits(3).says("later-epoch");
+    }
+    world.sealift(&["keys", "rebase"]).exits(15);
+    let json = world.sealift(&["keys", "rebase", "-r", &bob, "--json"]).exits(0).json();
+    assert_eq!(json["epoch"], 3);
+    let sequence = world.backup();
+    assert!(opens(&world, "bob", sequence) && !opens(&world, "operator", sequence));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebase_beside_a_rotation_elsewhere_seals_for_nobody_until_the_set_is_named() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    world.backup();
+    let bob = person(&world, "bob");
+    let held = server.hold("PUT", "/keys/2/1.age", Side::Before);
+    let rebase = world.start(&["keys", "rebase", "--json"]);
+    held.reached();
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
+    held.release();
+    rebase.wait().exits(15).says("keys rebase -r");
+    world.add_rows(3);
+    let sequence = world.backup();
+    assert!(opens(&world, "bob", sequence) && !opens(&world, "operator", sequence));
+    // A person who names the set knows whom he means.
+    let held = server.hold("PUT", "/keys/3/1.age", Side::Before);
+    let rebase = world.start(&["keys", "rebase", "-r", &bob, "--json"]);
+    held.reached();
+    keys(&world, &["rotate", "-r", &bob], &["bob"]).exits(3).says("keys/2/1.age");
+    held.release();
+    let sequence = rebase.wait().exits(0).json()["sequence"].as_u64().unwrap();
+    assert!(opens(&world, "bob", sequence) && !opens(&world, "operator", sequence));
+}
+
+/// What was listed is not what is there, nor ever was: a listing takes its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_appears_after_the_listing_is_no_reason_to_put_another_back() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    world.backup();
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
+    let folder = server.bucket_folder().join("trinity/keys/1");
+    let second = fs::read(folder.join("2.age")).unwrap();
+    fs::remove_file(folder.join("2.age")).unwrap();
+    world.add_rows(3);
+    let held = server.hold("GET", "/snapshots/", Side::Before);
+    let backup = world.start(&["backup", "--json"]);
+    held.reached();
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("2.age"), second).unwrap();
+    held.release();
+    let output = backup.wait().exits(0);
+    assert!(output.warnings().contains(&"keys-found".to_owned()), "{output:?}");
+    let names: Vec<_> = tree(&folder).into_keys().map(|path| path.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names, ["2.age"]);
+    let sequence = output.json()["sequence"].as_u64().unwrap();
+    assert!(opens(&world, "bob", sequence) && !opens(&world, "operator", sequence));
 }

@@ -154,7 +154,9 @@ fn an_old_host_that_wrote_meanwhile_stops_the_new_one_until_it_takes_over_again(
     a_host_with_a_past(&world);
     let fresh = world.other_host("fresh");
     take_over(&fresh, &["--yes"]).exits(0);
-    assert_eq!(world.backup(), 3, "it knows of nothing yet");
+    // It knows of no other writer yet, but that a key was made for one.
+    let old = world.sealift(&["backup", "--json"]).exits(3);
+    assert!(old.json()["sequence"] == 3 && old.warnings().contains(&"later-epoch".to_owned()), "{old:?}");
     let before = tree(&world.path("repository"));
     fresh.sealift(&["backup"]).exits(11).says("snapshot 3 was written by the former writer").says("--take-over");
     assert!(tree(&world.path("repository")) == before);
@@ -203,7 +205,10 @@ async fn killed_at_whatever_request_it_is_begun_anew_and_goes_on() {
             let running = fresh.start(&arguments);
             held.reached();
             running.kill();
-            assert_eq!(world.backup(), 2, "the old host may still write");
+            // The old host may still write, and tells that a key was made for another.
+            let is_begun = server.bucket_folder().join("trinity/keys/2/1.age").exists();
+            let old = world.sealift(&["backup", "--json"]).exits(if is_begun { 3 } else { 0 });
+            assert!(old.json()["sequence"] == 2, "{method} {part} {side:?} {old:?}");
             let again = take_over(&fresh, &["--yes"]).exits(0).json();
             let now = world.sources();
             assert_eq!(fresh.backup(), 3, "{method} {part} {side:?}");

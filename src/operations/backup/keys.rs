@@ -38,7 +38,7 @@ pub(super) async fn look_after_keys(
     let mut warnings = Vec::new();
     for epoch in lost {
         if epoch == host.sealed_to.epoch || is_needed(remote, listing, epoch).await? {
-            warnings.extend(put_back(remote, &kept, listing, epoch).await?);
+            warnings.extend(put_back(remote, &mut kept, listing, epoch).await?);
         } else {
             kept.mark_gone(epoch, |_| false)?;
         }
@@ -65,10 +65,17 @@ async fn is_needed(remote: &Remote, listing: &Listing, epoch: u32) -> Result<boo
 /// Puts back what was there at the last look, or before somebody exchanged it: that is no rotation.
 async fn put_back(
     remote: &Remote,
-    kept: &KeptKeys,
+    kept: &mut KeptKeys,
     listing: &mut Listing,
     epoch: u32,
 ) -> Result<Option<Warning>, OperationError> {
+    // A listing is no instant, and this one is not from now: a rotation may have shown neither its old key nor its new one.
+    let there = remote.list_generations(epoch).await?;
+    if !there.is_empty() {
+        kept.mark_gone(epoch, |generation| there.contains_key(&generation))?;
+        listing.keys.extend(there.into_iter().map(|(generation, seen)| ((epoch, generation), seen)));
+        return Ok(None);
+    }
     let exchanged: Vec<(u32, u32)> = kept.exchanged().map(KeptKey::place).collect();
     let replaced = |key: &&KeptKey| key.epoch == epoch && key.gone && !exchanged.contains(&key.place());
     let newest_gone = kept.iter().filter(replaced).map(|key| key.generation).max();

@@ -37,6 +37,7 @@ use self::sources::{SourceSet, health_warning, read_all};
 use self::standing::Standing;
 pub use self::survey::{Survey, survey};
 use self::upload::Uploader;
+use super::kept_keys::later_epochs;
 use super::receipts::receipts;
 use super::remote::{Listing, Remote, Seen};
 use super::turn::take_turn;
@@ -46,7 +47,7 @@ use crate::crypto::{Digest, PublicSigner, Recipient};
 use crate::repository::ranges::{contains, ranges};
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedReceipt, SignedRecord, layout};
 use crate::source;
-use crate::state::{Catalog, HostState, Last, Look, SealedTo, SourceLook, WriterLock, load_signer};
+use crate::state::{Catalog, HostState, KeptKeys, Last, Look, SealedTo, SourceLook, WriterLock, load_signer};
 use crate::store::Stored;
 
 /// A full look at the sources is taken at least this often, whatever `stat` says.
@@ -238,6 +239,8 @@ impl Run<'_> {
         check_keys(&self.host, &self.blank_record().epochs, &self.listing)?;
         let mut warnings = std::mem::take(&mut self.standing.warnings);
         warnings.extend(single_recipient(&self.host)?);
+        let kept = KeptKeys::load(self.host.dir())?;
+        warnings.extend(later_epochs(&kept, self.host.sealed_to.epoch, self.listing.keys.keys()));
         let missing = match &self.standing.parent {
             Some((parent, _)) => missing_of(&parent.record, &self.listing),
             None => Vec::new(),

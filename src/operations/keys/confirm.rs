@@ -9,7 +9,7 @@ pub struct ConfirmedEpoch {
     pub epoch: u32,
     pub generation: u32,
     pub holders: KeyHolders,
-    /// It is the newest, and all before it are deleted.
+    /// It is the newest or wanted instead of what is newer, and all others are deleted.
     pub proved: bool,
     pub deleted: Vec<u32>,
 }
@@ -25,8 +25,13 @@ pub struct ConfirmReport {
 
 /// Opens the newest generations and a manifest, says so in a receipt, and deletes the generations before them.
 ///
-/// A generation above the one that opens may be the new one of somebody else: then nothing of that epoch is proved.
-pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmReport, OperationError> {
+/// A generation above the one that opens may be the new one of somebody else: then nothing of that epoch is proved, unless
+/// the operator wants it gone (`remove_newer`).
+pub async fn confirm_keys(
+    remote: &Remote,
+    reader: &Reader,
+    remove_newer: bool,
+) -> Result<ConfirmReport, OperationError> {
     let survey = Survey::of(remote, reader, &reader.identities, &[]).await?;
     let mut warnings = survey.warnings.clone();
     let (mut opened, mut unopened, mut failure) = (Vec::new(), Vec::new(), None);
@@ -44,9 +49,10 @@ pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmRep
     if let Some(error) = failure.filter(|_| opened.is_empty()) {
         return Err(error);
     }
-    warnings.extend(opened.iter().filter_map(|(epoch, opening)| Some(newer(epoch.epoch, *opening.newer.first()?))));
-    let is_newest = |opening: &Opening| opening.newer.is_empty();
-    let proved = opened.iter().filter(|(_, opening)| is_newest(opening));
+    let is_proved = |opening: &Opening| remove_newer || opening.newer.is_empty();
+    let left = opened.iter().filter(|(_, opening)| !is_proved(opening));
+    warnings.extend(left.filter_map(|(epoch, opening)| Some(newer(epoch.epoch, *opening.newer.first()?))));
+    let proved = opened.iter().filter(|(_, opening)| is_proved(opening));
     let proved = proved.map(|(epoch, opening)| (*epoch, &opening.opened.identity, opening.opened.digest));
     let mut receipt_signer = None;
     if let Some(proved) = Proved::by(remote, proved).await? {
@@ -57,9 +63,9 @@ pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmRep
     }
     let mut epochs = Vec::new();
     for (epoch, opening) in opened {
-        let (proved, Opening { opened, noise, .. }) = (is_newest(&opening), opening);
-        let older = epoch.generations.range(..opened.generation).copied().chain(noise);
-        let deleted: Vec<u32> = if proved { older.collect() } else { Vec::new() };
+        let (proved, Opening { opened, newer, noise, .. }) = (is_proved(&opening), opening);
+        let others = epoch.generations.range(..opened.generation).copied().chain(noise).chain(newer);
+        let deleted: Vec<u32> = if proved { others.collect() } else { Vec::new() };
         for generation in &deleted {
             let until = remote.store.locked_until(&layout::data_key(epoch.epoch, *generation)).await?;
             warnings.extend(until.map(|until| epoch.still_locked(until)));
@@ -74,7 +80,7 @@ pub async fn confirm_keys(remote: &Remote, reader: &Reader) -> Result<ConfirmRep
 fn newer(epoch: u32, above: u32) -> Warning {
     let text = format!(
         "generation {above} of epoch {epoch} is newer than the one that the given identity opens, so nothing is proved \
-         and nothing deleted: confirm with an identity that opens it, or rotate anew"
+         and nothing deleted: confirm with an identity that opens it or, if no operator knows of it, with --remove-newer"
     );
     Warning::doubt("newer-generation", text)
 }

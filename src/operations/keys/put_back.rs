@@ -64,7 +64,7 @@ fn beside(epoch: &SurveyedEpoch, put: &PutBack) -> Option<Warning> {
     (!others.is_empty()).then(|| {
         let text = format!(
             "{} was put back beside {}, which the given identity does not open: if an operator rotated the keys, whoever he \
-             removed can open the backups again. Then run `sealift keys confirm` with an identity of his new set",
+             removed can open the backups again. Then run `sealift keys confirm --remove-newer` with an identity of his new set",
             layout::data_key(put.epoch, put.generation),
             others.join(", ")
         );

@@ -16,10 +16,26 @@ use crate::crypto::{Recipient, seal};
 use crate::repository::KeyHolders;
 use crate::state::KeptKeys;
 
+/// Nobody but this host may have said who is a recipient, unless a person has just named the set.
+fn refuse_rotated<'a>(
+    run: &Run<'_>,
+    listed: impl IntoIterator<Item = (&'a (u32, u32), &'a Seen)>,
+) -> Result<(), OperationError> {
+    let kept = KeptKeys::load(run.host.dir())?;
+    if !managed_by_rotation(&kept, listed) {
+        return Ok(());
+    }
+    Err(OperationError::Refused {
+        what: "the keys were rotated elsewhere, so the configuration may name recipients that were removed".to_owned(),
+        way_out: "name the whole set: keys rebase -r … (an operator's `keys list` shows it)".to_owned(),
+    })
+}
+
 /// A rebase that may go on; nothing is written yet.
 pub struct Rebase<'a> {
     run: Run<'a>,
     recipients: Vec<Recipient>,
+    named: bool,
 }
 
 pub struct RebaseReport {
@@ -43,15 +59,10 @@ impl<'a> Rebase<'a> {
         // Before anything is made: a plugin that is missing, or keys that age will not mix.
         seal(b"", &recipients)?;
         let run = begin(remote, dir, request, monitor).await?;
-        let kept = KeptKeys::load(run.host.dir())?;
-        if !named && managed_by_rotation(&kept, &run.listing.keys) {
-            return Err(OperationError::Refused {
-                what: "the keys were rotated elsewhere, so the configuration may name recipients that were removed"
-                    .to_owned(),
-                way_out: "name the whole set: keys rebase -r … (an operator's `keys list` shows it)".to_owned(),
-            });
+        if !named {
+            refuse_rotated(&run, &run.listing.keys)?;
         }
-        Ok(Self { run, recipients })
+        Ok(Self { run, recipients, named })
     }
 
     /// Makes the epoch, unless an interrupted rebase for the same set did, and takes a full snapshot.
@@ -84,6 +95,10 @@ impl<'a> Rebase<'a> {
         let kept = KeptKeys::load(run.host.dir())?;
         for key in kept.iter().filter(|key| key.epoch == epoch) {
             run.listing.keys.insert((epoch, key.generation), Seen { bytes: key.bytes, modified: clock::now() });
+        }
+        if !self.named {
+            // A rotation that began before this epoch was to be seen does not reach it.
+            refuse_rotated(run, &run.remote.list_keys().await?)?;
         }
         tracing::info!(epoch, "a new epoch");
         // What was remembered of the sources belongs to the epoch before.

@@ -193,7 +193,10 @@ impl Change {
                     "{} is newer than what the given identities open, so who is a recipient now cannot be told",
                     layout::data_key(epoch, *newer)
                 ),
-                way_out: "use an identity that opens it, or name the whole new set: keys rotate -r …".to_owned(),
+                way_out:
+                    "use an identity that opens it; if no operator knows of it, `sealift keys confirm --remove-newer` \
+                          removes it"
+                        .to_owned(),
             }),
             _ => Ok(()),
         }
@@ -245,7 +248,7 @@ impl<'a> Plan<'a> {
         let newer = self.opening.newer.first()?;
         let text = format!(
             "{} is newer than what the given identities open, and stays: whoever it is for may open the snapshots. If no \
-             operator knows of it, `sealift keys confirm` with an identity of the new set removes it",
+             operator knows of it, `sealift keys confirm --remove-newer` with an identity of the new set removes it",
             layout::data_key(self.epoch.epoch, *newer)
         );
         Some(Warning::doubt("newer-generation", text))
