@@ -14,6 +14,8 @@ use crate::store::{Key, ObjectInfo, Store, StoreError};
 
 /// The largest record or descriptor that is read, in bytes: some 400,000 packs.
 pub(super) const MAX_TEXT_BYTES: u64 = 32 << 20;
+/// What is wrong with an object that a server shows in its listing and does not hand out.
+pub(super) const WITHHELD: &str = "it is listed and cannot be fetched";
 /// Small objects fetched at once.
 pub(super) const FETCHES: usize = 8;
 
@@ -108,23 +110,31 @@ impl Remote {
         Ok(SignedRecord::read(bytes, sequence, self.id()).map_err(|error| OperationError::object(&key, error)))
     }
 
-    /// Several records at once, in the order asked for. One that retention removed since it was listed is left out.
+    /// Several records at once, in the order asked for. One that retention removed since it was listed is left out; one
+    /// that is still listed cannot be verified, because nobody can say what it needs.
     pub async fn records(
         &self,
         sequences: &[u64],
     ) -> Result<Vec<(u64, Result<SignedRecord, OperationError>)>, OperationError> {
-        futures::stream::iter(sequences.iter().copied())
-            .map(|sequence| async move {
-                match self.record(sequence).await {
-                    Ok(record) => Ok(Some((sequence, record))),
-                    Err(OperationError::Store(StoreError::NotFound { .. })) => Ok(None),
-                    Err(error) => Err(error),
-                }
-            })
-            .buffered(FETCHES)
-            .try_filter_map(|found| std::future::ready(Ok(found)))
-            .try_collect()
-            .await
+        let read: Vec<(u64, Option<Result<SignedRecord, OperationError>>)> =
+            futures::stream::iter(sequences.iter().copied())
+                .map(|sequence| async move {
+                    match self.record(sequence).await {
+                        Ok(record) => Ok((sequence, Some(record))),
+                        Err(OperationError::Store(StoreError::NotFound { .. })) => Ok((sequence, None)),
+                        Err(error) => Err(error),
+                    }
+                })
+                .buffered(FETCHES)
+                .try_collect()
+                .await?;
+        let all_read = read.iter().all(|(_, record)| record.is_some());
+        let listed = if all_read { BTreeMap::new() } else { self.list_records().await? };
+        let known = |(sequence, record): (u64, Option<_>)| {
+            let withheld = || listed.contains_key(&sequence).then(|| Err(withheld(sequence)));
+            Some((sequence, record.or_else(withheld)?))
+        };
+        Ok(read.into_iter().filter_map(known).collect())
     }
 
     /// A stored object whose name is the hash of its bytes, checked against that hash.
@@ -133,6 +143,7 @@ impl Remote {
         let bytes = match self.store.get(key, MAX_SEALED_BYTES).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => return Err(verification("it is missing".to_owned())),
+            Err(error @ StoreError::TooLarge { .. }) => return Err(verification(error.to_string())),
             Err(error) => return Err(error.into()),
         };
         if crate::crypto::sha256(&bytes) != *name {
@@ -140,6 +151,11 @@ impl Remote {
         }
         Ok(bytes)
     }
+}
+
+fn withheld(sequence: u64) -> OperationError {
+    let object = layout::record(sequence).to_string();
+    OperationError::Verification { object, why: WITHHELD.to_owned() }
 }
 
 /// A listed object's size and the server's time of it.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::damage::{Harm, harm};
+use crate::support::s3s::S3s;
 use crate::support::world::{Output, World, copy_tree};
 
 /// The first byte is in a record's line, the last one in its signature.
@@ -198,6 +199,44 @@ fn every_damage_to_every_kind_of_object_is_found_with_what_it_hurts() {
     assert_eq!(fs::read_dir(&receipts).unwrap().count(), receipts_before);
     for who in [Who::Watcher, Who::Operator, Who::Host] {
         check(&world, who, "last").exits(0);
+    }
+}
+
+/// The listing is as good as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_lists_and_does_not_hand_out_is_found_by_everybody_who_reads() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    world.backup();
+    world.add_rows(20);
+    world.backup();
+    let repository = server.bucket_folder().join("trinity");
+    let only = |folder: &str, end: &str| {
+        let path = only_file(&repository.join(folder), end);
+        path.strip_prefix(&repository).unwrap().display().to_string()
+    };
+    let objects = [
+        "snapshots/0000000001.record".to_owned(),
+        only("packs", "age"),
+        only("manifests", "age"),
+        only("keys/1", "age"),
+        only("", "py"),
+    ];
+    for (number, object) in objects.iter().enumerate() {
+        server.withhold(Some(&format!("/{object}")));
+        for who in [Who::Watcher, Who::Operator, Who::Host] {
+            let output = check(&world, who, &format!("{who:?}-{number}"));
+            let found = match (object.as_str(), who) {
+                // None that could be tried is there.
+                ("keys/1/1.age", Who::Operator) => "keys/1/",
+                (object, _) => object,
+            };
+            let json = output.json();
+            let named = |problem: &Value| problem["object"] == found;
+            assert!(json["problems"].as_array().unwrap().iter().any(named), "{object}, {who:?}: {}", output.all());
+            assert_eq!(output.code, 13, "{object}, {who:?}");
+            json["receipt"].as_str().into_iter().for_each(|own| fs::remove_file(repository.join(own)).unwrap());
+        }
     }
 }
 

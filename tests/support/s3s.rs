@@ -2,12 +2,15 @@
 //! conditional create looks first and renames later, so it says nothing about races.
 //!
 //! It can hold a request back, so that a test kills a process at exactly that point; it can have another time than this
-//! machine, or keep it to itself; and it can do without the
-//! request that deletes many objects, as some servers do, or take it and do nothing.
+//! machine, or keep it to itself; it can list an object and say that there is none; and it can do without the
+//! request that deletes many objects, as some servers do, or take it and do nothing, or only a part.
 
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 
+use hyper::body::Body;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -23,6 +26,7 @@ use tokio::task::JoinHandle;
 const ACCESS_KEY_ID: &str = "test-key";
 const SECRET_ACCESS_KEY: &str = "test-secret";
 const BUCKET: &str = "bucket";
+const NO_SUCH_KEY: &str = "<Error><Code>NoSuchKey</Code></Error>";
 const NO_BATCHES: &str = "<Error><Code>NotImplemented</Code></Error>";
 
 pub struct S3s {
@@ -33,11 +37,63 @@ pub struct S3s {
     accepting: JoinHandle<()>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Manners {
     date: Date,
     no_batches: bool,
     deaf: bool,
+    /// Which one of a batch it deletes before it breaks down.
+    breaks: Option<Place>,
+    /// What it does not hand out: what has this in its name.
+    withheld: Option<String>,
+}
+
+/// One of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    First,
+    Last,
+}
+
+impl Manners {
+    /// Deletes one object of a batch in `bucket` and breaks down.
+    async fn break_down(place: Place, batch: hyper::body::Incoming, bucket: &Path) -> hyper::Response<s3s::Body> {
+        let batch = String::from_utf8(read(batch).await).expect("XML");
+        let mut names = batch.split("<Key>").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0));
+        let name = match place {
+            Place::First => names.next(),
+            Place::Last => names.last(),
+        };
+        std::fs::remove_file(bucket.join(name.expect("a name"))).expect("deleted");
+        answer(hyper::StatusCode::INTERNAL_SERVER_ERROR, "")
+    }
+
+    /// What it says to such a request instead of doing it.
+    fn answer(&self, method: &hyper::Method, path: &str) -> Option<hyper::Response<s3s::Body>> {
+        let (status, text) = match method.as_str() {
+            "POST" if self.deaf => (hyper::StatusCode::OK, "<DeleteResult/>"),
+            "POST" if self.no_batches => (hyper::StatusCode::NOT_IMPLEMENTED, NO_BATCHES),
+            "GET" | "HEAD" if self.withheld.as_ref().is_some_and(|part| path.contains(part)) => {
+                (hyper::StatusCode::NOT_FOUND, NO_SUCH_KEY)
+            }
+            _ => return None,
+        };
+        Some(answer(status, text))
+    }
+}
+
+fn answer(status: hyper::StatusCode, text: &str) -> hyper::Response<s3s::Body> {
+    let mut answer = hyper::Response::new(s3s::Body::from(text.to_owned()));
+    *answer.status_mut() = status;
+    answer
+}
+
+async fn read(mut body: hyper::body::Incoming) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        bytes.extend(frame.expect("a request").into_data().unwrap_or_default());
+    }
+    bytes
 }
 
 /// What its answers say about the time.
@@ -137,13 +193,14 @@ impl S3s {
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
         let hold = Arc::new(Mutex::new(None::<Hold>));
         let manners = Arc::new(Mutex::new(Manners::default()));
-        let (holds, mannered) = (hold.clone(), manners.clone());
+        let (holds, mannered, bucket) = (hold.clone(), manners.clone(), root.path().join(BUCKET));
         let accepting = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (service, holds, mannered) = (service.clone(), holds.clone(), mannered.clone());
+                let bucket = bucket.clone();
                 let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                    let (service, holds) = (service.clone(), holds.clone());
-                    let manners = *mannered.lock().expect("no panic before");
+                    let (service, holds, bucket) = (service.clone(), holds.clone(), bucket.clone());
+                    let manners = mannered.lock().expect("no panic before").clone();
                     async move {
                         let matches = |hold: &mut Hold| {
                             let method = hold.method.is_empty() || *request.method() == *hold.method;
@@ -156,14 +213,12 @@ impl S3s {
                         if let Some(before) = hold.take_if(|hold| hold.side == Side::Before) {
                             before.wait().await;
                         }
-                        let mut answer = if manners.deaf && *request.method() == "POST" {
-                            Ok(hyper::Response::new(s3s::Body::from("<DeleteResult/>".to_owned())))
-                        } else if manners.no_batches && *request.method() == "POST" {
-                            let mut refusal = hyper::Response::new(s3s::Body::from(NO_BATCHES.to_owned()));
-                            *refusal.status_mut() = hyper::StatusCode::NOT_IMPLEMENTED;
-                            Ok(refusal)
-                        } else {
-                            Service::call(&service, request).await
+                        let mut answer = match manners.answer(request.method(), request.uri().path()) {
+                            Some(answer) => Ok(answer),
+                            None => match manners.breaks.filter(|_| *request.method() == "POST") {
+                                Some(place) => Ok(Manners::break_down(place, request.into_body(), &bucket).await),
+                                None => Service::call(&service, request).await,
+                            },
                         };
                         if let (Ok(answer), Some(date)) = (&mut answer, manners.date.header()) {
                             answer.headers_mut().insert("date", date.parse().expect("a date"));
@@ -215,9 +270,19 @@ impl S3s {
         self.manners.lock().expect("no panic before").no_batches = true;
     }
 
+    /// From now on it deletes one of each batch and breaks down.
+    pub fn break_in_each_batch(&self, place: Place) {
+        self.manners.lock().expect("no panic before").breaks = Some(place);
+    }
+
     /// Whether it says of each batch that all is deleted, and deletes nothing.
     pub fn only_say_that_it_deletes(&self, deaf: bool) {
         self.manners.lock().expect("no panic before").deaf = deaf;
+    }
+
+    /// From now on it lists what has `part` in its name, and says that there is no such object; `None`: it hands all out.
+    pub fn withhold(&self, part: Option<&str>) {
+        self.manners.lock().expect("no panic before").withheld = part.map(str::to_owned);
     }
 
     /// The bucket's files, to damage or to look at.

@@ -5,6 +5,7 @@ use super::objects::Objects;
 use super::{Check, OperationError, ProblemKind};
 use crate::crypto::{Sealed, sha256};
 use crate::operations::kept_keys::unproved;
+use crate::operations::remote::WITHHELD;
 use crate::repository::{MAX_KEY_BYTES, layout};
 use crate::state::{KeptKey, KeptKeys};
 use crate::store::StoreError;
@@ -24,7 +25,7 @@ impl Check<'_> {
             } else if compared || self.is_copy(key).await? {
                 continue;
             } else {
-                "it is not the key of which this host keeps a copy"
+                "what the server hands out is not the key of which this host keeps a copy"
             };
             let object = layout::data_key(key.epoch, key.generation).to_string();
             self.problems.add(object, ProblemKind::Hash, why, snapshots.clone());
@@ -43,23 +44,28 @@ impl Check<'_> {
                 Ok(true)
             }
             Ok(_) | Err(StoreError::TooLarge { .. }) => Ok(false),
-            Err(StoreError::NotFound { .. }) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(!self.is_listed(kept.place()).await?),
             Err(error) => Err(error.into()),
         }
     }
+
+    async fn is_listed(&self, (epoch, generation): (u32, u32)) -> Result<bool, OperationError> {
+        Ok(self.remote.list_generations(epoch).await?.contains(&generation))
+    }
+
     /// For whoever keeps no copies: those that are no wrapped keys of anybody's. What lies behind a key's header only its
     /// recipients can tell.
     pub async fn unlike_keys(&mut self, objects: &Objects) -> Result<(), OperationError> {
-        for (key, (epoch, _), _) in objects.wrapped_keys() {
-            let Some(snapshots) = self.needs.epochs.get(&epoch).cloned() else { continue };
+        for (key, place, _) in objects.wrapped_keys() {
+            let Some(snapshots) = self.needs.epochs.get(&place.0).cloned() else { continue };
             let why = match self.remote.store.get(&key, MAX_KEY_BYTES).await {
-                Ok(stored) => Sealed::reread(stored).err().map(|error| error.to_string()),
-                Err(StoreError::NotFound { .. }) => None,
-                Err(error @ StoreError::TooLarge { .. }) => Some(error.to_string()),
+                Ok(stored) => Sealed::reread(stored).err().map(|error| format!("it is no wrapped key: {error}")),
+                Err(StoreError::NotFound { .. }) => self.is_listed(place).await?.then(|| WITHHELD.to_owned()),
+                Err(error @ StoreError::TooLarge { .. }) => Some(format!("it is no wrapped key: {error}")),
                 Err(error) => return Err(error.into()),
             };
             if let Some(why) = why {
-                self.problems.add(key.to_string(), ProblemKind::Key, format!("it is no wrapped key: {why}"), snapshots);
+                self.problems.add(key.to_string(), ProblemKind::Key, why, snapshots);
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use super::scratch::ScratchError;
 use super::{Contents, Monitor, OperationError, Phase, ProblemKind, Remote};
 use crate::operations::opened::identity_of;
 use crate::repository::layout;
-use crate::store::{Key, StoreError};
+use crate::store::Key;
 
 /// Packs in memory at once at most.
 const MAX_PACKS: usize = 3;
@@ -88,9 +88,6 @@ impl Reading<'_> {
         let sealed = match self.remote.sealed(key, &need.name).await {
             Ok(sealed) => sealed,
             Err(OperationError::Verification { why, .. }) => return Ok(Err((ProblemKind::Hash, why))),
-            Err(OperationError::Store(error @ StoreError::TooLarge { .. })) => {
-                return Ok(Err((ProblemKind::Size, error.to_string())));
-            }
             Err(other) => return Err(other),
         };
         let bytes = sealed.len() as u64;

@@ -19,7 +19,7 @@ pub(super) struct LetGo {
 
 struct Unverifiable {
     sequence: u64,
-    /// The hash of its bytes; `None` where they are too many to be a record.
+    /// The hash of its bytes; `None` where they are too many to be a record, or the server does not hand them out.
     digest: Option<Digest>,
     /// A person let go of it, now or before.
     let_go: bool,
@@ -49,9 +49,8 @@ impl LetGo {
                         way_out: "delete it with the tools of the bucket, if nobody needs it".to_owned(),
                     });
                 }
-                Err(StoreError::TooLarge { .. }) => None,
-                // Gone since.
-                Err(StoreError::NotFound { .. }) => continue,
+                // Listed and withheld, or gone since: the next listing tells.
+                Err(StoreError::TooLarge { .. } | StoreError::NotFound { .. }) => None,
                 Err(error) => return Err(error.into()),
             };
             let before = digest.is_some_and(|digest| forgotten.contains(&digest));
