@@ -9,6 +9,7 @@ use sealift::repository::{Receipt, ReceiptKind};
 use serde_json::{Value, json};
 
 use crate::damage::{Harm, commit_manifest, harm, opened};
+use crate::keys::person;
 use crate::support::Server;
 use crate::support::minio::Minio;
 use crate::support::world::{Output, World, tree};
@@ -107,6 +108,28 @@ fn a_wrapped_key_that_a_believed_checker_found_bad_counts_as_gone_until_it_is_fo
     fs::write(&path, &good).unwrap();
     watch(&world, &with_identity(&key, &[])).exits(0);
     world.sealift(&["status"]).exits(0);
+}
+
+/// What no given identity opens cannot be compared, and still has the hash that is its name.
+#[test]
+fn with_an_identity_that_opens_one_epoch_the_manifests_of_the_other_are_read_too() {
+    let world = World::ready();
+    world.backup();
+    let bob = person(&world, "bob");
+    world.sealift(&["keys", "rebase", "-r", &bob]).exits(0);
+    world.backup();
+    let (old, new) = (world.manifest(1), world.manifest(2));
+    assert_ne!(world.record_json(1)["manifest"]["epoch"], world.record_json(2)["manifest"]["epoch"]);
+    for key in ["operator.key", "bob.key"].map(|name| world.text(name)) {
+        let all = watch(&world, &with_identity(&key, &["--read-data"])).exits(3);
+        assert_eq!(all.warnings(), ["epoch-not-opened"]);
+        for manifest in [&old, &new] {
+            harm(manifest, Harm::Flip(500));
+            let found = problem(&watch(&world, &with_identity(&key, &["--read-data"])).exits(13));
+            assert_eq!((&found["object"], &found["kind"]), (&json!(object(&world, manifest)), &json!("hash")));
+            harm(manifest, Harm::Flip(500));
+        }
+    }
 }
 
 /// Whoever may write to the bucket could put another program in its place, to be run on the worst day.

@@ -260,12 +260,11 @@ impl<'a> Check<'a> {
 
     /// Reads what the sample or an identity asks for, each object once, and compares it with its name; opens the packs.
     async fn read(&mut self, sample: Option<Sample>, contents: Option<&Contents>) -> Result<(), OperationError> {
+        let later = contents.map(|contents| contents.manifests(&self.chosen)).unwrap_or_default();
         let wanted = |(key, need): &(&Key, &Need)| {
             let sampled = sample.is_some_and(|sample| sample.includes(&need.name));
             let opened = contents.is_some_and(|contents| contents.number(key).is_some());
-            // The manifests are read one by one later, when their snapshots are compared.
-            let later = contents.is_some() && self.needs.manifests.contains_key(key);
-            !self.problems.has(key.as_str()) && (opened || sampled) && !later
+            !self.problems.has(key.as_str()) && (opened || sampled) && !later.contains(*key)
         };
         let wanted: Vec<(&Key, &Need)> = self.needs.all().chain(&self.scripts).filter(wanted).collect();
         self.monitor.begin(Phase::Fetching, Some(wanted.iter().map(|(_, need)| need.bytes).sum()));

@@ -13,7 +13,7 @@ use super::scratch::Scratch;
 use super::{Check, OperationError, Phase, ProblemKind};
 use crate::crypto::DataIdentity;
 use crate::operations::opened::open_manifest;
-use crate::repository::{Body, Entry, Manifest, Record, layout};
+use crate::repository::{Body, Entry, Manifest, Record, SignedRecord, layout};
 use crate::store::Key;
 
 /// What opens the snapshots, and where their packs lie opened.
@@ -37,6 +37,12 @@ impl Contents {
     /// Where a pack lies opened; `None` for what is no pack, or is not opened.
     pub fn number(&self, key: &Key) -> Option<usize> {
         self.numbers.get(key).copied()
+    }
+
+    /// The manifests of those of `records` that are opened: they are read when their files are compared.
+    pub fn manifests(&self, records: &[Arc<SignedRecord>]) -> BTreeSet<Key> {
+        let opened = records.iter().map(|signed| &signed.record).filter(|record| self.opens(record));
+        opened.map(|record| layout::manifest(&record.manifest.name)).collect()
     }
 
     fn opens(&self, record: &Record) -> bool {
