@@ -58,7 +58,7 @@ impl Snapshot {
 }
 
 /// The epochs whose data identity a known driller is known to have opened. The newest good snapshot of the last of them
-/// stays; where there is none, of every epoch, because then nobody knows which of them can be opened at all.
+/// that has one stays; where none has, of every epoch, because then nobody knows which of them can be opened at all.
 pub type Proof = BTreeSet<u32>;
 
 /// A line for each snapshot, the oldest first.

@@ -16,8 +16,10 @@ pub(super) fn reasons(snapshots: &[Snapshot], proof: &Proof) -> Vec<Vec<Reason>>
     keep_newest(Reason::NewestGood, &Snapshot::is_good);
     keep_newest(Reason::NewestDrilled, &|snapshot| snapshot.drilled && snapshot.counts());
     let good_of = |epoch: u32| move |snapshot: &Snapshot| snapshot.is_good() && snapshot.epoch() == Some(epoch);
-    match proof.last() {
+    let has_good = |epoch: &&u32| snapshots.iter().any(good_of(**epoch));
+    match proof.iter().rev().find(has_good) {
         Some(last) => keep_newest(Reason::LastProvedEpoch(*last), &good_of(*last)),
+        // Of a proved epoch that left nothing good behind nothing follows for the others.
         None => {
             let epochs: BTreeSet<u32> = snapshots.iter().filter_map(Snapshot::epoch).collect();
             for epoch in epochs {

@@ -298,6 +298,9 @@ fn what_no_rule_can_change_stays_for_reasons_of_its_own() {
     assert_eq!(kept(&[1]), [first, "3: newest good", newest]);
     let second = "3: newest good, newest good of epoch 2, the last proved";
     assert_eq!(kept(&[1, 2]), [drilled, second, newest]);
+    // Epochs that left nothing good behind prove nothing for the others.
+    assert_eq!(kept(&[1, 7]), kept(&[1]));
+    assert_eq!(kept(&[7]), kept(&[]));
 }
 
 #[test]
@@ -520,7 +523,8 @@ proptest! {
         let kept = kept(&retain(&snapshots, &rules, &proof).expect("a plan"));
         let newest = |is: &dyn Fn(&Snapshot) -> bool| snapshots.iter().rfind(|s| is(s)).map(|s| s.sequence);
         let mut protected = vec![newest(&|_| true), newest(&Snapshot::is_good), newest(&|s| s.drilled && s.counts())];
-        let epochs = proof.last().map_or(vec![1, 2, 3], |last| vec![*last]);
+        let good = |epoch: &&u32| snapshots.iter().any(|s| s.is_good() && s.epochs.contains(*epoch));
+        let epochs = proof.iter().rfind(good).map_or(vec![1, 2, 3], |last| vec![*last]);
         protected.extend(epochs.into_iter().map(|epoch| newest(&|s| s.is_good() && s.epochs.contains(&epoch))));
         for sequence in protected.into_iter().flatten() {
             prop_assert!(kept.contains(&sequence), "{sequence} of {kept:?}");
