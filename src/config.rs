@@ -140,10 +140,10 @@ pub struct RetentionSection {
 }
 
 impl RetentionSection {
-    /// The rules; the standard ones where the section sets none.
-    fn rules(&self) -> Retention {
+    /// The rules as they stand there.
+    fn written(&self) -> Retention {
         let section = self.clone();
-        let rules = Retention {
+        Retention {
             keep_last: section.keep_last,
             keep_hourly: section.keep_hourly,
             keep_daily: section.keep_daily,
@@ -153,8 +153,7 @@ impl RetentionSection {
             keep_within: section.keep_within,
             keep_tag: section.keep_tag,
             time_zone: section.time_zone,
-        };
-        if rules.is_unset() { Retention { time_zone: rules.time_zone, ..Retention::standard() } } else { rules }
+        }
     }
 }
 
@@ -253,9 +252,14 @@ impl Config {
         self.drill_signers.iter().map(|text| Ok(text.parse()?)).collect()
     }
 
-    /// The rules of the section `[retention]`; `None` where there is none.
+    /// The rules of the section `[retention]`, the standard ones where it sets none; `None` where there is no section.
     pub fn retention(&self) -> Option<Retention> {
-        self.retention.as_ref().map(RetentionSection::rules)
+        self.written_retention().map(Retention::or_standard)
+    }
+
+    /// The rules that the section `[retention]` sets; `None` where there is none.
+    pub fn written_retention(&self) -> Option<Retention> {
+        self.retention.as_ref().map(RetentionSection::written)
     }
 
     pub fn max_remove_percent(&self) -> u8 {

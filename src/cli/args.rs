@@ -348,6 +348,10 @@ pub struct Drill {
 }
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Each rule that is given here stands in the place of the one of its name in [retention]; the others there \
+                  hold. Where neither the section nor a flag sets a rule, the last snapshot of each of 14 days is kept."
+)]
 pub struct Retain {
     /// Carry the plan out; without it nothing is deleted
     #[arg(long)]
@@ -371,7 +375,7 @@ pub struct Retain {
 }
 
 /// Each replaces the rule of that name in the configuration.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 #[command(next_help_heading = "Rules")]
 pub struct Keep {
     /// Keep the newest N

@@ -34,7 +34,7 @@ fn request(command: &Retain, context: &Context) -> Result<RetainRequest, Failure
     let wait = Duration::try_from(command.wait)
         .map_err(|_| Failure::usage("--wait is a time, such as 10m", "it cannot be negative"))?;
     Ok(RetainRequest {
-        own_rules: own_rules(&command.keep, context.config.retention()),
+        own_rules: own_rules(&command.keep, context.config.written_retention()),
         remove: command.remove.iter().copied().collect(),
         forget: command.forget.iter().copied().collect(),
         believed: context.config.drill_signers()?,
@@ -44,34 +44,23 @@ fn request(command: &Retain, context: &Context) -> Result<RetainRequest, Failure
     })
 }
 
-/// The configured rules, each replaced by the flag of its name.
+/// The rules that the configuration sets, each replaced by the flag of its name. The standard ones hold where neither sets
+/// any: a flag stands in their place whether or not there is a section.
 fn own_rules(flags: &Keep, configured: Option<Retention>) -> Option<Retention> {
-    let given = Retention {
-        keep_last: flags.keep_last,
-        keep_hourly: flags.keep_hourly,
-        keep_daily: flags.keep_daily,
-        keep_weekly: flags.keep_weekly,
-        keep_monthly: flags.keep_monthly,
-        keep_yearly: flags.keep_yearly,
-        keep_within: flags.keep_within,
-        keep_tag: flags.keep_tag.clone(),
-        time_zone: None,
-    };
-    if given.is_unset() {
-        return configured;
-    }
+    let is_configured = configured.is_some();
     let base = configured.unwrap_or_default();
-    Some(Retention {
-        keep_last: given.keep_last.or(base.keep_last),
-        keep_hourly: given.keep_hourly.or(base.keep_hourly),
-        keep_daily: given.keep_daily.or(base.keep_daily),
-        keep_weekly: given.keep_weekly.or(base.keep_weekly),
-        keep_monthly: given.keep_monthly.or(base.keep_monthly),
-        keep_yearly: given.keep_yearly.or(base.keep_yearly),
-        keep_within: given.keep_within.or(base.keep_within),
-        keep_tag: if given.keep_tag.is_empty() { base.keep_tag } else { given.keep_tag },
+    let rules = Retention {
+        keep_last: flags.keep_last.or(base.keep_last),
+        keep_hourly: flags.keep_hourly.or(base.keep_hourly),
+        keep_daily: flags.keep_daily.or(base.keep_daily),
+        keep_weekly: flags.keep_weekly.or(base.keep_weekly),
+        keep_monthly: flags.keep_monthly.or(base.keep_monthly),
+        keep_yearly: flags.keep_yearly.or(base.keep_yearly),
+        keep_within: flags.keep_within.or(base.keep_within),
+        keep_tag: if flags.keep_tag.is_empty() { base.keep_tag } else { flags.keep_tag.clone() },
         time_zone: base.time_zone,
-    })
+    };
+    (is_configured || !rules.is_unset()).then(|| rules.or_standard())
 }
 
 fn document(report: &RetainReport) -> Value {

@@ -47,6 +47,11 @@ impl Retention {
         Self { keep_daily: Some(DEFAULT_KEEP_DAILY), ..Self::default() }
     }
 
+    /// These rules; the standard ones where none is set.
+    pub fn or_standard(self) -> Self {
+        if self.is_unset() { Self { time_zone: self.time_zone, ..Self::standard() } } else { self }
+    }
+
     /// Whether no `keep_…` is set; one that is set to 0 is.
     pub fn is_unset(&self) -> bool {
         Self { time_zone: self.time_zone.clone(), ..Self::default() } == *self

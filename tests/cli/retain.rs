@@ -5,6 +5,7 @@ use std::fs;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::damage::{Harm, harm};
 use crate::support::past::{Past, days_ago, set_time};
 use crate::support::world::{Output, Sources, World, copy_tree, tree};
 
@@ -133,6 +134,52 @@ fn without_a_section_a_day_is_kept_for_two_weeks() {
     assert_eq!(plan(&output).iter().filter(|line| line.contains("keep")).count(), 14);
 }
 
+/// A rule that is given is one that is set, whatever else stands in the section or whether there is one.
+#[test]
+fn with_a_rule_as_a_flag_the_two_weeks_hold_no_more() {
+    let (world, _) = history(3);
+    let plain = fs::read_to_string(world.config()).unwrap();
+    let rules = |section: &str, flags: &[&str]| {
+        fs::write(world.config(), format!("{plain}\n{section}\n")).unwrap();
+        world.sealift(&[&["retain", "--json"], flags].concat()).exits(0).json()["rules"].clone()
+    };
+    let zone = "[retention]\ntime_zone = \"Asia/Tokyo\"";
+    let weekly = "[retention]\nkeep_weekly = 3";
+    let last = &["--keep-last", "2"];
+    for (section, none, with_flag) in [
+        ("", json!({ "keep_daily": 14 }), json!({ "keep_last": 2 })),
+        ("[retention]", json!({ "keep_daily": 14 }), json!({ "keep_last": 2 })),
+        (
+            zone,
+            json!({ "keep_daily": 14, "time_zone": "Asia/Tokyo" }),
+            json!({ "keep_last": 2, "time_zone": "Asia/Tokyo" }),
+        ),
+        (weekly, json!({ "keep_weekly": 3 }), json!({ "keep_last": 2, "keep_weekly": 3 })),
+    ] {
+        assert_eq!((rules(section, &[]), rules(section, last)), (none, with_flag), "{section}");
+    }
+}
+
+/// Its key is its own, so nothing but the configuration can say that it is to be believed.
+#[test]
+fn retention_says_where_it_counts_as_whole_what_this_machine_itself_found_hurt() {
+    let (world, _) = history(3);
+    let pack = world.packs(3).into_iter().find(|pack| !world.packs(2).contains(pack)).unwrap();
+    harm(&pack, Harm::Flip(500));
+    let pruner = world.other_host("pruner");
+    let found = pruner.sealift(&["check", "--signer", &signer(&world), "--read-data", "--json"]).exits(13).json();
+    let rules = ["retain", "--keep-last", "1", "--json"];
+    let unheard = |output: &Output| output.warnings().contains(&"own-findings-unheard".to_owned());
+    let output = pruner.sealift(&rules).exits(3).says("found snapshot 3 hurt");
+    assert!(unheard(&output), "{output:?}");
+    assert_eq!(plan(&output)[1], "2 go: no rule reaches it");
+    // Another machine hears nothing of it, and one that believes it counts the snapshot as hurt.
+    assert!(!unheard(&world.sealift(&rules).exits(0)));
+    fs::write(pruner.config(), format!("drill_signers = [{}]\n", found["signer"])).unwrap();
+    let output = pruner.sealift(&rules).exits(0);
+    assert!(!unheard(&output) && plan(&output)[1].starts_with("2 keep: newest good"), "{output:?}");
+}
+
 #[test]
 fn the_record_names_the_rules_and_another_machine_deletes_only_by_its_own() {
     let world = World::ready();
@@ -233,28 +280,44 @@ fn a_record_that_cannot_be_verified_stops_the_packs_until_somebody_lets_go_of_it
     }
 }
 
-#[test]
-fn a_thief_who_signs_a_hundred_snapshots_with_chosen_times_drops_no_day() {
+/// Ten honest snapshots, the last nine `step` apart and the last of all a step ago; then a hundred that a thief signs for
+/// times a step apart, before, between and after those. What another machine keeps of the nine by `rules`, applied three
+/// times, and how many in all.
+fn kept_after_a_theft(step: SignedDuration, rules: &[&str]) -> (Vec<bool>, usize) {
     let world = World::ready();
     world.backup();
     let past = Past::of(&world, &world.path("repository"));
-    past.age(&[10]);
-    past.repeat((1..10).rev().map(|days| (days_ago(days), days_ago(days))));
-    let honest = listed(&world);
-    // All of them stored today, and signed for days long ago, between the honest ones and to come.
-    let today = Timestamp::now();
-    let chosen = |number: i64| today + SignedDuration::from_hours(24 * (number - 50));
-    past.repeat((0..100).map(|number| (chosen(number), today)));
-    let other = world.other_host("pruner");
-    let arguments = ["retain", "--signer", &signer(&world), "--keep-daily", "8", "--apply", "--json"];
+    past.age(&[100]);
+    let now = Timestamp::now();
+    let honest = past.repeat((1..10).rev().map(|steps| (now - step * steps, now - step * steps)));
+    past.repeat((0..100).map(|number| (now + step * (number - 50), now)));
+    let (other, signer) = (world.other_host("pruner"), signer(&world));
     for _ in 0..3 {
-        other.sealift(&arguments).exits(0);
+        other.sealift(&[&["retain", "--signer", &signer, "--apply", "--json"], rules].concat()).exits(0);
     }
     let kept = listed(&other);
-    // Eight days: today's, which is the thief's, and the seven before it, but for the place of the last honest day, which
-    // the forgeries with earlier times share.
-    assert!(honest[4..9].iter().all(|sequence| kept.contains(sequence)), "{kept:?}");
-    assert!(kept.len() <= 11, "{kept:?}");
+    (honest.iter().map(|sequence| kept.contains(sequence)).collect(), kept.len())
+}
+
+/// Eight places: that of now, which is the thief's, and the seven before it, but for the place of the last honest one, which
+/// the forgeries with earlier times share.
+#[test]
+fn a_thief_who_signs_a_hundred_snapshots_with_chosen_times_drops_nothing_that_the_rules_keep_by_time() {
+    let day = SignedDuration::from_hours(24);
+    for (step, rules) in [
+        (day, &["--keep-daily", "8"][..]),
+        (SignedDuration::from_hours(1), &["--keep-hourly", "8"]),
+        (day * 7, &["--keep-weekly", "8"]),
+        // It is full of the thief's, and takes nothing from the days.
+        (day, &["--keep-daily", "8", "--keep-last", "3"]),
+    ] {
+        let (honest, all) = kept_after_a_theft(step, rules);
+        assert!(honest[2..8].iter().all(|kept| *kept), "{rules:?}: {honest:?}");
+        assert!(all <= 13, "{rules:?}: {all}");
+    }
+    // Of a span he pushes nothing out at all, and what he adds counts as taken within it.
+    let (honest, all) = kept_after_a_theft(day, &["--keep-within", "7d"]);
+    assert_eq!((honest, all), ([vec![false; 2], vec![true; 7]].concat(), 107));
 }
 
 /// Ten days of which retention left the last seven, in the eyes of another machine.
@@ -378,6 +441,40 @@ fn a_bucket_copied_object_by_object_keeps_its_history() {
     assert_eq!(plan(&output).iter().filter(|line| line.contains("keep")).count(), 7);
     assert_eq!(listed(&other), [4, 5, 6, 7, 8, 9, 10]);
     other.assert_restores(4, &sources[3]);
+}
+
+/// Twenty days ago the copying began, with the newest snapshot, and every twelve hours one more was copied. Most look as if
+/// somebody had put them there later: they stay beside the others until younger ones have all places.
+#[test]
+fn a_bucket_copied_over_days_keeps_its_history_too() {
+    let (world, sources) = history_of(&[30, 29, 28, 27, 26, 25, 24, 23, 22, 21]);
+    let copy = world.path("copy");
+    copy_tree(&world.path("repository"), &copy);
+    let copied = |hours: i64| days_ago(20) + SignedDuration::from_hours(hours);
+    for path in tree(&copy).into_keys().filter(|path| path.is_file()) {
+        set_time(&path, copied(0));
+    }
+    for sequence in 1..=10_i64 {
+        set_time(&copy.join(format!("snapshots/{sequence:010}.record")), copied(12 * (10 - sequence)));
+    }
+    let mut other = world.other_host("pruner");
+    other.repository = copy.display().to_string();
+    let signer = signer(&world);
+    let apply = ["retain", "--signer", &signer, "--keep-daily", "7", "--apply", "--json"];
+    let output = other.sealift(&apply).exits(0);
+    assert_eq!((output.warnings(), listed(&other).len()), (vec!["stored-late".to_owned()], 10));
+    for sequence in [1, 7, 10] {
+        other.assert_restores(sequence, &sources[usize::try_from(sequence - 1).unwrap()]);
+    }
+    let past = Past::of(&world, &copy);
+    past.repeat([10, 9, 8].map(|days| (days_ago(days), days_ago(days))));
+    other.sealift(&apply).exits(0);
+    assert_eq!(listed(&other).len(), 13);
+    past.repeat([(days_ago(7), days_ago(7))]);
+    other.sealift(&apply).exits(0);
+    assert_eq!(listed(&other), [8, 9, 10, 11, 12, 13, 14]);
+    other.assert_restores(8, &sources[7]);
+    other.assert_restores(14, &sources[9]);
 }
 
 #[test]

@@ -78,6 +78,7 @@ pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -
     let plan = plan(&view, &rules, request)?;
     let mut warnings = let_go.warnings_of(&view);
     warnings.extend(rules.warnings(&view.history, &plan, request));
+    warnings.extend(view.unheard());
     if !request.apply {
         let kept: BTreeSet<u64> = plan.kept().collect();
         let prune = view.prune(remote, |sequence| kept.contains(&sequence), let_go.unverifiable());

@@ -1,18 +1,21 @@
 //! What there is to plan with: one listing, its records, and the receipts of those who are believed.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 
 use super::super::receipts::{last_drill, listed_receipts, receipts};
 use super::super::remote::{Listing, Seen};
-use super::super::{BadObjects, History, OperationError, Reader, Remote};
+use super::super::{BadObjects, History, OperationError, Reader, Remote, Warning};
 use super::rules::Rules;
 use crate::crypto::PublicSigner;
 use crate::plan::effective::effective_times;
 use crate::plan::prune::{self, Ground, Needed};
 use crate::plan::retain::{Plan, Proof, Snapshot, retain};
+use crate::repository::ranges::{ranges, written};
 use crate::repository::{Health, ReceiptKind, Retention, SignedReceipt, SignedRecord, layout};
+use crate::state::known_driller;
 use crate::store::{Key, ObjectInfo};
 
 pub(super) struct View {
@@ -21,16 +24,44 @@ pub(super) struct View {
     believed: Vec<PublicSigner>,
     receipts: Vec<(ObjectInfo, SignedReceipt)>,
     bad: BadObjects,
+    own: Option<Unbelieved>,
+}
+
+/// This machine's own key, which the configuration does not name, and what its receipts hold bad.
+struct Unbelieved {
+    signer: PublicSigner,
+    bad: BadObjects,
 }
 
 impl View {
     pub async fn read(remote: &Remote, reader: &Reader, believed: &[PublicSigner]) -> Result<Self, OperationError> {
         let listing = remote.list().await?;
         let history = History::of(remote, reader, &listing.records).await?;
-        let receipts = listed_receipts(remote, believed).await?;
-        let signed: Vec<SignedReceipt> = receipts.iter().map(|(_, receipt)| receipt.clone()).collect();
-        let bad = BadObjects::known(&signed, &reader.state_dir(remote))?;
-        Ok(Self { listing, history, believed: believed.to_vec(), receipts, bad })
+        let own = known_driller(&reader.state_root)?.map(|own| own.public()).filter(|own| !believed.contains(own));
+        let signers: Vec<PublicSigner> = believed.iter().chain(&own).cloned().collect();
+        let receipts = listed_receipts(remote, &signers).await?;
+        let is_own = |(_, receipt): &(_, SignedReceipt)| own.as_ref() == Some(receipt.signed.signer());
+        let (unbelieved, receipts): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_own);
+        let bad = BadObjects::known(&signed(&receipts), &reader.state_dir(remote))?;
+        let own = own.map(|signer| Unbelieved { signer, bad: BadObjects::of(&signed(&unbelieved)) });
+        Ok(Self { listing, history, believed: believed.to_vec(), receipts, bad, own })
+    }
+
+    /// Snapshots that this machine itself found hurt, and that count as whole because nobody here believes it.
+    pub fn unheard(&self) -> Option<Warning> {
+        let own = self.own.as_ref()?;
+        let counts = |bad: &BadObjects, record: &SignedRecord| bad.is_whole(&record.record, &self.listing);
+        let unheard = |record: &&Arc<SignedRecord>| counts(&self.bad, record) && !counts(&own.bad, record);
+        let hurt = ranges(self.history.verified().filter(unheard).map(|record| record.record.sequence));
+        (!hurt.is_empty()).then(|| {
+            let text = format!(
+                "a check or drill on this machine found snapshot {} hurt, and here it counts as whole: this machine's own \
+                 receipts are believed with the line drill_signers = [\"{}\"] in sealift.toml",
+                written(&hurt),
+                own.signer
+            );
+            Warning::doubt("own-findings-unheard", text)
+        })
     }
 
     /// Every object that is there now.
@@ -103,6 +134,10 @@ impl View {
     }
 }
 
+fn signed(receipts: &[(ObjectInfo, SignedReceipt)]) -> Vec<SignedReceipt> {
+    receipts.iter().map(|(_, receipt)| receipt.clone()).collect()
+}
+
 /// What a listing shows, back as objects.
 fn objects(listing: &Listing) -> impl Iterator<Item = ObjectInfo> {
     let object = |(key, seen): (Key, &Seen)| ObjectInfo { key, bytes: seen.bytes, modified: seen.modified };
@@ -121,7 +156,7 @@ fn snapshots<'a>(
     bad: &BadObjects,
 ) -> Vec<Snapshot> {
     let times = effective_times(history.stated());
-    let snapshot = |(signed, effective): (&std::sync::Arc<SignedRecord>, _)| {
+    let snapshot = |(signed, effective): (&Arc<SignedRecord>, _)| {
         let record = &signed.record;
         Snapshot {
             sequence: record.sequence,
