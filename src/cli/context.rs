@@ -95,9 +95,7 @@ impl Context {
         if is_root() {
             return Ok(SYSTEM_STATE.into());
         }
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-        state.map(|state| state.join("sealift")).ok_or_else(|| {
+        user_state().ok_or_else(|| {
             Failure::usage(
                 "there is no place to keep state: neither XDG_STATE_HOME nor HOME is set",
                 "name one with --state-dir",
@@ -193,6 +191,17 @@ fn signer(text: &str) -> Result<PublicSigner, Failure> {
             "give the line `ssh-ed25519 AAAA…` that init printed, or the signer.pub of a recovery kit",
         )
     })
+}
+
+/// Where a machine keeps its state that names no other place: root's agent, and whoever runs this.
+pub fn usual_state_roots() -> Vec<PathBuf> {
+    [Some(SYSTEM_STATE.into()), user_state()].into_iter().flatten().collect()
+}
+
+fn user_state() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    state.map(|state| state.join("sealift"))
 }
 
 fn default_config() -> Option<PathBuf> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::Drill;
-use super::context::Context;
+use super::context::{Context, usual_state_roots};
 use super::failure::{Failure, VERIFICATION};
 use super::identities;
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
@@ -20,6 +20,7 @@ pub async fn run(command: Drill, context: Context) -> Result<u8, Failure> {
         dir: command.dir.clone().unwrap_or_else(std::env::temp_dir),
         command: command.command.clone(),
         here: command.here,
+        usual_state_roots: usual_state_roots(),
         threads: context.threads(),
     };
     let (remote, _) = context.remote().await?;

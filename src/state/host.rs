@@ -167,6 +167,11 @@ impl HostState {
     }
 }
 
+/// Whether there is a signer in `dir`, sound or not.
+pub fn is_writer(dir: &Path) -> io::Result<bool> {
+    dir.join("signer").try_exists()
+}
+
 /// The signer in `dir`, if there is one: what an interrupted `init` left is used again.
 pub fn load_signer(dir: &Path) -> Result<Option<Signer>, StateError> {
     load_key(&dir.join("signer"))

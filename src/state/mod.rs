@@ -15,7 +15,9 @@ mod rounds;
 pub use catalog::{Catalog, CatalogPack, Loaded, Location};
 pub use findings::Findings;
 pub use forgotten::Forgotten;
-pub use host::{HostState, Last, Look, SealedTo, SourceLook, driller, known_driller, load_signer, save_signer};
+pub use host::{
+    HostState, Last, Look, SealedTo, SourceLook, driller, is_writer, known_driller, load_signer, save_signer,
+};
 pub use keys::{KeptKey, KeptKeys};
 pub use lock::{LockFile, WriterLock};
 pub use pins::{Pins, Remembered};

@@ -18,7 +18,7 @@ use crate::check::believe;
 use crate::damage::{Harm, harm};
 use crate::support::minio::Minio;
 use crate::support::s3s::{S3s, Side};
-use crate::support::world::{Output, Running, World, tree, wait_until};
+use crate::support::world::{Output, Running, World, copy_tree, tree, wait_until};
 
 /// On a machine of an operator.
 fn drill(world: &World, arguments: &[&str]) -> Output {
@@ -84,6 +84,23 @@ fn the_host_refuses_to_drill_unless_told_and_never_signs_with_its_own_key() {
     assert_ne!(report["signer"], descriptor["signer"]);
 }
 
+/// With a state directory of its own a drill would otherwise not know where it is.
+#[test]
+fn the_host_is_known_by_the_places_where_its_state_would_usually_lie() {
+    let world = backed_up();
+    let usual = world.path("empty/.local/state");
+    fs::create_dir_all(&usual).unwrap();
+    copy_tree(&world.state(), &usual.join("sealift"));
+    drill(&world, &[]).exits(15).says("--here").says(".local/state/sealift");
+    drill(&world, &["--here"]).exits(0);
+    // The signer of another repository makes no host of this one.
+    let stranger = backed_up();
+    drill(&stranger, &[]).exits(0);
+    fs::remove_dir_all(usual.join("sealift")).unwrap();
+    copy_tree(&stranger.state(), &usual.join("sealift"));
+    drill(&world, &[]).exits(0);
+}
+
 #[test]
 fn a_damaged_pack_or_manifest_fails_and_the_host_that_believes_it_heals_it() {
     for object in [|world: &World| world.packs(1)[0].clone(), |world: &World| world.manifest(1)] {
@@ -102,6 +119,16 @@ fn a_damaged_pack_or_manifest_fails_and_the_host_that_believes_it_heals_it() {
         world.assert_restores(2, &now);
         assert_eq!(drill(&world, &[]).exits(0).json()["sequence"], 2);
     }
+}
+
+#[test]
+fn a_pack_that_is_larger_than_any_can_be_fails_and_is_named() {
+    let world = backed_up();
+    let pack = world.packs(1)[0].clone();
+    File::options().write(true).open(&pack).unwrap().set_len(sealift::crypto::MAX_SEALED_BYTES + 1).unwrap();
+    let report = drill(&world, &[]).exits(13).json();
+    let name = pack.strip_prefix(world.path("repository")).unwrap().display().to_string();
+    assert_eq!(receipt_of(&world, &report).bad, [name]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod application;
 mod databases;
+mod host;
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -16,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 pub use self::databases::DatabaseReport;
 use self::databases::{Looked, look};
+use self::host::refuse_on_the_host;
 use super::history::{History, Reader, Selector};
 use super::opened::open;
 use super::receipts::put_if_allowed;
@@ -28,7 +30,7 @@ use crate::crypto::{Digest, PublicSigner};
 use crate::fsx::ScratchDir;
 use crate::repository::{Receipt, ReceiptKind, SignedRecord, layout};
 use crate::source::Credentials;
-use crate::state::{driller, load_signer};
+use crate::state::driller;
 use crate::store::Key;
 
 pub struct DrillRequest {
@@ -40,6 +42,8 @@ pub struct DrillRequest {
     pub command: Option<String>,
     /// Even on the host itself, where no identity should ever be.
     pub here: bool,
+    /// Where the host's state would lie on this machine, besides the reader's state directory.
+    pub usual_state_roots: Vec<PathBuf>,
     /// Packs fetched and opened at once, and threads that verify.
     pub threads: usize,
 }
@@ -78,15 +82,13 @@ pub async fn drill(
     request: DrillRequest,
     monitor: Arc<dyn Monitor>,
 ) -> Result<DrillReport, OperationError> {
-    let state_root = &request.reader.state_root;
-    if !request.here && load_signer(&request.reader.state_dir(remote))?.is_some() {
-        return Err(on_the_host());
-    }
-    let signer = driller(state_root)?;
+    let mut warnings = if request.here { Vec::new() } else { refuse_on_the_host(remote, &request)? };
+    let signer = driller(&request.reader.state_root)?;
     let began = Instant::now();
     let history = History::load(remote, &request.reader).await?;
     let signed = Arc::clone(history.find(&request.snapshot)?);
     let (scratch, left) = scratch_dir(&request.dir, "sealift-drill")?;
+    warnings.extend(left);
     let tried = try_restore(remote, &request, history, &signed, &scratch, monitor).await;
     let recovery_time = began.elapsed();
     let mut report = DrillReport {
@@ -102,7 +104,7 @@ pub async fn drill(
         recovery_point: clock::now().duration_since(signed.record.time),
         receipt: None,
         signer: signer.public(),
-        warnings: left,
+        warnings,
     };
     let (mut bad, mut keys) = (Vec::new(), Vec::new());
     match tried {
@@ -128,15 +130,6 @@ pub async fn drill(
         Err(warning) => report.warnings.push(warning),
     }
     Ok(report)
-}
-
-fn on_the_host() -> OperationError {
-    OperationError::Refused {
-        what: "this machine is the host that writes the repository: an identity here opens every backup to whoever \
-               breaks in"
-            .to_owned(),
-        way_out: "drill on another machine, or add --here".to_owned(),
-    }
 }
 
 /// What was restored, and the SHA-256s of the wrapped keys through which it was opened.
