@@ -1,7 +1,7 @@
 //! What is known of every snapshot from outside: which blocks it has, and what they take at best.
 //!
-//! A snapshot is compared block by block with the live file when it is taken. Objects never change under their names, so
-//! from then on it is enough that all of them are still there.
+//! A snapshot is compared block by block with the live file when it is taken, and what is stored of it is kept. So from
+//! then on it is enough that all of its objects are still there with the same bytes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// Of the file that it shows.
     pub file: Digest,
     record: Bytes,
-    objects: Vec<(Key, u64)>,
+    objects: Vec<(Key, Bytes)>,
     /// Which blocks it has, each once.
     blocks: HashSet<u32>,
 }
@@ -60,9 +60,13 @@ impl Ledger {
         let manifest = Manifest::open(&sealed, &self.identity).expect("a manifest");
         let file = std::fs::read(file).unwrap();
         let used = self.compare(&manifest, &file);
-        let pack = |PackRef(name, bytes): &PackRef| (layout::pack(name), *bytes);
+        let pack = |PackRef(name, bytes): &PackRef| {
+            let stored = self.store.peek(&layout::pack(name)).expect("the pack is stored");
+            assert_eq!(stored.len() as u64, *bytes);
+            (layout::pack(name), stored)
+        };
         let mut objects: Vec<_> = record.packs().map(pack).collect();
-        objects.push((manifest_key, record.manifest.bytes));
+        objects.push((manifest_key, sealed));
         let blocks: HashSet<u32> = used.iter().map(|(pack, slot)| self.packs[pack].blocks[*slot as usize]).collect();
         blocks.iter().for_each(|block| self.blocks[*block as usize].1 += 1);
         self.snapshots.insert(sequence, Snapshot { file: sha256(&file), record: bytes, objects, blocks });
@@ -121,9 +125,9 @@ impl Ledger {
     pub fn check(&self) {
         for (sequence, snapshot) in &self.snapshots {
             assert_eq!(self.store.peek(&layout::record(*sequence)).as_ref(), Some(&snapshot.record), "{sequence}");
-            for (key, bytes) in &snapshot.objects {
-                let there = self.store.peek(key).map(|there| there.len() as u64);
-                assert_eq!(there, Some(*bytes), "{key}, which snapshot {sequence} needs");
+            for (key, kept) in &snapshot.objects {
+                let there = self.store.peek(key);
+                assert!(there.is_some_and(|there| is_same(&there, kept)), "{key}, which snapshot {sequence} needs");
             }
         }
         let listed = self.store.names(layout::RECORDS);
@@ -139,7 +143,7 @@ impl Ledger {
             .values()
             .flat_map(|snapshot| &snapshot.objects)
             .filter(|(key, _)| is_manifest(key))
-            .map(|(key, bytes)| (key, *bytes))
+            .map(|(key, stored)| (key, stored.len() as u64))
             .collect();
         let records: usize = self.snapshots.values().map(|snapshot| snapshot.record.len()).sum();
         blocks + (manifests.values().sum::<u64>() + records as u64) as f64
@@ -147,11 +151,16 @@ impl Ledger {
 
     /// What the listed snapshots need, of all that is stored.
     pub fn needed_bytes(&self) -> u64 {
-        let objects: HashMap<&Key, u64> =
-            self.snapshots.values().flat_map(|snapshot| &snapshot.objects).map(|(key, bytes)| (key, *bytes)).collect();
-        objects.values().sum::<u64>()
+        let objects: HashMap<&Key, &Bytes> =
+            self.snapshots.values().flat_map(|snapshot| &snapshot.objects).map(|(key, stored)| (key, stored)).collect();
+        objects.values().map(|stored| stored.len() as u64).sum::<u64>()
             + self.snapshots.values().map(|snapshot| snapshot.record.len() as u64).sum::<u64>()
     }
+}
+
+/// Mostly the very same bytes in memory, which never change: then there is nothing to compare.
+fn is_same(there: &Bytes, kept: &Bytes) -> bool {
+    (there.as_ptr(), there.len()) == (kept.as_ptr(), kept.len()) || there == kept
 }
 
 /// What is stored of a page: a page that may be an overflow page, without its link to the next one.
