@@ -50,7 +50,7 @@ impl Check<'_> {
     }
 
     async fn is_listed(&self, (epoch, generation): (u32, u32)) -> Result<bool, OperationError> {
-        Ok(self.remote.list_generations(epoch).await?.contains(&generation))
+        Ok(self.remote.list_generations(epoch).await?.contains_key(&generation))
     }
 
     /// For whoever keeps no copies: those that are no wrapped keys of anybody's. What lies behind a key's header only its
