@@ -10,6 +10,7 @@ mod failure;
 mod identities;
 mod init;
 mod keys;
+mod lines;
 mod output;
 mod progress;
 mod recipients;
@@ -51,13 +52,12 @@ pub fn main() -> ExitCode {
     };
     output::start_logging(&args.global);
     let json = args.global.json;
-    match run(args) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            output::print_failure(&failure, json);
-            ExitCode::from(failure.code)
-        }
-    }
+    let code = run(args).unwrap_or_else(|failure| {
+        output::print_failure(&failure, json);
+        failure.code
+    });
+    lines::settle();
+    ExitCode::from(code)
 }
 
 fn run(args: Args) -> Result<u8, Failure> {

@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Color, Global};
 use super::failure::Failure;
+use super::lines::{self, Lines};
 use crate::operations::Warning;
 
 /// Logs go to standard error: one structured line a step, only when asked for. `SEALIFT_LOG` refines.
@@ -23,7 +24,7 @@ pub fn start_logging(global: &Global) {
     };
     let filter = EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let ansi = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines);
     if global.json {
         log.json().init();
     } else {
@@ -54,6 +55,7 @@ pub fn print_warnings(global: &Global, warnings: &[Warning]) {
     if global.json {
         return;
     }
+    lines::settle();
     for warning in warnings {
         let _ = writeln!(anstream::stderr(), "\x1b[33mwarning:\x1b[0m {warning}");
     }
@@ -67,6 +69,7 @@ pub fn print_failure(failure: &Failure, json: bool) {
         let _ = writeln!(std::io::stdout(), "{error}");
         return;
     }
+    lines::settle();
     let mut err = anstream::stderr().lock();
     let _ = writeln!(err, "\x1b[31merror:\x1b[0m {}", failure.message);
     if let Some(hint) = &failure.hint {

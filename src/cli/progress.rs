@@ -1,26 +1,35 @@
 //! Progress: bars with bytes, rate and time left on a terminal; JSON lines for a script; nothing for anybody else.
+//!
+//! Whoever works only counts; a thread of its own shows, and it alone waits for a terminal that was stopped or a pipe that
+//! nobody reads.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::operations::{Monitor, Phase, Unwatched};
 
-/// A script hears of each phase at most this often.
+/// A script hears of each phase this often.
 const JSON_INTERVAL: Duration = Duration::from_millis(500);
+/// Bars move this often.
+const BAR_INTERVAL: Duration = Duration::from_millis(100);
+/// At the end, what is shown gets this long to be taken away.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 pub struct Progress;
 
 impl Progress {
     pub fn start(json: bool) -> Arc<dyn Monitor> {
         if json {
-            return Arc::new(JsonLines::default());
+            return Arc::new(Counters::shown_by(JsonLines::default, JSON_INTERVAL));
         }
         if std::io::stderr().is_terminal() {
-            return Arc::new(Bars::new());
+            return Arc::new(Counters::shown_by(Bars::new, BAR_INTERVAL));
         }
         Arc::new(Unwatched)
     }
@@ -38,15 +47,101 @@ fn word(phase: Phase) -> &'static str {
     }
 }
 
+/// Bytes done, phase by phase.
+#[derive(Default)]
+struct Done([AtomicU64; Phase::ALL.len()]);
+
+impl Done {
+    fn of(&self, phase: Phase) -> &AtomicU64 {
+        &self.0[phase as usize]
+    }
+}
+
+enum Event {
+    Begin(Phase, Option<u64>),
+    /// With the bytes that were done.
+    End(Phase, u64),
+}
+
+/// Draws on standard error, and may be held up by it.
+trait Show {
+    fn begin(&mut self, phase: Phase, total: Option<u64>);
+    fn move_on(&mut self, done: &Done);
+    fn end(&mut self, phase: Phase, done: u64);
+}
+
+struct Counters {
+    done: Arc<Done>,
+    /// Always there until this is dropped.
+    events: Option<Sender<Event>>,
+    /// Ends when all is shown.
+    shown: Receiver<()>,
+}
+
+impl Counters {
+    fn shown_by<S: Show>(show: impl FnOnce() -> S + Send + 'static, interval: Duration) -> Self {
+        let done = Arc::new(Done::default());
+        let counts = Arc::clone(&done);
+        let (events, happened) = unbounded();
+        let (showing, shown) = bounded(0);
+        let thread = move || {
+            let _showing: Sender<()> = showing;
+            watch(&happened, &counts, show(), interval);
+        };
+        // Without a thread nothing is shown, and all else goes on.
+        let _ = std::thread::Builder::new().name("progress".to_owned()).spawn(thread);
+        Self { done, events: Some(events), shown }
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            let _ = events.send(event);
+        }
+    }
+}
+
+fn watch(events: &Receiver<Event>, done: &Done, mut show: impl Show, interval: Duration) {
+    loop {
+        match events.recv_timeout(interval) {
+            Ok(Event::Begin(phase, total)) => show.begin(phase, total),
+            Ok(Event::End(phase, bytes)) => show.end(phase, bytes),
+            Err(RecvTimeoutError::Timeout) => show.move_on(done),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+impl Monitor for Counters {
+    fn begin(&self, phase: Phase, bytes: Option<u64>) {
+        self.done.of(phase).store(0, Ordering::Relaxed);
+        self.tell(Event::Begin(phase, bytes));
+    }
+
+    fn advance(&self, phase: Phase, bytes: u64) {
+        self.done.of(phase).fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn end(&self, phase: Phase) {
+        self.tell(Event::End(phase, self.done.of(phase).load(Ordering::Relaxed)));
+    }
+}
+
+impl Drop for Counters {
+    fn drop(&mut self) {
+        drop(self.events.take());
+        let _ = self.shown.recv_timeout(LAST_LOOK);
+    }
+}
+
 struct Bars {
     all: MultiProgress,
-    bars: Mutex<HashMap<&'static str, ProgressBar>>,
+    bars: HashMap<Phase, ProgressBar>,
 }
 
 impl Bars {
     fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        Self { all, bars: Mutex::default() }
+        Self { all, bars: HashMap::new() }
     }
 
     fn bar(phase: Phase, bytes: Option<u64>) -> ProgressBar {
@@ -65,24 +160,24 @@ impl Bars {
     }
 }
 
-impl Monitor for Bars {
-    fn begin(&self, phase: Phase, bytes: Option<u64>) {
-        let bar = self.all.add(Self::bar(phase, bytes));
-        bar.enable_steady_tick(Duration::from_millis(100));
-        let earlier = self.bars.lock().unwrap_or_else(PoisonError::into_inner).insert(word(phase), bar);
-        if let Some(earlier) = earlier {
+impl Show for Bars {
+    fn begin(&mut self, phase: Phase, total: Option<u64>) {
+        let bar = self.all.add(Self::bar(phase, total));
+        bar.tick();
+        if let Some(earlier) = self.bars.insert(phase, bar) {
             earlier.finish_and_clear();
         }
     }
 
-    fn advance(&self, phase: Phase, bytes: u64) {
-        if let Some(bar) = self.bars.lock().unwrap_or_else(PoisonError::into_inner).get(word(phase)) {
-            bar.inc(bytes);
+    fn move_on(&mut self, done: &Done) {
+        for (phase, bar) in &self.bars {
+            bar.set_position(done.of(*phase).load(Ordering::Relaxed));
+            bar.tick();
         }
     }
 
-    fn end(&self, phase: Phase) {
-        if let Some(bar) = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(word(phase)) {
+    fn end(&mut self, phase: Phase, _done: u64) {
+        if let Some(bar) = self.bars.remove(&phase) {
             bar.finish_and_clear();
         }
     }
@@ -97,45 +192,31 @@ impl Drop for Bars {
 /// One line of JSON a phase and half second on standard error.
 #[derive(Default)]
 struct JsonLines {
-    phases: Mutex<HashMap<&'static str, Reported>>,
-}
-
-struct Reported {
-    done: u64,
-    total: Option<u64>,
-    last: Instant,
+    totals: HashMap<Phase, Option<u64>>,
 }
 
 impl JsonLines {
-    fn print(phase: Phase, reported: &Reported) {
-        let line = serde_json::json!({
-            "progress": word(phase), "bytes": reported.done, "total_bytes": reported.total
-        });
+    fn print(phase: Phase, done: u64, total: Option<u64>) {
+        let line = serde_json::json!({ "progress": word(phase), "bytes": done, "total_bytes": total });
         let _ = writeln!(std::io::stderr(), "{line}");
     }
 }
 
-impl Monitor for JsonLines {
-    fn begin(&self, phase: Phase, total: Option<u64>) {
-        let reported = Reported { done: 0, total, last: Instant::now() };
-        Self::print(phase, &reported);
-        self.phases.lock().unwrap_or_else(PoisonError::into_inner).insert(word(phase), reported);
+impl Show for JsonLines {
+    fn begin(&mut self, phase: Phase, total: Option<u64>) {
+        Self::print(phase, 0, total);
+        self.totals.insert(phase, total);
     }
 
-    fn advance(&self, phase: Phase, bytes: u64) {
-        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reported) = phases.get_mut(word(phase)) {
-            reported.done += bytes;
-            if reported.last.elapsed() >= JSON_INTERVAL {
-                reported.last = Instant::now();
-                Self::print(phase, reported);
-            }
+    fn move_on(&mut self, done: &Done) {
+        for (phase, total) in &self.totals {
+            Self::print(*phase, done.of(*phase).load(Ordering::Relaxed), *total);
         }
     }
 
-    fn end(&self, phase: Phase) {
-        if let Some(reported) = self.phases.lock().unwrap_or_else(PoisonError::into_inner).remove(word(phase)) {
-            Self::print(phase, &reported);
+    fn end(&mut self, phase: Phase, done: u64) {
+        if let Some(total) = self.totals.remove(&phase) {
+            Self::print(phase, done, total);
         }
     }
 }

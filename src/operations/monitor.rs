@@ -1,7 +1,7 @@
 //! How an operation tells a person what it is doing. The cli draws it; nothing depends on it.
 
 /// A part of an operation that may take a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Pass 1: bytes of the sources looked at.
     Reading,
@@ -19,7 +19,20 @@ pub enum Phase {
     Checking,
 }
 
-/// Watches an operation. Called from several threads.
+impl Phase {
+    pub const ALL: [Self; 7] = [
+        Self::Reading,
+        Self::Fixing,
+        Self::Uploading,
+        Self::Fetching,
+        Self::Restoring,
+        Self::Verifying,
+        Self::Checking,
+    ];
+}
+
+/// Watches an operation. Called from several threads, also while a lock keeps an application's writers waiting: whoever
+/// implements it waits for nothing, above all not for a terminal.
 pub trait Monitor: Send + Sync {
     /// `phase` begins; `bytes` is how much there is to do, where it is known.
     fn begin(&self, phase: Phase, bytes: Option<u64>);

@@ -1,5 +1,6 @@
 //! Backups beside applications that never rest, and backups that are killed again and again.
 
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use crate::support::world::{World, wait_until};
 
@@ -75,6 +77,40 @@ fn two_writers_that_never_pause_neither_starve_a_backup_nor_are_starved_by_it() 
         .query_row("select beats from pulse", [], |row| row.get(0))
         .unwrap();
     assert!(beats > 0, "the snapshot was taken before the writers began");
+}
+
+/// A pipe that takes not one byte more, as a terminal after Ctrl-S.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    for piece in [&[b'.'; 4096][..], b"."] {
+        while writer.write(piece).is_ok() {}
+    }
+    fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn whoever_reads_no_log_and_no_progress_holds_up_neither_the_backup_nor_the_application() {
+    for arguments in [&["backup", "--json"][..], &["backup", "-vv"], &["backup", "--json", "-vv"]] {
+        let world = World::ready();
+        world.add_rows(20_000);
+        Connection::open(world.database())
+            .unwrap()
+            .execute_batch("create table pulse(beats); insert into pulse values (0)")
+            .unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = never_pausing(&world.database(), &stop);
+        let (mut reader, full) = full_pipe();
+        let backup = world.start_with(arguments, full);
+        wait_until("the record is stored, though nobody reads", || world.record(1).exists());
+        stop.store(true, Ordering::Relaxed);
+        assert!(writer.join().expect("no commit failed") > 0);
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        assert!(said.trim_start_matches('.').len() > 10, "what was kept waiting comes in the end");
+        backup.wait().exits(0);
+    }
 }
 
 #[test]

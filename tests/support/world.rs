@@ -156,8 +156,13 @@ impl World {
 
     /// The same, not waited for.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        self.start_with(arguments, Stdio::piped())
+    }
+
+    /// With a standard error of one's own.
+    pub fn start_with(&self, arguments: &[&str], stderr: impl Into<Stdio>) -> Running {
         let mut command = self.command(arguments);
-        Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")))
+        Running(Some(command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts")))
     }
 
     /// A backup that must succeed; its sequence number.
