@@ -1,6 +1,7 @@
 //! What can go wrong in an operation. Exit codes and hints are the cli's business.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Claim;
 use crate::crypto::CryptoError;
@@ -47,8 +48,11 @@ pub enum OperationError {
     /// Refused, because going on could lose something.
     #[error("{what}")]
     Refused { what: String, way_out: String },
-    #[error("{path}: no single instant could be read in {rounds} rounds: {reason}")]
-    NoInstant { path: PathBuf, rounds: usize, reason: &'static str },
+    #[error(
+        "{path}: no single instant could be read in {rounds} rounds: {reason}; a writer could have been held up for \
+         {:.3} s", longest_hold.as_secs_f64()
+    )]
+    NoInstant { path: PathBuf, rounds: usize, reason: &'static str, longest_hold: Duration },
     #[error("every snapshot number is used up")]
     NoNumberLeft,
     #[error("the catalog is full: more packs than one repository can have")]

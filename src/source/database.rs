@@ -4,6 +4,7 @@
 //! here: waiting that does not starve, a bound on memory, and the proof that the file under the path stayed the same one,
 //! which SQLite does not look for.
 
+use std::cell::Cell;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,6 +55,7 @@ pub struct Database {
     opened: Stamp,
     journal: Option<Journal>,
     limits: ReadLimits,
+    longest_hold: Cell<Duration>,
     _claim: Claim,
 }
 
@@ -68,7 +70,8 @@ impl Database {
         let opened = Stamp::of(&metadata);
         let claim = Claim::database(&path, &opened)?;
         let connection = connect(&path).map_err(|error| SourceError::sqlite(&path, error))?;
-        Ok(Self { connection, path, opened, journal: None, limits: *limits, _claim: claim })
+        let longest_hold = Cell::default();
+        Ok(Self { connection, path, opened, journal: None, limits: *limits, longest_hold, _claim: claim })
     }
 
     /// Begins one read transaction, waiting for writers up to the limit.
@@ -144,6 +147,11 @@ impl Database {
     /// Ends the transaction, if there is one. Nothing was written, so nothing can be lost by it.
     fn let_go(&self) {
         let _ = self.connection.execute_batch("rollback");
+    }
+
+    /// The longest that a transaction kept writers waiting so far, whatever came of it; zero in WAL mode.
+    pub fn longest_hold(&self) -> Duration {
+        self.longest_hold.get()
     }
 
     /// For the check-up, which reads through SQL what the pages cannot tell.
@@ -267,5 +275,9 @@ impl DatabaseView<'_> {
 impl Drop for DatabaseView<'_> {
     fn drop(&mut self) {
         self.database.let_go();
+        if self.first.journal == Journal::Rollback {
+            let longest_hold = &self.database.longest_hold;
+            longest_hold.set(longest_hold.get().max(self.held_for()));
+        }
     }
 }

@@ -28,10 +28,19 @@ pub struct Checkup {
     pub health: Health,
     /// The first finding in SQLite's words. It may name tables: print it, never store it in public.
     pub detail: Option<String>,
+    /// The longest that one of the transactions lasted.
+    pub longest_hold: Duration,
 }
 
-/// How many of SQLite's steps pass between two looks at the clock.
-const STEPS: i32 = 1000;
+impl Checkup {
+    fn new(health: Health, detail: Option<String>) -> Self {
+        Self { health, detail, longest_hold: Duration::ZERO }
+    }
+}
+
+/// How many of SQLite's steps pass between two looks at the clock. A step is a page of a table's tree with the overflow chains
+/// of all its rows, which may be megabytes.
+const STEPS: i32 = 10;
 /// A check that cannot get its turn within this is left out, not waited for.
 const BUSY: Duration = Duration::from_secs(5);
 /// Findings about values, not about structure.
@@ -44,17 +53,19 @@ pub fn quick_check(path: &Path, bound: Duration) -> Checkup {
 }
 
 fn check(mut database: Database, bound: Duration) -> Result<Checkup, SourceError> {
-    let mut result = Checkup { health: Health::Ok, detail: None };
-    for table in patiently(&mut database, tables)? {
-        let found = patiently(&mut database, |connection| check_table(connection, &table, bound));
+    let mut result = Checkup::new(Health::Ok, None);
+    let mut longest_hold = Duration::ZERO;
+    for table in patiently(&mut database, &mut longest_hold, tables)? {
+        let found = patiently(&mut database, &mut longest_hold, |connection| check_table(connection, &table, bound));
         let found = found.unwrap_or_else(unreadable);
-        match found.health {
-            Health::Damaged => return Ok(found),
-            Health::Unchecked if result.detail.is_none() => result = found,
-            _ => {}
+        if found.health == Health::Damaged || result.health == Health::Ok {
+            result = found;
+        }
+        if result.health == Health::Damaged {
+            break;
         }
     }
-    Ok(result)
+    Ok(Checkup { longest_hold, ..result })
 }
 
 /// A quick check compares no keys, so any order will do where the application's own collation is not at hand.
@@ -85,10 +96,10 @@ fn check_table(connection: &mut Connection, table: &str, bound: Duration) -> rus
             || HARMLESS.iter().any(|start| finding.starts_with(start))
             || (finding.starts_with("non-") && finding.contains(" value in "));
         if !harmless {
-            return Ok(Checkup { health: Health::Damaged, detail: Some(finding) });
+            return Ok(Checkup::new(Health::Damaged, Some(finding)));
         }
     }
-    Ok(Checkup { health: Health::Ok, detail: None })
+    Ok(Checkup::new(Health::Ok, None))
 }
 
 /// What an error says about the database.
@@ -101,17 +112,21 @@ fn unreadable(error: SourceError) -> Checkup {
         },
         other => (Health::Unchecked, other.to_string()),
     };
-    Checkup { health, detail: Some(detail) }
+    Checkup::new(health, Some(detail))
 }
 
-/// Tries again while writers are in the way.
+/// Tries again while writers are in the way, and notes how long a try held up others.
 fn patiently<T>(
     database: &mut Database,
+    longest_hold: &mut Duration,
     mut step: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
 ) -> Result<T, SourceError> {
     let wait = Wait::new(database.path(), BUSY);
     loop {
-        match step(database.connection()) {
+        let begun = Instant::now();
+        let done = step(database.connection());
+        *longest_hold = (*longest_hold).max(begun.elapsed());
+        match done {
             Ok(value) => return Ok(value),
             Err(error) => wait.again(error)?,
         }

@@ -46,6 +46,14 @@ impl Source {
             Source::File(file) => file.view().map(View::File),
         }
     }
+
+    /// The longest that a view kept writers waiting so far, whatever came of it.
+    pub fn longest_hold(&self) -> Duration {
+        match self {
+            Source::Database(database) => database.longest_hold(),
+            Source::File(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// One instant of a source. Dropping it lets go of everything that it held.

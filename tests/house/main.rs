@@ -170,11 +170,11 @@ fn panics(code: &[Token]) -> impl Iterator<Item = &Token> {
     })
 }
 
-/// Whether the module stands in a file that another declares under `#[cfg(test)]`.
+/// Whether the module stands in a file that another declares under `#[cfg(test)]`, or that such a one declares.
 fn is_test(module: &Module, modules: &[Module]) -> bool {
     let Some((name, parent)) = module.words.split_last() else { return false };
-    let declares = |other: &&Module| other.words == parent && rust::without_tests(&other.code()).1.contains(name);
-    modules.iter().any(|other| declares(&other))
+    let mut parents = modules.iter().filter(|other| other.words == parent);
+    parents.any(|parent| rust::without_tests(&parent.code()).1.contains(name) || is_test(parent, modules))
 }
 
 #[test]

@@ -70,12 +70,12 @@ fn entry(name: &str, content: &Content, table: &PackTable) -> Entry {
         }
         Content::Paged(captured) => {
             let digest = file_digest(captured.pieces.iter().map(|piece| &piece.digest));
-            (captured.meta, digest, paged_body(captured, content, table))
+            (captured.fixed.meta, digest, paged_body(captured, content, table))
         }
     };
     let bytes = match content {
         Content::Small(file) => file.bytes.len() as u64,
-        Content::Paged(captured) => captured.shape.bytes,
+        Content::Paged(captured) => captured.fixed.shape.bytes,
     };
     Entry {
         name: name.to_owned(),
@@ -91,8 +91,8 @@ fn entry(name: &str, content: &Content, table: &PackTable) -> Entry {
 
 fn paged_body(captured: &Captured, content: &Content, table: &PackTable) -> Body {
     let runs = runs(locations(content), table);
-    let block_size = captured.shape.block_size as u32;
-    if !captured.shape.database {
+    let block_size = captured.fixed.shape.block_size as u32;
+    if !captured.fixed.shape.database {
         return Body::Blocks { block_size, runs };
     }
     let links = captured.pieces.iter().flat_map(|piece| piece.links.iter().copied()).collect();

@@ -7,7 +7,7 @@
 //! reader holds up nobody (WAL mode, ordinary files), the next round stores what is missing while it holds its view.
 //!
 //! A database that nobody wrote to during pass 1 needs no pass 2: when change counter and `stat` prove that, all of the
-//! short transactions showed the same instant.
+//! short transactions showed the same instant. Nor is it read again when the set is taken once more.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,16 +47,21 @@ pub(super) struct PagedSource {
     pub clock: Arc<dyn Clock>,
 }
 
-/// One instant of a source, with all of its blocks stored or on their way.
-pub(super) struct Captured {
+/// One instant of a source.
+pub(super) struct Fixed {
     pub meta: FileMeta,
     pub shape: Shape,
-    pub pieces: Vec<PieceMap>,
     pub print: Print,
-    /// How long a writer could have been held up.
-    pub hold: Duration,
     /// The end of the read.
     pub time: jiff::Timestamp,
+}
+
+/// One instant of a source, with all of its blocks stored or on their way.
+pub(super) struct Captured {
+    pub fixed: Fixed,
+    pub pieces: Vec<PieceMap>,
+    /// How long a writer could have been held up at most, over all transactions of both passes, failed ones included.
+    pub hold: Duration,
 }
 
 /// Both passes over one source.
@@ -64,22 +69,21 @@ pub(super) struct Capture<'a> {
     pub source: PagedSource,
     pub scanner: Scanner<'a>,
     pub monitor: &'a dyn Monitor,
-    /// What pass 1 found, piece by piece.
+    /// What the last pass found, piece by piece.
     pieces: Vec<PieceMap>,
     shape: Option<Shape>,
     /// It had bytes at some moment of this run.
     had_bytes: bool,
-    /// What the file was recognised by, if it was the same in all transactions of pass 1.
+    /// What the file is recognised by as long as it is what `pieces` say; `None` where that cannot be proved.
     steady: Option<Print>,
-    /// The longest that a transaction of pass 1 was held.
-    short_hold: Duration,
+    /// The longest that any transaction kept writers waiting.
+    longest_hold: Duration,
 }
 
 /// What pass 1 came to.
 struct Looked {
     shape: Shape,
     steady: Option<Print>,
-    longest_hold: Duration,
 }
 
 /// What one transaction of pass 1 read.
@@ -88,7 +92,6 @@ struct Batch {
     pieces: Vec<RawPiece>,
     /// `None`: the file changed meanwhile, or may have.
     print: Option<Print>,
-    hold: Duration,
 }
 
 /// Why pass 2 let go.
@@ -111,7 +114,7 @@ impl From<SourceError> for LetGo {
 impl<'a> Capture<'a> {
     pub fn new(source: PagedSource, scanner: Scanner<'a>, monitor: &'a dyn Monitor) -> Self {
         let (pieces, shape, steady) = (Vec::new(), None, None);
-        Self { source, scanner, monitor, pieces, shape, had_bytes: false, steady, short_hold: Duration::ZERO }
+        Self { source, scanner, monitor, pieces, shape, had_bytes: false, steady, longest_hold: Duration::ZERO }
     }
 
     /// Pass 1: what is not stored yet goes to `packer`. Begins anew on a file that took the path meanwhile.
@@ -137,20 +140,22 @@ impl<'a> Capture<'a> {
         self.pieces.iter().flat_map(|piece| piece.locations.iter().copied())
     }
 
-    /// Pass 2, and both again where it had to let go.
-    pub fn take(&mut self, packer: &mut Packer) -> Result<Captured, OperationError> {
-        if let Some(captured) = self.take_steady()? {
-            return Ok(captured);
+    /// Pass 2, and both again where it had to let go. What it found stays here, for another try and for
+    /// [`Capture::finish`].
+    pub fn take(&mut self, packer: &mut Packer) -> Result<Fixed, OperationError> {
+        if let Some(fixed) = self.take_steady()? {
+            return Ok(fixed);
         }
         let mut reason = "";
         for round in 1..=ROUNDS {
             packer.drain()?;
             let path = self.source.path.clone();
             match source::as_owner_of(&path, || self.pass_two(round, packer))? {
-                Ok(captured) => return Ok(captured),
+                Ok(fixed) => return Ok(fixed),
                 Err(LetGo::Failed(error)) => return Err(error),
                 Err(LetGo::Again(why)) => {
-                    tracing::info!(source = %self.source.name, round, why, "pass 2 let go");
+                    let longest_hold_ms = self.longest_hold.as_millis() as u64;
+                    tracing::info!(source = %self.source.name, round, why, longest_hold_ms, "pass 2 let go");
                     reason = why;
                 }
             }
@@ -159,35 +164,49 @@ impl<'a> Capture<'a> {
                 self.prepare(packer)?;
             }
         }
-        Err(OperationError::NoInstant { path: self.source.path.clone(), rounds: ROUNDS, reason })
+        let (path, longest_hold) = (self.source.path.clone(), self.longest_hold);
+        Err(OperationError::NoInstant { path, rounds: ROUNDS, reason, longest_hold })
     }
 
-    /// What pass 1 saw, if nobody has written since it began, and if none of its transactions broke the limit.
-    fn take_steady(&mut self) -> Result<Option<Captured>, OperationError> {
+    /// What was taken last, with all that belongs to it.
+    pub fn finish(self, fixed: Fixed) -> Captured {
+        Captured { fixed, pieces: self.pieces, hold: self.longest_hold }
+    }
+
+    /// What the last pass saw, if nobody has written since it began, and if no transaction broke the limit.
+    fn take_steady(&mut self) -> Result<Option<Fixed>, OperationError> {
         let Some(steady) = self.steady.take() else { return Ok(None) };
         // One without a page may have been cut to nothing by a `cp` that is about to write.
-        if self.short_hold > self.source.writer_hold || steady.blocks == 0 {
+        if self.longest_hold > self.source.writer_hold || steady.blocks == 0 {
             return Ok(None);
         }
-        let look = || {
-            let mut source = self.open()?;
-            let view = source.view()?;
-            let (shape, meta) = (shape_of(&view, self.source.database), view.meta());
-            self.monitor.begin(Phase::Fixing, Some(shape.bytes));
-            Ok((shape, meta, view.finish()?, self.source.clock.now()))
-        };
-        let (shape, meta, print, time) = match source::as_owner_of(&self.source.path, look)? {
-            Ok(looked) => looked,
+        let path = self.source.path.clone();
+        let fixed = match source::as_owner_of(&path, || self.look_again())? {
+            Ok(fixed) => fixed,
             Err(SourceError::Replaced { .. } | SourceError::Changing { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        self.monitor.end(Phase::Fixing);
-        if !print.proves_unchanged(&steady) {
+        if !fixed.print.proves_unchanged(&steady) {
             return Ok(None);
         }
-        tracing::info!(source = %self.source.name, bytes = shape.bytes, "nobody wrote during pass 1");
-        let pieces = std::mem::take(&mut self.pieces);
-        Ok(Some(Captured { meta, shape, pieces, print, hold: self.short_hold, time }))
+        self.monitor.begin(Phase::Fixing, Some(fixed.shape.bytes));
+        self.monitor.end(Phase::Fixing);
+        tracing::info!(source = %self.source.name, bytes = fixed.shape.bytes, "nobody wrote since it was read");
+        self.steady = Some(steady);
+        Ok(Some(fixed))
+    }
+
+    fn look_again(&mut self) -> Result<Fixed, SourceError> {
+        let mut source = self.open()?;
+        let view = source.view()?;
+        let (shape, meta) = (shape_of(&view, self.source.database), view.meta());
+        let print = view.finish()?;
+        self.note(source.longest_hold());
+        Ok(Fixed { meta, shape, print, time: self.source.clock.now() })
+    }
+
+    fn note(&mut self, hold: Duration) {
+        self.longest_hold = self.longest_hold.max(hold);
     }
 
     fn open(&self) -> Result<Source, SourceError> {
@@ -203,13 +222,15 @@ impl<'a> Capture<'a> {
         let mut earlier_shape = self.shape.take();
         self.steady = None;
         let (mut kept, mut had_bytes) = (0, false);
-        let looked = self.scan_in_short_holds(&mut pieces, &mut earlier_shape, |scanned, pieces| {
+        let mut source = self.open()?;
+        let looked = self.scan_in_short_holds(&mut source, &mut pieces, &mut earlier_shape, |scanned, pieces| {
             (kept, had_bytes) = (scanned.piece + 1, true);
             merge(scanned, pieces, packer, &self.scanner.buffers)
-        })?;
+        });
+        self.note(source.longest_hold());
+        let looked = looked?;
         pieces.truncate(kept);
         (self.pieces, self.shape, self.steady) = (pieces, Some(looked.shape), looked.steady);
-        self.short_hold = self.short_hold.max(looked.longest_hold);
         self.had_bytes |= had_bytes;
         Ok(())
     }
@@ -218,7 +239,7 @@ impl<'a> Capture<'a> {
     pub fn count(&self, mut count: impl FnMut(&Scanned) + Send) -> Result<(), OperationError> {
         let path = self.source.path.clone();
         source::as_owner_of(&path, || {
-            self.scan_in_short_holds(&mut Vec::new(), &mut None, |scanned, _| {
+            self.scan_in_short_holds(&mut self.open()?, &mut Vec::new(), &mut None, |scanned, _| {
                 count(&scanned);
                 Ok(())
             })
@@ -230,16 +251,15 @@ impl<'a> Capture<'a> {
     /// earlier look found; it is forgotten when the block size changed meanwhile, and then all begins anew.
     fn scan_in_short_holds(
         &self,
+        source: &mut Source,
         pieces: &mut Vec<PieceMap>,
         earlier_shape: &mut Option<Shape>,
         mut found: impl FnMut(Scanned, &mut Vec<PieceMap>) -> Result<(), OperationError>,
     ) -> Result<Looked, OperationError> {
-        let mut source = self.open()?;
         let mut next = 0;
-        let (mut steady, mut longest_hold) = (None, Duration::ZERO);
+        let mut steady = None;
         loop {
-            let Batch { shape, pieces: batch, print, hold } = self.read_batch(&mut source, next)?;
-            longest_hold = longest_hold.max(hold);
+            let Batch { shape, pieces: batch, print } = self.read_batch(source, next)?;
             if earlier_shape.replace(shape).is_some_and(|earlier| !alike(earlier, shape)) {
                 pieces.clear();
                 next = 0;
@@ -252,7 +272,7 @@ impl<'a> Capture<'a> {
             if batch.is_empty() {
                 self.monitor.end(Phase::Reading);
                 tracing::info!(source = %self.source.name, bytes = shape.bytes, "pass 1 done");
-                return Ok(Looked { shape, steady, longest_hold });
+                return Ok(Looked { shape, steady });
             }
             next += batch.len();
             let bytes: usize = batch.iter().map(|raw| raw.bytes).sum();
@@ -266,22 +286,21 @@ impl<'a> Capture<'a> {
 
     /// Reads pieces from `first` on in one short transaction.
     fn read_batch(&self, source: &mut Source, first: usize) -> Result<Batch, SourceError> {
+        // Half of what is allowed: the piece that is being read then is still read to its end.
+        let enough = SHORT_HOLD.min(self.source.writer_hold / 2);
         let view = source.view()?;
         let begun = Instant::now();
         let shape = shape_of(&view, self.source.database);
         let mut pieces = Vec::new();
         for piece in (first..shape.pieces()).take(PIECES_A_BATCH) {
             pieces.push(self.read_piece(&view, shape, piece)?);
-            if begun.elapsed() > SHORT_HOLD {
+            if view.held_for() > enough {
                 break;
             }
         }
         // A file that took the path meanwhile shows at the next transaction.
-        let print = view.finish().ok();
-        let hold = begun.elapsed();
-        // A write in the same step of the file system's clock might not show in the print.
-        let print = print.filter(|print| print.stamp.age() > CLOCK_STEP + hold);
-        Ok(Batch { shape, pieces, print, hold })
+        let print = view.finish().ok().filter(|print| is_past(print, begun));
+        Ok(Batch { shape, pieces, print })
     }
 
     /// Whether pass 1 found a database without a page.
@@ -289,14 +308,37 @@ impl<'a> Capture<'a> {
         self.shape.is_some_and(|shape| shape.database && shape.bytes == 0)
     }
 
-    fn pass_two(&mut self, round: usize, packer: &mut Packer) -> Result<Captured, LetGo> {
+    fn pass_two(&mut self, round: usize, packer: &mut Packer) -> Result<Fixed, LetGo> {
         let mut source = self.open()?;
+        let read = self.read_held(&mut source, round, packer);
+        let hold = source.longest_hold();
+        self.note(hold);
+        let (fixed, scanned, steady) = read?;
+        self.monitor.end(Phase::Fixing);
+        self.pieces.truncate(fixed.shape.pieces());
+        for scanned in scanned {
+            merge(scanned, &mut self.pieces, packer, &self.scanner.buffers).map_err(LetGo::Failed)?;
+        }
+        (self.shape, self.steady) = (Some(fixed.shape), steady);
+        let (bytes, hold_ms) = (fixed.shape.bytes, hold.as_millis() as u64);
+        tracing::info!(source = %self.source.name, bytes, hold_ms, "instant fixed");
+        Ok(fixed)
+    }
+
+    /// One transaction over the whole source: the instant, the scans that are still to be merged, and what the file is
+    /// recognised by from then on.
+    fn read_held(
+        &mut self,
+        source: &mut Source,
+        round: usize,
+        packer: &mut Packer,
+    ) -> Result<(Fixed, Vec<Scanned>, Option<Print>), LetGo> {
         if self.was_empty() && source.view()?.finish()?.stamp.age() < OVERWRITE {
             return Err(LetGo::Again("it may be being overwritten"));
         }
         let view = source.view()?;
         let begun = Instant::now();
-        let (journal, meta) = (view.journal(), view.meta());
+        let (calm, meta) = (view.journal() != Some(Journal::Rollback), view.meta());
         let shape = shape_of(&view, self.source.database);
         if !self.shape.is_some_and(|earlier| alike(earlier, shape)) {
             self.pieces.clear();
@@ -306,33 +348,24 @@ impl<'a> Capture<'a> {
             return Err(LetGo::Again("it is being overwritten"));
         }
         self.monitor.begin(Phase::Fixing, Some(shape.bytes));
-        let calm = journal != Some(Journal::Rollback);
         let scanned = if calm && round > 1 {
-            self.store_held(&view, shape, begun, packer)?;
+            self.store_held(&view, shape, packer)?;
             Vec::new()
         } else {
             let limit = if calm { CALM_HOLD } else { self.source.writer_hold };
-            self.scan_held(&view, shape, begun, limit)?
+            self.scan_held(&view, shape, limit)?
         };
         let print = view.finish()?;
-        let (hold, time) = (begun.elapsed(), self.source.clock.now());
-        self.monitor.end(Phase::Fixing);
-        let mut pieces = std::mem::take(&mut self.pieces);
-        pieces.truncate(shape.pieces());
-        for scanned in scanned {
-            merge(scanned, &mut pieces, packer, &self.scanner.buffers).map_err(LetGo::Failed)?;
-        }
-        tracing::info!(source = %self.source.name, bytes = shape.bytes, hold_ms = hold.as_millis() as u64, "instant fixed");
-        let hold = if calm { Duration::ZERO } else { hold.max(self.short_hold) };
-        Ok(Captured { meta, shape, pieces, print, hold, time })
+        let fixed = Fixed { meta, shape, print, time: self.source.clock.now() };
+        Ok((fixed, scanned, Some(print).filter(|print| is_past(print, begun))))
     }
 
     /// The whole source in one view, its blocks stored while that is held: slower, and sure to come to an end, however
     /// much is written meanwhile. Only where a reader holds up nobody.
-    fn store_held(&mut self, view: &View<'_>, shape: Shape, begun: Instant, packer: &mut Packer) -> Result<(), LetGo> {
+    fn store_held(&mut self, view: &View<'_>, shape: Shape, packer: &mut Packer) -> Result<(), LetGo> {
         let mut next = 0;
         while next < shape.pieces() {
-            if begun.elapsed() > CALM_HOLD {
+            if view.held_for() > CALM_HOLD {
                 return Err(LetGo::Again("it took longer than the log should be held back"));
             }
             let last = (next + PIECES_A_BATCH).min(shape.pieces());
@@ -350,14 +383,14 @@ impl<'a> Capture<'a> {
     }
 
     /// The whole source under the lock.
-    fn scan_held(&self, view: &View<'_>, shape: Shape, begun: Instant, limit: Duration) -> Result<Vec<Scanned>, LetGo> {
+    fn scan_held(&self, view: &View<'_>, shape: Shape, limit: Duration) -> Result<Vec<Scanned>, LetGo> {
         let missed = AtomicUsize::new(0);
         let mut pieces = 0..shape.pieces();
         self.scanner.scan_all(shape, &self.pieces, &missed, || {
             if missed.load(Ordering::Relaxed) > MISSED_BYTES {
                 return Err(LetGo::Again("too much changed since pass 1"));
             }
-            if begun.elapsed() > limit {
+            if view.held_for() > limit {
                 return Err(LetGo::Again("it would hold up writers for longer than the limit"));
             }
             let Some(piece) = pieces.next() else { return Ok(None) };
@@ -372,6 +405,12 @@ impl<'a> Capture<'a> {
         view.read(shape.first_block(piece), &mut buffer)?;
         Ok(RawPiece { piece, blocks: buffer, bytes: shape.bytes_in(piece) })
     }
+}
+
+/// Whether the last change was long over when a transaction began: a write in the same step of the file system's clock might
+/// not show in the print.
+fn is_past(print: &Print, begun: Instant) -> bool {
+    print.stamp.age() > CLOCK_STEP + begun.elapsed()
 }
 
 /// Whether pieces of one shape can be compared with pieces of the other.

@@ -10,14 +10,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::assemble::Content;
-use super::capture::{Capture, Captured, PagedSource};
+use super::capture::{Capture, Captured, Fixed, PagedSource};
 use super::compaction::retire;
 use super::packing::Packer;
 use super::scan::Scanner;
 use super::{BackupRequest, Monitor, OperationError, Warning};
 use crate::crypto::FingerprintKey;
 use crate::repository::Health;
-use crate::source::{self, Database, LargeFile, ReadLimits, SmallFile, SourceError};
+use crate::source::{self, Database, Journal, LargeFile, ReadLimits, SmallFile, SourceError};
 use crate::state::{Catalog, Look};
 
 /// How often the whole set is taken anew because a small file changed meanwhile.
@@ -121,6 +121,15 @@ enum Reading<'a> {
     Missing,
 }
 
+impl Reading<'_> {
+    fn finish(self, fixed: Fixed) -> Option<Captured> {
+        match self {
+            Reading::Paged(capture) => Some(capture.finish(fixed)),
+            Reading::Small(_) | Reading::Missing => None,
+        }
+    }
+}
+
 /// Reads everything; new blocks go to `packer`. Runs on a blocking thread.
 pub(super) fn read_all<'a>(
     request: &BackupRequest,
@@ -144,9 +153,9 @@ pub(super) fn read_all<'a>(
     store_retired(&mut readings, known_packs, request.max_compact_bytes, scanner().catalog, packer)?;
     for _ in 0..TRIES {
         let before = read_small_files(&readings)?;
-        let mut captured = Vec::new();
+        let mut fixed = Vec::new();
         for reading in &mut readings {
-            captured.push(match reading {
+            fixed.push(match reading {
                 Reading::Paged(capture) => Some(capture.take(packer)?),
                 Reading::Small(_) | Reading::Missing => None,
             });
@@ -155,6 +164,7 @@ pub(super) fn read_all<'a>(
         if same(&before, &after) {
             // The last pack goes out while the databases' health is checked.
             packer.close()?;
+            let captured = readings.into_iter().zip(fixed).map(|(reading, fixed)| reading.finish(fixed?)).collect();
             return Ok(finish(specs, captured, after, request.gentleness, scanner().key, warnings));
         }
         tracing::info!("a small file changed while the databases were read: once more");
@@ -254,11 +264,14 @@ fn finish(
         SourceSet { contents: vec![], health: vec![], looks: vec![], hold: Duration::ZERO, time: None, warnings };
     for ((spec, captured), small) in specs.iter().zip(captured).zip(small) {
         if let Some(captured) = captured {
-            set.hold = set.hold.max(captured.hold);
-            set.time = set.time.max(Some(captured.time));
-            let busy = is_written(spec, gentleness, key, &captured);
-            set.looks.push(Some(Look::Print(captured.print)));
-            set.health.push(check_health(spec, gentleness, busy, &mut set.warnings));
+            let fixed = &captured.fixed;
+            set.time = set.time.max(Some(fixed.time));
+            set.looks.push(Some(Look::Print(fixed.print)));
+            let held = fixed.print.journal == Some(Journal::Rollback);
+            let busy = held && is_written(spec, gentleness, key, fixed);
+            let (health, hold) = check_health(spec, gentleness, busy, &mut set.warnings);
+            set.health.push(health);
+            set.hold = set.hold.max(captured.hold).max(if held { hold } else { Duration::ZERO });
             set.contents.push((spec.name.clone(), Content::Paged(captured)));
         } else if let Some(small) = small {
             set.looks.push(Some(look_of(&small, key)));
@@ -273,15 +286,21 @@ fn finish(
 }
 
 /// Whether somebody has written since the instant, so that the application is at work right now.
-fn is_written(spec: &SourceSpec, gentleness: Gentleness, key: &FingerprintKey, captured: &Captured) -> bool {
-    let before = Look::Print(captured.print);
-    captured.hold > Duration::ZERO && !spec.look(gentleness, key).is_ok_and(|now| now.proves_unchanged(&before))
+fn is_written(spec: &SourceSpec, gentleness: Gentleness, key: &FingerprintKey, fixed: &Fixed) -> bool {
+    let before = Look::Print(fixed.print);
+    !spec.look(gentleness, key).is_ok_and(|now| now.proves_unchanged(&before))
 }
 
-/// Outside the hold: what it says is of a moment later, which is near enough for a word.
-fn check_health(spec: &SourceSpec, gentleness: Gentleness, busy: bool, warnings: &mut Vec<Warning>) -> Health {
+/// Outside the hold: what it says is of a moment later, which is near enough for a word. Also how long its own transactions
+/// lasted at most.
+fn check_health(
+    spec: &SourceSpec,
+    gentleness: Gentleness,
+    busy: bool,
+    warnings: &mut Vec<Warning>,
+) -> (Health, Duration) {
     if spec.kind != SourceKind::Database {
-        return Health::Ok;
+        return (Health::Ok, Duration::ZERO);
     }
     if busy {
         std::thread::sleep(BREATH);
@@ -290,10 +309,12 @@ fn check_health(spec: &SourceSpec, gentleness: Gentleness, busy: bool, warnings:
         source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold.min(CHECK_HOLD))).ok()
     };
     let mut checkup = check();
+    let mut hold = checkup.as_ref().map_or(Duration::ZERO, |checkup| checkup.longest_hold);
     if checkup.as_ref().is_some_and(|checkup| checkup.health == source::Health::Damaged) {
         // Somebody may just be copying over it; real damage stays.
         std::thread::sleep(SECOND_LOOK);
         checkup = check();
+        hold = checkup.as_ref().map_or(hold, |checkup| hold.max(checkup.longest_hold));
     }
     let detail = checkup.as_ref().and_then(|checkup| checkup.detail.clone());
     let detail = detail.map_or_else(|| "no answer".to_owned(), |detail| format!("SQLite says: {detail}"));
@@ -303,7 +324,7 @@ fn check_health(spec: &SourceSpec, gentleness: Gentleness, busy: bool, warnings:
         Some(source::Health::Unchecked) | None => Health::Unchecked,
     };
     warnings.extend(health_warning(&spec.path, health, &detail));
-    health
+    (health, hold)
 }
 
 /// What a database's health is worth saying, with `detail` on how it is known.
