@@ -1,5 +1,6 @@
 //! `sealift keys`
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -167,6 +168,7 @@ async fn rotate(
             "recipients": names(&newest.recipients), "recipients_from": from,
             "config": config_line(&newest.recipients), "requests": meter.usage().requests,
             "uploaded_bytes": meter.usage().uploaded_bytes, "warnings": report.warnings,
+            "caution": honest_json(&removed(report.epochs.iter().flat_map(|epoch| &epoch.holders.former))),
         }))?;
     } else {
         print_lines(rotation_lines(&report, &newest, from == BY_COMMENTS))?;
@@ -197,8 +199,7 @@ fn rotation_lines(report: &RotateReport, newest: &KeyHolders, from_comments: boo
         );
         lines.push("or a drill with an identity of the new set.".to_owned());
     }
-    let former = report.epochs.iter().flat_map(|epoch| &epoch.holders.former);
-    lines.extend(honest_words(former));
+    lines.extend(honest_words(&removed(report.epochs.iter().flat_map(|epoch| &epoch.holders.former))));
     lines
 }
 
@@ -221,32 +222,39 @@ fn receipt_lines(signer: Option<&str>) -> Vec<String> {
 }
 
 /// What rewrapping does not do.
-fn honest_words<'a>(former: impl Iterator<Item = &'a Recipient>) -> Vec<String> {
-    let mut names: Vec<&str> = former.map(Recipient::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    if names.is_empty() {
+const HONEST_WORDS: [&str; 5] = [
+    "Who has unwrapped the data identity of an epoch can read for good what is stored under it, new snapshots",
+    "included. `sealift keys rebase` on the host ends that for new snapshots; retention of the old ones ends the rest.",
+    "Where the bucket keeps versions or locks objects, a deleted generation can be fetched until those expire.",
+    "The host's state directory and older recovery kits hold the generations before this one, too: one of them and an",
+    "old private key still unwrap the data identity. So make a new kit, and destroy the old ones.",
+];
+
+/// Who was removed, in order.
+fn removed<'a>(former: impl Iterator<Item = &'a Recipient>) -> BTreeSet<&'a str> {
+    former.map(Recipient::as_str).collect()
+}
+
+fn honest_words(removed: &BTreeSet<&str>) -> Vec<String> {
+    if removed.is_empty() {
         return Vec::new();
     }
     let mut lines = vec![String::new(), "Removed, but rewrapping takes back nothing that was read already:".to_owned()];
-    lines.extend(names.into_iter().map(|name| format!("  {name}")));
-    lines.extend(
-        [
-            "Who has unwrapped the data identity of an epoch can read for good what is stored under it, new snapshots",
-            "included. `sealift keys rebase` on the host ends that for new snapshots; retention of the old ones ends the rest.",
-            "Where the bucket keeps versions or locks objects, a deleted generation can be fetched until those expire.",
-            "The host's state directory and older recovery kits hold the generations before this one, too: one of them and an",
-            "old private key still unwrap the data identity. So make a new kit, and destroy the old ones.",
-        ]
-        .map(str::to_owned),
-    );
+    lines.extend(removed.iter().map(|name| format!("  {name}")));
+    lines.extend(HONEST_WORDS.map(str::to_owned));
     lines
+}
+
+/// The same, in JSON; null where nobody was removed.
+fn honest_json(removed: &BTreeSet<&str>) -> Value {
+    if removed.is_empty() { Value::Null } else { json!({ "removed": removed, "text": HONEST_WORDS.join(" ") }) }
 }
 
 async fn confirm(reader: &args::Reader, remove_newer: bool, context: &Context) -> Result<u8, Failure> {
     let operator = operator(reader, context)?;
     let (remote, meter) = context.remote().await?;
     let report = operations::confirm_keys(&remote, &operator, remove_newer).await?;
+    let removed = removed(report.epochs.iter().flat_map(|epoch| &epoch.holders.former));
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
         let epochs = report.epochs.iter().map(|epoch| {
@@ -259,7 +267,7 @@ async fn confirm(reader: &args::Reader, remove_newer: bool, context: &Context) -
         print_json(&json!({
             "epochs": epochs.collect::<Vec<_>>(), "unopened": report.unopened,
             "receipt_signer": report.receipt_signer, "requests": meter.usage().requests,
-            "warnings": report.warnings,
+            "caution": honest_json(&removed), "warnings": report.warnings,
         }))?;
     } else {
         let mut lines: Vec<String> = report
@@ -272,7 +280,7 @@ async fn confirm(reader: &args::Reader, remove_newer: bool, context: &Context) -
             })
             .collect();
         lines.extend(receipt_lines(report.receipt_signer.as_deref()));
-        lines.extend(honest_words(report.epochs.iter().flat_map(|epoch| &epoch.holders.former)));
+        lines.extend(honest_words(&removed));
         print_lines(lines)?;
     }
     Ok(context.exit_code(&report.warnings))

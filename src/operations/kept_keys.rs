@@ -88,12 +88,13 @@ pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Wa
     if !found.is_empty() {
         let text = format!(
             "{} was made elsewhere and is kept here, too. If no operator rotated the keys, somebody else did: \
-             `sealift keys list --identity FILE` tells",
-            names(found)
+             `sealift keys list --identity FILE` tells{}",
+            names(found.clone()),
+            nothing_beside(kept, &found)
         );
         warnings.push(Warning::standing("keys-found", text));
     }
-    warnings.extend(unproved(known));
+    warnings.extend(unproved(kept, known));
     warnings
 }
 
@@ -120,15 +121,31 @@ pub(super) fn later_epochs<'a>(
 }
 
 /// Until a receipt proves them.
-pub(super) fn unproved(places: Vec<Place>) -> Option<Warning> {
+pub(super) fn unproved(kept: &KeptKeys, places: Vec<Place>) -> Option<Warning> {
     (!places.is_empty()).then(|| {
+        let beside = nothing_beside(kept, &places);
         let text = format!(
             "{} was made elsewhere, and no receipt that is believed here says that it opens: an operator proves it with \
-             `sealift keys confirm --identity FILE`; the signer of his receipts belongs into drill_signers",
+             `sealift keys confirm --identity FILE`; the signer of his receipts belongs into drill_signers{beside}",
             names(places)
         );
         Warning::standing("keys-unproved", text)
     })
+}
+
+/// What is at stake where an epoch has no key but those in `places`, which nobody vouches for: a rotation leaves it so until
+/// a receipt proves it, and so does whoever replaces the only good key by garbage.
+fn nothing_beside(kept: &KeptKeys, places: &[Place]) -> String {
+    let is_vouched_for = |epoch: u32| kept.iter().any(|key| key.epoch == epoch && !key.gone && key.is_trusted());
+    let epochs: BTreeSet<u32> = places.iter().map(|place| place.0).filter(|epoch| !is_vouched_for(*epoch)).collect();
+    if epochs.is_empty() {
+        return String::new();
+    }
+    let epochs: Vec<String> = epochs.iter().map(u32::to_string).collect();
+    format!(
+        ". Of epoch {} no other key is left, so that nobody reads what is stored under it unless this opens",
+        epochs.join(", ")
+    )
 }
 
 /// Whether this host made what lies there.

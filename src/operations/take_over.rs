@@ -4,6 +4,7 @@
 //! host signs with a key of its own and seals to an epoch of its own, so that whoever has the lost host has no part in
 //! what comes. Until its first snapshot the repository knows nothing of it, so that whatever is interrupted is begun anew.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::history::{History, Reader, Selector};
 use super::kept_keys::keep_listed;
 use super::unlock::{Opening, open_newest};
 use super::{InitReport, Listing, OperationError, Remote, Warning};
-use crate::crypto::{PublicSigner, Recipient, Signer, seal};
+use crate::crypto::{Digest, PublicSigner, Recipient, Signer, seal};
 use crate::repository::{Epoch, SignedRecord, TakeOver, layout};
 use crate::state::{Catalog, HostState, KeptKeys, WriterLock, load_signer, save_signer};
 
@@ -29,6 +30,8 @@ pub struct TakeOverPlan {
     dir: PathBuf,
     signer: Signer,
     step: TakeOver,
+    /// The wrapped keys that the identity opened, by the hashes of their bytes.
+    vouched: BTreeSet<Digest>,
 }
 
 /// Verifies the repository as any reader does, opens its newest epoch, and proves the take-over. For `recipients`, or
@@ -68,8 +71,25 @@ pub async fn plan_take_over(
     seal(b"", &recipients)?;
     let (from, last) = (parent.signed.signer().clone(), parent.record.sequence);
     let step = TakeOver::new(remote.id(), from, last, signer.public(), (epoch.epoch, &opening.opened.identity));
+    let vouched = opened_keys(remote, reader, &history).await?;
     let warnings = history.warnings;
-    Ok(TakeOverPlan { parent, recipients, warnings, resumed, remote: remote.clone(), dir, signer, step })
+    Ok(TakeOverPlan { parent, recipients, warnings, resumed, remote: remote.clone(), dir, signer, step, vouched })
+}
+
+/// The newest wrapped key of each epoch that a snapshot needs, where the operator opens one.
+async fn opened_keys(remote: &Remote, reader: &Reader, history: &History) -> Result<BTreeSet<Digest>, OperationError> {
+    let needed = history.verified().flat_map(|record| &record.record.epochs);
+    let needed: BTreeMap<u32, &Epoch> = needed.map(|epoch| (epoch.epoch, epoch)).collect();
+    let mut opened = BTreeSet::new();
+    for epoch in needed.into_values() {
+        match open_newest(remote, epoch, &reader.identities).await {
+            Ok(opening) => drop(opened.insert(opening.opened.digest)),
+            Err(OperationError::Store(error)) => return Err(error.into()),
+            // It is for others, or lost: the host says so from its first backup on.
+            Err(_) => {}
+        }
+    }
+    Ok(opened)
 }
 
 /// A key that is here already may go on if no record knows it: an earlier take-over did not come to a snapshot.
@@ -146,7 +166,7 @@ impl TakeOverPlan {
             host.drop_last()?;
         }
         let listing = remote.list().await?;
-        keep_found(&remote, &dir, &listing).await?;
+        keep_found(&remote, &dir, &listing, &self.vouched).await?;
         let above = self.parent.record.epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or_default();
         let epoch = first_free(above, |epoch| listing.keys.keys().any(|(taken, _)| *taken == epoch))?;
         let (store, by) = (remote.store.as_ref(), signer.public());
@@ -167,11 +187,15 @@ impl TakeOverPlan {
     }
 }
 
-/// Copies of the wrapped keys of old epochs, as the lost host kept them. What is there now the operator has vouched for,
-/// by making this machine the writer.
-async fn keep_found(remote: &Remote, dir: &Path, listing: &Listing) -> Result<(), OperationError> {
+/// Copies of the wrapped keys of old epochs, as the lost host kept them. The operator has vouched for those that he opened,
+/// by making this machine the writer; whatever else lies there waits for a receipt.
+async fn keep_found(
+    remote: &Remote,
+    dir: &Path,
+    listing: &Listing,
+    vouched: &BTreeSet<Digest>,
+) -> Result<(), OperationError> {
     let mut kept = KeptKeys::load(dir)?;
     keep_listed(remote, &mut kept, &listing.keys).await?;
-    let found = kept.of_others().map(|key| key.digest).collect();
-    Ok(kept.accept(&found)?)
+    Ok(kept.accept(vouched)?)
 }

@@ -241,6 +241,16 @@ fn words_about_what_rotation_does_not_do() {
         .says("recipients = [")
         .says("new kit");
     world.sealift(&["keys", "rotate", "--help"]).exits(0).says("state directory").says("recovery kits");
+    let json = keys(&world, &["confirm"], &["bob"]).exits(0).json();
+    let rotated = keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["bob"]).exits(0).json();
+    for json in [json, rotated] {
+        let text = json["caution"]["text"].as_str().unwrap_or_default();
+        assert!(
+            ["for good", "keys rebase", "retention", "versions", "new kit"].iter().all(|word| text.contains(word)),
+            "{json}"
+        );
+        assert_eq!(json["caution"]["removed"].as_array().unwrap().len(), 1);
+    }
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn what_was_made_elsewhere_is_told_at_every_backup_until_a_believed_receipt_prov
     let bob = person(&world, "bob");
     keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
     assert!(named(&backs_up(&world, 0), "keys-found"));
+    assert!(!world.sealift(&["backup"]).exits(0).all().contains("no other key is left"), "the first is still there");
     for _ in 0..2 {
         let warnings = backs_up(&world, 0);
         assert!(named(&warnings, "keys-unproved") && !named(&warnings, "keys-found"), "{warnings:?}");

@@ -182,7 +182,7 @@ fn garbage_in_the_place_of_the_good_generation_is_answered_with_the_hosts_copy()
         let output = world.sealift(&["backup"]);
         // The host can tell what is no key file at all; who can open one that is, only an identity tells.
         let (code, word) = if well_formed { (0, "keys-found") } else { (13, "keys restore") };
-        output.exits(code).says(word);
+        output.exits(code).says(word).says(if well_formed { "Of epoch 1 no other key is left" } else { "keys/1/" });
         let key = world.text("operator.key");
         // What is there beside it may be an operator's work, who removed somebody.
         let json = world.sealift(&["keys", "restore", "-i", &key, "--json"]).exits(3).says("confirm").json();

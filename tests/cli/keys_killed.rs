@@ -17,6 +17,37 @@ fn two_snapshots(server: &dyn Server) -> World {
     world
 }
 
+/// Kills a command of the operator's at each of its requests in turn; looks at what is left, and puts the keys back as they
+/// were. How many requests there are.
+fn kill_at_each_request(server: &S3s, world: &World, command: &[&str], sides: &[Side], look: impl Fn(&str)) -> usize {
+    let folder = server.bucket_folder().join("trinity/keys");
+    copy_tree(&folder, &world.path("keys-before"));
+    let put_back = || {
+        fs::remove_dir_all(&folder).unwrap();
+        copy_tree(&world.path("keys-before"), &folder);
+    };
+    let mut requests = 0;
+    for side in sides.iter().copied() {
+        for request in 0.. {
+            let held = server.hold_nth(request, side);
+            let mut running = operator(world).start(command);
+            if !held.reached_by(&mut running) {
+                running.wait().exits(0);
+                put_back();
+                requests = request;
+                break;
+            }
+            running.kill();
+            drop(held);
+            server.let_all_pass();
+            look(&format!("{side:?} request {request}"));
+            put_back();
+        }
+        server.let_all_pass();
+    }
+    requests
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_each_request_in_turn_one_of_the_two_always_opens_and_the_next_run_ends_it() {
     let server = S3s::start().await;
@@ -24,32 +55,60 @@ async fn killed_at_each_request_in_turn_one_of_the_two_always_opens_and_the_next
     let bob = person(&world, "bob");
     let (key, proof) = (world.text("operator.key"), world.text("bob.key"));
     let rotate = ["keys", "rotate", "-r", &bob, "-i", &key, "--proof", &proof, "--json"];
-    let folder = server.bucket_folder().join("trinity/keys");
-    copy_tree(&folder, &world.path("keys-before"));
-    let mut requests = 0;
-    for side in [Side::Before, Side::After] {
-        for request in 0.. {
-            let held = server.hold_nth(request, side);
-            let mut running = operator(&world).start(&rotate);
-            if !held.reached_by(&mut running) {
-                running.wait().exits(0);
-                requests = request;
-                break;
-            }
-            running.kill();
-            drop(held);
-            server.let_all_pass();
-            let by = [opens(&world, "operator", 1), opens(&world, "bob", 1)];
-            assert!(by.contains(&true), "{side:?} request {request}");
-            // Whoever still opens can end it.
-            let identity = if by[0] { "operator" } else { "bob" };
-            keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &[identity]).exits(0);
-            assert!(opens(&world, "bob", 2) && !opens(&world, "operator", 2), "{side:?} request {request}");
-            fs::remove_dir_all(&folder).unwrap();
-            copy_tree(&world.path("keys-before"), &folder);
-        }
-    }
+    let requests = kill_at_each_request(&server, &world, &rotate, &[Side::Before, Side::After], |at| {
+        let by = [opens(&world, "operator", 1), opens(&world, "bob", 1)];
+        assert!(by.contains(&true), "{at}");
+        // Whoever still opens can end it.
+        let identity = if by[0] { "operator" } else { "bob" };
+        keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &[identity]).exits(0);
+        assert!(opens(&world, "bob", 2) && !opens(&world, "operator", 2), "{at}");
+    });
     assert_eq!(requests, 10);
+}
+
+/// Two snapshots of one epoch, and a third of another.
+fn two_epochs(server: &S3s) -> World {
+    let world = two_snapshots(server);
+    let config = fs::read_to_string(world.config()).unwrap();
+    let own = config.split('"').find(|word| word.starts_with("age1")).unwrap();
+    world.sealift(&["keys", "rebase", "-r", own]).exits(0);
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_two_epochs_one_of_the_two_always_opens_each_and_the_next_run_ends_it() {
+    let server = S3s::start().await;
+    let world = two_epochs(&server);
+    let bob = person(&world, "bob");
+    let (key, proof) = (world.text("operator.key"), world.text("bob.key"));
+    let rotate = ["keys", "rotate", "-r", &bob, "-i", &key, "--proof", &proof, "--json"];
+    let requests = kill_at_each_request(&server, &world, &rotate, &[Side::After], |at| {
+        for snapshot in [2, 3] {
+            assert!(opens(&world, "operator", snapshot) || opens(&world, "bob", snapshot), "{at}");
+        }
+        keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0);
+        for snapshot in [2, 3] {
+            assert!(opens(&world, "bob", snapshot) && !opens(&world, "operator", snapshot), "{at}");
+        }
+    });
+    assert!((11..=10 + 4 + 3).contains(&requests), "{requests}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmation_that_is_killed_leaves_what_the_new_identity_opens_and_the_next_one_ends_it() {
+    let server = S3s::start().await;
+    let world = two_epochs(&server);
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
+    let confirm = ["keys", "confirm", "-i", &world.text("bob.key"), "--json"];
+    let requests = kill_at_each_request(&server, &world, &confirm, &[Side::After], |at| {
+        assert!([1, 3].into_iter().all(|snapshot| opens(&world, "bob", snapshot)), "{at}");
+        keys(&world, &["confirm"], &["bob"]).exits(0);
+        for snapshot in [1, 3] {
+            assert!(opens(&world, "bob", snapshot) && !opens(&world, "operator", snapshot), "{at}");
+        }
+    });
+    assert!(requests > 8, "{requests}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -363,3 +363,15 @@ fn a_generation_that_the_identity_does_not_open_wants_the_recipients_spelled_out
     take_over(&fresh, &["--yes", "-r", &recipient]).exits(0);
     fresh.backup();
 }
+
+#[test]
+fn who_takes_over_vouches_for_the_keys_that_he_opened_and_for_no_noise() {
+    let world = World::ready();
+    a_host_with_a_past(&world);
+    fs::write(world.path("repository/keys/1/9.age"), b"noise").unwrap();
+    let fresh = world.other_host("fresh");
+    take_over(&fresh, &["--yes"]).exits(0);
+    let output = fresh.sealift(&["backup", "--json"]).exits(0).says("keys/1/9.age");
+    assert!(output.warnings().contains(&"keys-unproved".to_owned()), "{output:?}");
+    assert!(!output.all().contains("keys/1/1.age"), "{output:?}");
+}

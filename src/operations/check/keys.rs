@@ -31,7 +31,7 @@ impl Check<'_> {
             self.problems.add(object, ProblemKind::Hash, why, snapshots.clone());
         }
         let others = kept.of_others().filter(|key| !exchanged.contains(key) && listed.contains_key(&key.place()));
-        self.warnings.extend(unproved(others.map(KeptKey::place).collect()));
+        self.warnings.extend(unproved(kept, others.map(KeptKey::place).collect()));
         Ok(())
     }
 
