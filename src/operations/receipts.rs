@@ -1,9 +1,11 @@
 //! What others found out about snapshots: the receipts in a repository, and putting one there.
 
+use std::collections::HashSet;
+
 use futures::stream::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 
-use super::remote::{FETCHES, MAX_TEXT_BYTES};
+use super::remote::{FETCHES, MAX_TEXT_BYTES, WITHHELD};
 use super::{OperationError, Remote, Warning};
 use crate::crypto::{PublicSigner, Signer};
 use crate::repository::{FormatError, Receipt, ReceiptKind, RecordError, SignedReceipt, SignedRecord, layout};
@@ -45,26 +47,50 @@ pub(super) async fn unreadable_receipts(remote: &Remote) -> Result<Vec<(Key, Str
 
 /// Every listed receipt, or why it cannot be read. One that is gone since is left out, and one of a newer format.
 async fn read_all(remote: &Remote) -> Result<Vec<(ObjectInfo, Result<SignedReceipt, String>)>, OperationError> {
-    let listing = remote.store.list(layout::RECEIPTS).await?;
-    let named = listing.objects.into_iter().filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object)));
-    let read: Vec<_> = futures::stream::iter(named)
+    let objects = remote.store.list(layout::RECEIPTS).await?.objects.into_iter();
+    let named = objects.filter_map(|object| Some((layout::receipt_sequence(&object.key)?, object)));
+    let read: Vec<(ObjectInfo, Found)> = futures::stream::iter(named)
         .map(|(sequence, object)| async move {
-            let receipt = match remote.store.get(&object.key, MAX_TEXT_BYTES).await {
-                Ok(bytes) => match SignedReceipt::read(bytes, sequence, remote.id(), object.modified) {
-                    // For newer readers.
-                    Err(RecordError::Format(FormatError::Newer { .. })) => return Ok(None),
-                    read => read,
-                },
-                Err(StoreError::NotFound { .. }) => return Ok(None),
-                Err(error @ StoreError::TooLarge { .. }) => return Ok(Some((object, Err(error.to_string())))),
-                Err(error) => return Err(OperationError::from(error)),
-            };
-            Ok(Some((object, receipt.map_err(|error| error.to_string()))))
+            let found = read_one(remote, sequence, &object).await?;
+            Ok::<_, OperationError>((object, found))
         })
         .buffered(FETCHES)
         .try_collect()
         .await?;
-    Ok(read.into_iter().flatten().collect())
+    let listed: HashSet<Key> = match read.iter().any(|(_, found)| matches!(found, Found::Nothing)) {
+        true => remote.store.list(layout::RECEIPTS).await?.objects.into_iter().map(|object| object.key).collect(),
+        false => HashSet::new(),
+    };
+    let told = |(object, found): (ObjectInfo, Found)| match found {
+        Found::Receipt(receipt) => Some((object, Ok(*receipt))),
+        Found::Unreadable(why) => Some((object, Err(why))),
+        Found::Nothing => listed.contains(&object.key).then(|| (object, Err(WITHHELD.to_owned()))),
+        Found::Newer => None,
+    };
+    Ok(read.into_iter().filter_map(told).collect())
+}
+
+/// What lies under the name of a receipt.
+enum Found {
+    Receipt(Box<SignedReceipt>),
+    Unreadable(String),
+    /// For newer readers.
+    Newer,
+    Nothing,
+}
+
+async fn read_one(remote: &Remote, sequence: u64, object: &ObjectInfo) -> Result<Found, OperationError> {
+    let bytes = match remote.store.get(&object.key, MAX_TEXT_BYTES).await {
+        Ok(bytes) => bytes,
+        Err(StoreError::NotFound { .. }) => return Ok(Found::Nothing),
+        Err(error @ StoreError::TooLarge { .. }) => return Ok(Found::Unreadable(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(match SignedReceipt::read(bytes, sequence, remote.id(), object.modified) {
+        Ok(receipt) => Found::Receipt(Box::new(receipt)),
+        Err(RecordError::Format(FormatError::Newer { .. })) => Found::Newer,
+        Err(error) => Found::Unreadable(error.to_string()),
+    })
 }
 
 /// The last drill of exactly this snapshot among `receipts`.

@@ -60,6 +60,8 @@ pub struct Ground {
     pub grace: SignedDuration,
     /// Listed records that cannot be verified and that nobody let go of.
     pub unverifiable: Vec<u64>,
+    /// Records that are there although the listing lacks them.
+    pub unlisted: Vec<u64>,
 }
 
 /// Why nothing may go.
@@ -73,6 +75,8 @@ pub enum Stop {
     AheadOfServer(Key),
     #[error("snapshot {} cannot be verified, so nobody knows what it needs", list(.0))]
     Unverifiable(Vec<u64>),
+    #[error("snapshot {} is there and the listing lacks it, so nobody knows what else it lacks", list(.0))]
+    Unlisted(Vec<u64>),
 }
 
 fn list(sequences: &[u64]) -> String {
@@ -136,6 +140,9 @@ fn stop(objects: &[ObjectInfo], ground: &Ground) -> Option<Stop> {
     if !ground.unverifiable.is_empty() {
         return Some(Stop::Unverifiable(ground.unverifiable.clone()));
     }
+    if !ground.unlisted.is_empty() {
+        return Some(Stop::Unlisted(ground.unlisted.clone()));
+    }
     if ground.newest.is_none() {
         return Some(Stop::NoSnapshot);
     }
@@ -170,6 +177,7 @@ mod tests {
             newest: Some(time(NOW - DAY)),
             grace: SignedDuration::from_hours(7 * 24),
             unverifiable: Vec::new(),
+            unlisted: Vec::new(),
         }
     }
 
@@ -243,6 +251,7 @@ mod tests {
         assert_eq!(stops(Ground { newest: None, ..ground() }, &old), Some(Stop::NoSnapshot));
         let unverifiable = Ground { unverifiable: vec![5], ..ground() };
         assert_eq!(stops(unverifiable, &old), Some(Stop::Unverifiable(vec![5])));
+        assert_eq!(stops(Ground { unlisted: vec![6], ..ground() }, &old), Some(Stop::Unlisted(vec![6])));
         let at = |seconds: i64| {
             let young = ObjectInfo { key: layout::record(7), bytes: 1, modified: time(NOW + seconds) };
             [old[0].clone(), young]

@@ -210,6 +210,8 @@ async fn what_the_server_lists_and_does_not_hand_out_is_found_by_everybody_who_r
     world.backup();
     world.add_rows(20);
     world.backup();
+    let drilled = ["drill", "-i", &world.text("operator.key")];
+    world.other_host("driller").sealift(&drilled).exits(0);
     let repository = server.bucket_folder().join("trinity");
     let only = |folder: &str, end: &str| {
         let path = only_file(&repository.join(folder), end);
@@ -221,6 +223,7 @@ async fn what_the_server_lists_and_does_not_hand_out_is_found_by_everybody_who_r
         only("manifests", "age"),
         only("keys/1", "age"),
         only("", "py"),
+        only("receipts", "receipt"),
     ];
     for (number, object) in objects.iter().enumerate() {
         server.withhold(Some(&format!("/{object}")));

@@ -34,12 +34,14 @@ impl Clock for VirtualClock {
 #[derive(Debug)]
 pub struct MemoryStore {
     objects: Mutex<BTreeMap<Key, (Bytes, Timestamp)>>,
+    /// What its listings lack, though it is there.
+    unlisted: Mutex<Vec<Key>>,
     clock: Arc<VirtualClock>,
 }
 
 impl MemoryStore {
     pub fn new(clock: Arc<VirtualClock>) -> Arc<Self> {
-        Arc::new(Self { objects: Mutex::default(), clock })
+        Arc::new(Self { objects: Mutex::default(), unlisted: Mutex::default(), clock })
     }
 
     /// What `key` holds, without asking as a client would.
@@ -51,6 +53,11 @@ impl MemoryStore {
     pub fn names(&self, prefix: &str) -> Vec<Key> {
         let objects = self.objects.lock().unwrap();
         objects.keys().filter(|key| key.as_str().starts_with(prefix)).cloned().collect()
+    }
+
+    /// From now on its listings lack `key`.
+    pub fn unlist(&self, key: Key) {
+        self.unlisted.lock().unwrap().push(key);
     }
 
     /// Bytes of all objects.
@@ -93,8 +100,8 @@ impl Store for MemoryStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let objects = self.objects.lock().unwrap();
-        let listed = objects.iter().filter(|(key, _)| key.as_str().starts_with(prefix));
+        let (objects, unlisted) = (self.objects.lock().unwrap(), self.unlisted.lock().unwrap());
+        let listed = objects.iter().filter(|(key, _)| key.as_str().starts_with(prefix) && !unlisted.contains(key));
         Ok(Listing {
             objects: listed.map(|(key, (bytes, modified))| info(key, bytes, *modified)).collect(),
             server_time: Some(self.clock.now()),

@@ -25,6 +25,7 @@ use sealift::operations::{
     BackupReport, BackupRequest, Gentleness, InitRequest, NewIdentity, Reader, Remote, RestoreRequest, RetainReport,
     RetainRequest, Selector, SourceKind, SourceSpec, Unwatched, backup, init, restore, retain,
 };
+use sealift::plan::prune::Stop;
 use sealift::repository::{Retention, layout};
 use sealift::store::Store;
 
@@ -257,6 +258,31 @@ async fn a_year_of_hourly_backups_loses_nothing_and_wastes_little() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_year_of_daily_backups_loses_nothing_and_wastes_little() {
     simulate(days(45), 24).await;
+}
+
+/// A server may hold a record that its index has lost: what is there and what it needs stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_the_listing_lacks_stops_the_prune() {
+    let rules = Retention { keep_last: Some(1), ..Retention::default() };
+    let mut year = Year::begin(seed(), Timestamp::now(), rules).await;
+    for snapshot in 1..=3 {
+        // A database made anew shares no page with the old one.
+        std::fs::remove_file(year.database()).unwrap();
+        year.application = Application::start(&year.database(), seed() + snapshot);
+        year.back_up().await;
+        year.clock.advance(SignedDuration::from_hours(24 * 9));
+    }
+    year.store.unlist(layout::record(2));
+    let request = RetainRequest { own_rules: Some(year.rules.clone()), ..RetainRequest::default() };
+    for apply in [false, true] {
+        let request = RetainRequest { apply, ..request.clone() };
+        let report = retain(&year.remote, &year.reader(Vec::new()), &request).await.unwrap();
+        assert_eq!(report.prune.stop, Some(Stop::Unlisted(vec![2])), "{apply}");
+        assert!(report.warnings.iter().any(|warning| warning.name == "nothing-pruned"), "{:?}", report.warnings);
+        assert_eq!(report.deleted.map(|deleted| deleted.records), apply.then_some(1));
+    }
+    year.ledger.forget(1);
+    year.ledger.check();
 }
 
 /// The server says when an object was stored and what time it is; that this machine would have it a year later or

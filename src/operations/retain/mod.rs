@@ -16,8 +16,8 @@ pub use self::delete::Deleted;
 use self::delete::{delete, left_of, tell_of_left};
 use self::forget::LetGo;
 pub use self::rules::{Origin, Rules};
-use self::view::View;
 pub use self::view::retention_plan;
+use self::view::{Doubts, View};
 use super::turn::take_turn;
 use super::{OperationError, Reader, Remote, Selector, Warning};
 use crate::crypto::PublicSigner;
@@ -81,7 +81,8 @@ pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -
     warnings.extend(view.unheard());
     if !request.apply {
         let kept: BTreeSet<u64> = plan.kept().collect();
-        let prune = view.prune(remote, |sequence| kept.contains(&sequence), let_go.unverifiable());
+        let doubts = Doubts { unverifiable: let_go.unverifiable(), unlisted: view.unlisted(remote, &[]).await? };
+        let prune = view.prune(remote, |sequence| kept.contains(&sequence), doubts);
         warnings.extend(stopped(&prune));
         return Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: None, warnings });
     }
@@ -115,7 +116,8 @@ async fn carry_out(
         warnings.extend(tell_of_left(remote, left, gone).await?);
     }
     let unverifiable = LetGo::of(remote, &reader.state_dir(remote), &view, &BTreeSet::new()).await?.unverifiable();
-    let prune = view.prune(remote, |_| true, unverifiable);
+    let doubts = Doubts { unverifiable, unlisted: view.unlisted(remote, records).await? };
+    let prune = view.prune(remote, |_| true, doubts);
     let due: Vec<Key> = prune.due().into_iter().map(|object| object.key.clone()).collect();
     if !due.is_empty() {
         tracing::info!(objects = due.len(), "deleting what no snapshot needs");
@@ -228,7 +230,7 @@ fn stopped(prune: &prune::Plan) -> Option<Warning> {
             let forget: String = sequences.iter().map(|sequence| format!(" --forget {sequence}")).collect();
             format!(". Put it back from a copy, or let go of it with `sealift retain{forget} --apply`")
         }
-        Stop::NoSnapshot | Stop::NoServerTime | Stop::AheadOfServer(_) => String::new(),
+        Stop::Unlisted(_) | Stop::NoSnapshot | Stop::NoServerTime | Stop::AheadOfServer(_) => String::new(),
     };
     Some(Warning::doubt("nothing-pruned", format!("no pack, manifest or key is deleted: {stop}{way_out}")))
 }

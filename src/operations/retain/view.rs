@@ -3,20 +3,24 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::stream::{StreamExt, TryStreamExt};
 use jiff::SignedDuration;
 
 use super::super::receipts::{last_drill, listed_receipts, receipts};
-use super::super::remote::{Listing, Seen};
+use super::super::remote::{FETCHES, Listing, Seen};
 use super::super::{BadObjects, History, OperationError, Reader, Remote, Warning};
 use super::rules::Rules;
 use crate::crypto::PublicSigner;
 use crate::plan::effective::effective_times;
 use crate::plan::prune::{self, Ground, Needed};
 use crate::plan::retain::{Plan, Proof, Snapshot, retain};
-use crate::repository::ranges::{ranges, written};
+use crate::repository::ranges::{ranges, without, written};
 use crate::repository::{Health, ReceiptKind, Retention, SignedReceipt, SignedRecord, layout};
 use crate::state::known_driller;
 use crate::store::{Key, ObjectInfo};
+
+/// How many records that no listing shows are looked for.
+const MAX_LOOKS: usize = 1000;
 
 pub(super) struct View {
     pub listing: Listing,
@@ -25,6 +29,12 @@ pub(super) struct View {
     receipts: Vec<(ObjectInfo, SignedReceipt)>,
     bad: BadObjects,
     own: Option<Unbelieved>,
+}
+
+/// Records of which nobody knows what they need.
+pub(super) struct Doubts {
+    pub unverifiable: Vec<u64>,
+    pub unlisted: Vec<u64>,
 }
 
 /// This machine's own key, which the configuration does not name, and what its receipts hold bad.
@@ -87,8 +97,28 @@ impl View {
         proof(self.signed_receipts())
     }
 
+    /// What the newest record names and the listing lacks although it is there: not every server lists all that it holds.
+    /// Those `removed` by this run are not looked for, and of very many, as only a forger names them, the newest.
+    pub async fn unlisted(&self, remote: &Remote, removed: &[Key]) -> Result<Vec<u64>, OperationError> {
+        let Some(newest) = self.history.verified().next_back() else { return Ok(Vec::new()) };
+        let lacking = without(&newest.record.earlier, &ranges(self.listing.records.keys().copied()));
+        let newest_first = lacking.into_iter().rev().flat_map(|(first, last)| (first..=last).rev());
+        let lacking = newest_first.filter(|sequence| !removed.contains(&layout::record(*sequence)));
+        let mut unlisted: Vec<u64> = futures::stream::iter(lacking.take(MAX_LOOKS))
+            .map(|sequence| async move {
+                let there = remote.store.head(&layout::record(sequence)).await?.is_some();
+                Ok::<_, OperationError>(there.then_some(sequence))
+            })
+            .buffered(FETCHES)
+            .try_filter_map(|found| std::future::ready(Ok::<_, OperationError>(found)))
+            .try_collect()
+            .await?;
+        unlisted.sort_unstable();
+        Ok(unlisted)
+    }
+
     /// What may go when only the verified snapshots that `stay` says are left.
-    pub fn prune(&self, remote: &Remote, stay: impl Fn(u64) -> bool, unverifiable: Vec<u64>) -> prune::Plan {
+    pub fn prune(&self, remote: &Remote, stay: impl Fn(u64) -> bool, doubts: Doubts) -> prune::Plan {
         let mut needed = Needed::default();
         let left = self.history.verified().filter(|record| stay(record.record.sequence));
         left.for_each(|record| needed.add(&record.record));
@@ -98,7 +128,8 @@ impl View {
             server_time: self.listing.server_time,
             newest: newest.map(|newest| self.listing.records[&newest.record.sequence].modified),
             grace: SignedDuration::from_secs(i64::try_from(remote.descriptor.grace_seconds).unwrap_or(i64::MAX)),
-            unverifiable,
+            unverifiable: doubts.unverifiable,
+            unlisted: doubts.unlisted,
         };
         prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &ground)
     }
