@@ -1,8 +1,10 @@
 //! sealift: encrypted, deduplicating off-site backups of live SQLite databases and the small files beside them.
 //!
 //! Each room of this house calls only rooms below it (`tests/house` holds that):
-//! `cli` → `config` → `operations` → `plan` → `repository` → `state` → `source` → `store` → `crypto` → `fsx`, `clock`.
+//! `cli` → `config` → `operations` → `plan` → `repository` → `state` → `source` → `store` → `crypto` → `fsx`, `clock`,
+//! `allocator`.
 
+pub mod allocator;
 pub mod cli;
 pub mod clock;
 pub mod config;

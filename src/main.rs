@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sealift::allocator::give_memory_back();
     sealift::cli::main()
 }

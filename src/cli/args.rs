@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::repository::Within;
+use crate::repository::{Within, recovery_script_digest};
 
 /// Encrypted, deduplicating off-site backups of live SQLite databases and the small files beside them.
 #[derive(Parser)]
@@ -321,12 +321,17 @@ pub struct Check {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = super::recovery_kit::help())]
+#[command(after_help = recovery_script())]
 pub struct RecoveryKit {
     /// New or empty directory
     pub dir: PathBuf,
     #[command(flatten)]
     pub reader: Reader,
+}
+
+/// What to compare a script with that lies in a bucket.
+fn recovery_script() -> String {
+    format!("The recovery script of this release has the SHA-256\n{}", recovery_script_digest())
 }
 
 #[derive(clap::Args)]

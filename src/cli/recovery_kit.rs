@@ -10,7 +10,6 @@ use super::output::{print_json, print_lines, print_warnings};
 use super::shell::{Bucket, quoted, reader_command};
 use crate::clock;
 use crate::operations::{self, RecoveryKit};
-use crate::repository::recovery_script_digest;
 use crate::store::Key;
 
 /// What the certificates of a private server are called in a kit.
@@ -50,11 +49,6 @@ pub async fn run(command: args::RecoveryKit, context: Context) -> Result<u8, Fai
         ])?;
     }
     Ok(context.exit_code(&kit.warnings))
-}
-
-/// The help text's last lines: what to compare a script with that lies in a bucket.
-pub fn help() -> String {
-    format!("The recovery script of this release has the SHA-256\n{}", recovery_script_digest())
 }
 
 /// `KIT.md`.

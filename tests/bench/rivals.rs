@@ -11,6 +11,7 @@ pub struct Rival {
     needs: &'static [&'static str],
     setup: &'static str,
     backup: &'static str,
+    /// Into the folder `back`.
     restore: &'static str,
     /// Keeps the last 14 and deletes what only the others need; empty where it cannot.
     keep_few: &'static str,
@@ -18,7 +19,7 @@ pub struct Rival {
 
 const COPY: &str = r#"sqlite3 "$DB" ".timeout 30000" ".backup $WORK/copy.db""#;
 
-pub const RIVALS: [Rival; 3] = [
+pub const RIVALS: [Rival; 4] = [
     Rival {
         name: "script",
         needs: &["sqlite3", "zstd", "age", "age-keygen", "aws"],
@@ -27,8 +28,8 @@ pub const RIVALS: [Rival; 3] = [
             age -r "$(age-keygen -y "$WORK/age.key")" -o "$WORK/copy.age" "$WORK/copy.zst"
             aws --endpoint-url "$ENDPOINT" s3 cp --quiet "$WORK/copy.age" "s3://$BUCKET/script/$(date +%s%N)""#,
         restore: r#"name=$(aws --endpoint-url "$ENDPOINT" s3 ls "s3://$BUCKET/script/" | tail -n 1 | awk '{print $4}')
-            aws --endpoint-url "$ENDPOINT" s3 cp --quiet "s3://$BUCKET/script/$name" "$WORK/back.age"
-            age -d -i "$WORK/age.key" "$WORK/back.age" | zstd -q -d -f -o "$WORK/back.db""#,
+            aws --endpoint-url "$ENDPOINT" s3 cp --quiet "s3://$BUCKET/script/$name" "$WORK/copy.age"
+            age -d -i "$WORK/age.key" "$WORK/copy.age" | zstd -q -d -f -o "$WORK/back/copy.db""#,
         keep_few: "",
     },
     Rival {
@@ -36,7 +37,7 @@ pub const RIVALS: [Rival; 3] = [
         needs: &["sqlite3", "restic"],
         setup: r#"restic -q init"#,
         backup: r#"restic -q backup "$WORK/copy.db""#,
-        restore: r#"restic -q restore latest --target "$WORK/restic""#,
+        restore: r#"restic -q restore latest --target "$WORK/back""#,
         keep_few: r#"restic -q forget --keep-last 14 --prune"#,
     },
     Rival {
@@ -57,9 +58,25 @@ secret_access_key = "$AWS_SECRET_ACCESS_KEY"
 END
             rustic -P "$WORK/rustic" --no-progress init >/dev/null 2>&1"#,
         backup: r#"rustic -P "$WORK/rustic" --no-progress backup "$WORK/copy.db" >/dev/null 2>&1"#,
-        restore: r#"mkdir -p "$WORK/rustic-out"; rustic -P "$WORK/rustic" --no-progress restore latest "$WORK/rustic-out" >/dev/null 2>&1"#,
+        restore: r#"rustic -P "$WORK/rustic" --no-progress restore latest "$WORK/back" >/dev/null 2>&1"#,
         // Otherwise it only marks packs, and deletes them in a later prune, a day after.
         keep_few: r#"rustic -P "$WORK/rustic" --no-progress forget --keep-last 14 --prune --instant-delete >/dev/null 2>&1"#,
+    },
+    Rival {
+        name: "litestream",
+        needs: &["sqlite3", "litestream"],
+        setup: r#"cat > "$WORK/litestream.yml" <<END
+dbs:
+  - path: $WORK/copy.db
+    replica:
+      url: s3://$BUCKET/litestream
+      endpoint: $ENDPOINT
+      region: us-east-1
+      force-path-style: true
+END"#,
+        backup: r#"litestream replicate -once -config "$WORK/litestream.yml" >/dev/null 2>&1"#,
+        restore: r#"litestream restore -config "$WORK/litestream.yml" -o "$WORK/back/copy.db" "$WORK/copy.db" >/dev/null 2>&1"#,
+        keep_few: "",
     },
 ];
 
@@ -94,13 +111,15 @@ impl Rival {
         let script = match work {
             Work::Setup => self.setup.to_owned(),
             Work::Backup => format!("{COPY}\n{}", self.backup),
-            Work::Restore => self.restore.to_owned(),
+            Work::Restore => format!("rm -rf \"$WORK/back\"; mkdir \"$WORK/back\"\n{}", self.restore),
             Work::KeepFew => self.keep_few.to_owned(),
         };
         let folder: PathBuf = place.folder.join(self.name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", &script]).env("WORK", &folder).env("DB", place.database);
+        // The server speaks plain HTTP, and litestream would fail at a bundle that it does not need.
+        command.env_remove("AWS_CA_BUNDLE");
         command.env("RESTIC_PASSWORD", "bench").env("RESTIC_CACHE_DIR", folder.join("cache"));
         command.envs(place.variables.iter().map(|(name, value)| (*name, value)));
         command

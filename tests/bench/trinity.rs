@@ -6,7 +6,8 @@
 //!                              [--month]
 //! ```
 //! With `--turns` only the first backup and the restore are measured, N times each, sealift and the rivals taking turns on
-//! an idle database, and medians are printed.
+//! an idle database, and medians are printed: of the restore also the time until its files are on the disk, which
+//! sealift waits for and others leave to the kernel.
 //!
 //! With `SEALIFT_TEST_MINIO` naming a MinIO binary the repository is in a bucket on loopback; otherwise, and with
 //! `--directory`, in a directory. `--month` makes thirty daily backups instead, see `month.rs`.
@@ -194,17 +195,20 @@ impl Bench {
             }
             self.empty("bench");
             self.init();
-            sealift.add(&run(&mut self.backup_command()), &run(&mut self.restore_command()));
+            let first = run(&mut self.backup_command());
+            sealift.add(&first, &run(&mut self.restore_command()), &run(&mut to_disk(&self.path("restored"))));
             sealift.stored = self.stored("bench");
             for (rival, turns) in &mut rivals {
                 self.remove(rival.name);
                 self.empty(rival.name);
                 self.rival_does(rival, Work::Setup);
-                turns.add(&self.rival_does(rival, Work::Backup), &self.rival_does(rival, Work::Restore));
+                let first = self.rival_does(rival, Work::Backup);
+                let restore = self.rival_does(rival, Work::Restore);
+                turns.add(&first, &restore, &run(&mut to_disk(&self.path(rival.name).join("back"))));
                 turns.stored = self.stored(rival.name);
             }
         }
-        println!("{:<10} {:>8} {:>8} {:>10}   medians of {turns}", "", "first s", "restore", "MB");
+        println!("{:<10} {:>8} {:>8} {:>8} {:>10}   medians of {turns}", "", "first s", "restore", "on disk", "MB");
         sealift.print("sealift", &sealift);
         for (rival, turns) in &rivals {
             turns.print(rival.name, &sealift);
@@ -239,30 +243,44 @@ impl Bench {
     }
 }
 
+/// Brings what was restored into `folder` to the disk.
+fn to_disk(folder: &Path) -> Command {
+    let mut command = Command::new("find");
+    command.arg(folder).args(["-type", "f", "-exec", "sync", "{}", "+"]);
+    command
+}
+
 /// What the turns of one tool took, and what lay in the bucket after the last of them.
 #[derive(Default)]
 struct Turns {
     first: Vec<Duration>,
     restore: Vec<Duration>,
+    on_disk: Vec<Duration>,
     stored: u64,
 }
 
 impl Turns {
-    fn add(&mut self, first: &Cost, restore: &Cost) {
-        check("first", first);
-        check("restore", restore);
+    fn add(&mut self, first: &Cost, restore: &Cost, to_disk: &Cost) {
+        for (step, cost) in [("first", first), ("restore", restore), ("to disk", to_disk)] {
+            check(step, cost);
+        }
         self.first.push(first.wall);
         self.restore.push(restore.wall);
+        self.on_disk.push(restore.wall + to_disk.wall);
+    }
+
+    fn medians(&self) -> [f64; 3] {
+        [&self.first, &self.restore, &self.on_disk].map(|times| median(times))
     }
 
     fn print(&self, name: &str, sealift: &Self) {
-        let [first, restore] = [&self.first, &self.restore].map(|times| median(times));
-        let ratio = |ours: &[Duration], theirs: f64| median(ours) / theirs;
+        let (own, [first, restore, on_disk]) = (sealift.medians(), self.medians());
         println!(
-            "{name:<10} {first:>8.2} {restore:>8.2} {:>10.2}   sealift takes {:.2} and {:.2} of it",
+            "{name:<10} {first:>8.2} {restore:>8.2} {on_disk:>8.2} {:>10.2}   sealift takes {:.2}, {:.2} and {:.2} of it",
             self.stored as f64 / 1e6,
-            ratio(&sealift.first, first),
-            ratio(&sealift.restore, restore),
+            own[0] / first,
+            own[1] / restore,
+            own[2] / on_disk,
         );
     }
 }

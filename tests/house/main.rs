@@ -24,8 +24,11 @@ const FLOORS: [&[&str]; 12] = [
     &["source"],
     &["store"],
     &["crypto"],
-    &["fsx", "clock"],
+    &["fsx", "clock", "allocator"],
 ];
+
+/// The one file that may say `unsafe`.
+const UNSAFE: &str = "src/allocator.rs";
 
 const TOP_LEVEL: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "tests", "docker", "README.md"];
 
@@ -141,12 +144,12 @@ fn top_level() -> Vec<String> {
 }
 
 #[test]
-fn nothing_but_tests_panics_and_nothing_is_unsafe() {
+fn nothing_but_tests_panics_and_unsafe_has_one_place() {
     let modules = modules();
     let mut broken = Vec::new();
     for module in &modules {
         let code = module.code();
-        let unsafes = code.iter().filter(|token| token.text == "unsafe");
+        let unsafes = code.iter().filter(|token| token.text == "unsafe" && module.file != UNSAFE);
         broken.extend(unsafes.map(|token| format!("{}:{}: unsafe", module.file, token.line)));
         if is_test(module, &modules) {
             continue;

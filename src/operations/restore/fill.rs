@@ -21,7 +21,7 @@ pub(super) struct Fill {
     pub sequence: u64,
     pub identities: Vec<(u32, DataIdentity)>,
     pub placements: Vec<Placement>,
-    pub targets: Vec<Target>,
+    pub targets: Arc<[Target]>,
     pub monitor: Arc<dyn Monitor>,
     /// Packs opened at once, and threads that verify.
     pub threads: usize,
@@ -34,7 +34,7 @@ impl Fill {
 
     /// Writes what the manifest itself holds.
     pub fn inline(&self) -> Result<(), OperationError> {
-        for target in &self.targets {
+        for target in self.targets.iter() {
             if let Body::Inline(bytes) = &target.entry.body {
                 target.file.write_all_at(bytes, 0).map_err(OperationError::io(&target.path))?;
             }
@@ -44,7 +44,7 @@ impl Fill {
 
     /// Fetches, opens and scatters the packs, and verifies what came of it; at the end it is on the disk.
     pub async fn run(self: &Arc<Self>, packs: Vec<PackPlan>) -> Result<Vec<Warning>, OperationError> {
-        let writeback = Writeback::start(self);
+        let writeback = Writeback::start(Arc::clone(&self.targets));
         self.packs(packs, &writeback).await?;
         tracing::info!(files = self.targets.len(), "files filled");
         // Nothing is written from here on, so the disk gets what is verified.
@@ -104,7 +104,7 @@ impl Fill {
 
     fn check_digests(&self) -> Result<(), OperationError> {
         self.monitor.begin(Phase::Verifying, Some(self.total_bytes()));
-        for target in &self.targets {
+        for target in self.targets.iter() {
             let advance = |bytes| self.monitor.advance(Phase::Verifying, bytes);
             let read_at = |buffer: &mut [u8], offset| target.file.read_exact_at(buffer, offset);
             let digest = digest_of(target.entry.bytes, self.threads, read_at, advance)

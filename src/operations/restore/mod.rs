@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::fill::Fill;
-use self::scatter::{Target, by_pack, placements};
+use self::scatter::{by_pack, placements};
 use self::target::TargetDir;
 use super::history::{Reader, Selector};
 use super::opened::{OpenedSnapshot, PackPlan, identity_of, open_with};
@@ -102,7 +102,7 @@ pub(super) async fn restore_opened(
     }
     // It goes with everything in it when this is dropped, by an error or by Ctrl-C.
     let dir = TargetDir::prepare(to.target, &names, to.force)?;
-    let targets = opened.manifest.entries.into_iter().map(|entry| Target::create(&dir, entry));
+    let targets = opened.manifest.entries.into_iter().map(|entry| dir.create(entry));
     let sequence = report.sequence;
     let fill = Arc::new(Fill {
         remote: remote.clone(),

@@ -9,8 +9,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::OperationError;
-use super::target::TargetDir;
 use crate::crypto::DataIdentity;
 use crate::repository::{Body, Entry, LinkTable, PackReader, put_links_back};
 
@@ -37,10 +35,6 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub fn create(dir: &TargetDir, entry: Entry) -> Result<Self, OperationError> {
-        Ok(Self { file: dir.create(&entry)?, path: dir.staged(&entry.name), entry })
-    }
-
     fn block_size(&self) -> usize {
         match &self.entry.body {
             Body::Inline(_) => 0,

@@ -49,18 +49,15 @@ impl TargetDir {
     }
 
     /// A new file for `entry` under its temporary name, with its room on the disk set aside.
-    pub fn create(&self, entry: &Entry) -> Result<File, OperationError> {
-        let path = self.staged(&entry.name);
+    pub fn create(&self, entry: Entry) -> Result<Target, OperationError> {
+        let path = self.staging.path().join(&entry.name);
         let make = || {
             let file = fsx::create_private(&path)?;
             reserve(&file, entry.bytes)?;
             Ok(file)
         };
-        make().map_err(OperationError::io(&path))
-    }
-
-    pub fn staged(&self, name: &str) -> PathBuf {
-        self.staging.path().join(name)
+        let file = make().map_err(OperationError::io(&path))?;
+        Ok(Target { file, path, entry })
     }
 
     pub fn place(&self, name: &str) -> PathBuf {

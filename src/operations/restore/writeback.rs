@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::OperationError;
-use super::fill::Fill;
+use super::scatter::Target;
 
 /// One at a time syncs what was written so far.
 pub(super) struct Writeback {
@@ -16,10 +16,9 @@ pub(super) struct Writeback {
 }
 
 impl Writeback {
-    pub fn start(fill: &Arc<Fill>) -> Self {
+    pub fn start(targets: Arc<[Target]>) -> Self {
         let (more, wake) = sync_channel(1);
-        let fill = Arc::clone(fill);
-        Self { more, syncing: spawn_blocking(move || sync_until_filled(&fill, &wake)) }
+        Self { more, syncing: spawn_blocking(move || sync_until_filled(&targets, &wake)) }
     }
 
     /// More has been written.
@@ -35,13 +34,13 @@ impl Writeback {
     }
 }
 
-fn sync_until_filled(fill: &Fill, wake: &Receiver<()>) -> Result<(), OperationError> {
+fn sync_until_filled(targets: &[Target], wake: &Receiver<()>) -> Result<(), OperationError> {
     while wake.recv().is_ok() {
-        sync(fill)?;
+        sync(targets)?;
     }
-    sync(fill)
+    sync(targets)
 }
 
-fn sync(fill: &Fill) -> Result<(), OperationError> {
-    fill.targets.iter().try_for_each(|target| target.file.sync_data().map_err(OperationError::io(&target.path)))
+fn sync(targets: &[Target]) -> Result<(), OperationError> {
+    targets.iter().try_for_each(|target| target.file.sync_data().map_err(OperationError::io(&target.path)))
 }
