@@ -95,6 +95,7 @@ pub struct Limits {
     /// Bytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download: Option<std::num::NonZeroU64>,
+    /// Cores to use; more than 8 are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<std::num::NonZeroUsize>,
     /// How long a writer in rollback mode may be held up at most, such as `3s`.

@@ -14,6 +14,8 @@ use crate::operations::{Monitor, Reader, Remote, Unwatched, Warning};
 use crate::store::{self, Limit, Meter, RepositoryUrl, S3Settings, Store};
 
 pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
+/// The one thread that reads SQLite's pages keeps no more cores busy than these, and each thread takes memory.
+const MAX_THREADS: usize = 8;
 const SYSTEM_STATE: &str = "/var/lib/sealift";
 
 pub struct Context {
@@ -154,10 +156,10 @@ impl Context {
         })
     }
 
-    /// Cores to use.
+    /// Cores to use, 1 to [`MAX_THREADS`].
     pub fn threads(&self) -> usize {
         let all = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.config.limits.threads.unwrap_or_else(all).get()
+        self.config.limits.threads.unwrap_or_else(all).get().min(MAX_THREADS)
     }
 
     pub fn host(&self) -> String {

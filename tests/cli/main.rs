@@ -18,6 +18,7 @@ mod keys_killed;
 mod keys_recipients;
 mod load;
 mod losses;
+mod memory;
 mod network;
 mod prune;
 mod prune_races;

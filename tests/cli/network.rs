@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::Server;
 use crate::support::link::Link;
 use crate::support::minio::Minio;
-use crate::support::s3s::S3s;
+use crate::support::s3s::{S3s, Side};
 use crate::support::world::{World, wait_until};
 
 /// Rows of 600 random bytes: five packs or so.
@@ -102,6 +102,29 @@ fn assert_rate(way: &str, bytes: u64, elapsed: Duration, rate: u64) {
     assert!(measured <= rate as f64 * 1.1, "{way}: {measured} bytes a second, {rate} allowed");
     // A busy machine may be slower than any limit, but not by this much.
     assert!(measured >= rate as f64 * 0.5, "{way}: {measured} bytes a second of the {rate} allowed");
+}
+
+/// Threads of a process that do the work of this name.
+fn threads_that(work: &str, pid: u32) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
+    names.filter(|name| name.trim_end() == work).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_compresses_on_as_many_threads_as_it_may() {
+    for (threads, level, expected) in [(1, "3", 1), (64, "3", 3), (64, "10", 2)] {
+        let server = S3s::start().await;
+        let world = World::in_bucket(&server);
+        world.add_rows(ROWS);
+        limit(&world, &format!("threads = {threads}"));
+        // All packs behind the first one wait, and so does the work on them.
+        let held = server.hold("PUT", "/packs/", Side::Before);
+        let backup = world.start(&["backup", "--compression", level]);
+        held.reached();
+        assert_eq!(threads_that("compress", backup.pid()), expected, "{threads} threads, level {level}");
+        backup.kill();
+    }
 }
 
 #[test]

@@ -1,0 +1,37 @@
+//! The memory that a backup and a restore take for themselves.
+
+use crate::support::world::{Running, World};
+
+/// For either, whatever the database's size, the cores and the level.
+const LIMIT_MIB: u64 = 128;
+
+/// The most that a program had in memory until it ended, as the kernel counted, in MiB.
+fn peak(mut running: Running) -> u64 {
+    let mut peak_kib = 0;
+    while running.is_running() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        peak_kib = kib.unwrap_or(peak_kib);
+        std::thread::yield_now();
+    }
+    running.wait().exits(0);
+    peak_kib >> 10
+}
+
+/// Random bytes, so that compressed packs are as large as they get, and more threads than most machines have cores.
+#[test]
+fn a_backup_and_a_restore_of_200_mb_that_do_not_compress_stay_within_128_mib() {
+    let world = World::ready();
+    world.add_rows(320_000);
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    std::fs::write(world.config(), config.replacen("[[database]]", "[limits]\nthreads = 64\n\n[[database]]", 1))
+        .unwrap();
+    assert!(std::fs::metadata(world.database()).unwrap().len() > 200_000_000);
+    let backup = peak(world.start(&["backup", "--no-progress"]));
+    let (key, out) = (world.text("operator.key"), world.text("out"));
+    let restore = peak(world.start(&["restore", "-i", &key, "--to", &out, "--no-progress"]));
+    println!("backup {backup} MiB, restore {restore} MiB");
+    assert!((1..=LIMIT_MIB).contains(&backup), "backup: {backup} MiB");
+    assert!((1..=LIMIT_MIB).contains(&restore), "restore: {restore} MiB");
+}
