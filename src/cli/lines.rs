@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// So many lines wait to be written; more than that are left out.
-const WAITING: usize = 1024;
+const WAITING: usize = 256;
 /// At the end of a command, standard error gets this long for what still waits.
 const LAST_LINES: Duration = Duration::from_secs(1);
 

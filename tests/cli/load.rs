@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rustix::fs::{OFlags, fcntl_setfl};
 
+use crate::support::s3s::{S3s, Side};
 use crate::support::world::{World, wait_until};
 
 /// Bytes of all packs in the repository.
@@ -111,6 +112,23 @@ fn whoever_reads_no_log_and_no_progress_holds_up_neither_the_backup_nor_the_appl
         assert!(said.trim_start_matches('.').len() > 10, "what was kept waiting comes in the end");
         backup.wait().exits(0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_log_that_nobody_reads_lacks_in_the_end_is_told() {
+    let server = S3s::start().await;
+    let mut world = World::in_bucket(&server);
+    // Some eight hundred lines.
+    world.set_variable("SEALIFT_LOG", "trace");
+    let held = server.hold("PUT", "/snapshots/", Side::After);
+    let (mut reader, full) = full_pipe();
+    let backup = world.start_with(&["backup"], full);
+    held.reached();
+    held.release();
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    backup.wait().exits(0);
+    assert!(said.contains("lines of this log were left out"), "{} lines", said.lines().count());
 }
 
 #[test]
