@@ -8,7 +8,7 @@ use super::failure::{Failure, VERIFICATION};
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
 use super::restore::selector;
-use crate::operations::{self, CheckReport, CheckRequest, Problem};
+use crate::operations::{self, CheckReport, CheckRequest, Problem, ProblemKind};
 use crate::repository::layout;
 use crate::repository::ranges::{ranges, written};
 
@@ -108,8 +108,13 @@ fn ways_out(problems: &[Problem]) -> impl Iterator<Item = String> {
     ];
     let concerns =
         |kinds: &[&str]| problems.iter().any(|problem| kinds.iter().any(|kind| problem.object.starts_with(kind)));
-    let ways: Vec<String> =
+    let mut ways: Vec<String> =
         ways.iter().filter(|(kinds, _)| concerns(kinds)).map(|(_, way)| (*way).to_owned()).collect();
+    if problems.iter().any(|problem| problem.kind == ProblemKind::Content) {
+        let way = "what has the right hash and other contents was sealed like that on the host: where a backup does not mend \
+                   it, `sealift keys rebase` there uploads everything from the live data";
+        ways.push(way.to_owned());
+    }
     ways.into_iter()
 }
 

@@ -160,6 +160,7 @@ fn a_manifest_that_lies_about_a_file_is_found_with_an_identity() {
     let found = problem(&watch(&world, &with_identity(&key, &[])).exits(13));
     assert_eq!((&found["object"], &found["kind"]), (&json!(object(&world, &world.manifest(3))), &json!("content")));
     assert_eq!((&found["snapshots"], &found["files"]), (&json!([3]), &json!(["trinity.db"])));
+    world.other_host("watcher").sealift(&["check", "-i", &key]).exits(13).says("sealed like that").says("keys rebase");
 }
 
 #[test]

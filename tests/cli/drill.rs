@@ -99,6 +99,10 @@ fn the_host_is_known_by_the_places_where_its_state_would_usually_lie() {
     fs::remove_dir_all(usual.join("sealift")).unwrap();
     copy_tree(&stranger.state(), &usual.join("sealift"));
     drill(&world, &[]).exits(0);
+    // As where only root may look.
+    fs::remove_dir_all(usual.join("sealift")).unwrap();
+    fs::write(usual.join("sealift"), "no folder").unwrap();
+    assert_eq!(warnings(&drill(&world, &[]).exits(0).json()), ["host-unknown"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Whether this machine is the host that writes the repository, whichever state directory the drill itself uses.
 
-use std::io::ErrorKind;
+use std::io;
 use std::path::Path;
 
 use super::{DrillRequest, OperationError, Remote, Warning};
@@ -15,8 +15,7 @@ pub(super) fn refuse_on_the_host(remote: &Remote, request: &DrillRequest) -> Res
         match is_writer(&dir) {
             Ok(true) => return Err(on_the_host(&dir)),
             Ok(false) => {}
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => warnings.push(perhaps_the_host(root)),
-            Err(error) => return Err(OperationError::io(&dir)(error)),
+            Err(error) => warnings.push(perhaps_the_host(root, &error)),
         }
     }
     Ok(warnings)
@@ -33,10 +32,10 @@ fn on_the_host(dir: &Path) -> OperationError {
     }
 }
 
-fn perhaps_the_host(root: &Path) -> Warning {
+fn perhaps_the_host(root: &Path, error: &io::Error) -> Warning {
     let text = format!(
-        "nobody but its owner may look into {}, so whether this machine is the host that writes the repository is not \
-         known: an identity does not belong there",
+        "{} cannot be looked into ({error}), so whether this machine is the host that writes the repository is not known: \
+         an identity does not belong there",
         root.display()
     );
     Warning::standing("host-unknown", text)
