@@ -73,10 +73,18 @@ impl IdentityFile {
     fn parse_ssh<P: Prompt>(bytes: &[u8], name: &str, prompt: &P) -> Result<Self, CryptoError> {
         let refused = || CryptoError::NotAnIdentity(name.to_owned());
         let key = age::ssh::Identity::from_buffer(Cursor::new(bytes), Some(name.to_owned())).map_err(|_| refused())?;
-        if let age::ssh::Identity::Unsupported(_) = key {
-            return Err(CryptoError::Key(format!("{name}: only ssh-ed25519 and ssh-rsa keys can open a backup")));
-        }
-        let key = key.with_callbacks(Callbacks { prompt: prompt.clone(), name: name.to_owned() });
+        let key = match key {
+            age::ssh::Identity::Unsupported(_) => {
+                return Err(CryptoError::Key(format!("{name}: only ssh-ed25519 and ssh-rsa keys can open a backup")));
+            }
+            // Once and here: age would ask at every line of every header, and call it a stranger's key if nobody answers.
+            age::ssh::Identity::Encrypted(key) => {
+                let passphrase = prompt.passphrase(name).ok_or_else(|| CryptoError::NoPassphrase(name.to_owned()))?;
+                let wrong = |_| CryptoError::WrongPassphrase(name.to_owned());
+                age::ssh::Identity::Unencrypted(key.decrypt(passphrase).map_err(wrong)?)
+            }
+            key @ age::ssh::Identity::Unencrypted(_) => key,
+        };
         Ok(Self { keys: vec![Box::new(key)], comments: Vec::new() })
     }
 

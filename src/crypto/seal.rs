@@ -159,9 +159,11 @@ fn parse(sealed: &[u8]) -> Result<Decryptor<&[u8]>, CryptoError> {
 fn explain(error: age::DecryptError) -> CryptoError {
     use age::DecryptError as E;
     match error {
-        E::NoMatchingKeys | E::KeyDecryptionFailed => CryptoError::NoIdentityOpens,
+        E::NoMatchingKeys => CryptoError::NoIdentityOpens,
         // The bytes are in memory, so whatever was to be read is a plugin's answer.
-        E::Plugin(_) | E::PluginResolve(_) | E::Io(_) => CryptoError::IdentityFailed(error.to_string()),
+        E::KeyDecryptionFailed | E::Plugin(_) | E::PluginResolve(_) | E::Io(_) => {
+            CryptoError::IdentityFailed(error.to_string())
+        }
         other => CryptoError::DoesNotFit(format!("not an intact age file: {other}")),
     }
 }

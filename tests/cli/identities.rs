@@ -176,7 +176,7 @@ fn a_new_identity_is_protected_by_a_passphrase_asked_for_twice_and_restores_with
 }
 
 #[test]
-fn an_ssh_key_with_a_passphrase_asks_for_it() {
+fn an_ssh_key_with_a_passphrase_asks_for_it_once() {
     let keys = World::new();
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "battery", "-C", "", "-f"])
@@ -187,9 +187,13 @@ fn an_ssh_key_with_a_passphrase_asks_for_it() {
     let (key, target) = (keys.text("id"), world.text("target"));
     let restore = ["restore", "-i", &key, "--to", &target];
     let reader = world.other_host("reader");
-    assert_eq!(reader.sealift(&restore).code, 12);
-    at_a_terminal(&reader, "wrong", &restore).exits(12);
-    at_a_terminal(&reader, "battery", &restore).exits(0);
+    reader.sealift(&restore).exits(12).says("terminal");
+    at_a_terminal(&reader, "wrong", &restore).exits(12).says("passphrase for");
+    // However many wrapped keys there are, for however many recipients.
+    let [a, b] = ["a", "b"].map(|name| generate(&world, name).to_public().to_string());
+    let rotate = ["keys", "rotate", "-r", &a, "-r", &b, "-i", &key];
+    assert_eq!(at_a_terminal(&reader, "battery", &rotate).exits(3).all().matches("assphrase for").count(), 1);
+    assert_eq!(at_a_terminal(&reader, "battery", &restore).exits(0).all().matches("assphrase for").count(), 1);
     assert_restored(&world);
 }
 
