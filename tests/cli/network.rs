@@ -113,7 +113,7 @@ fn threads_that(work: &str, pid: u32) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_compresses_on_as_many_threads_as_it_may() {
-    for (threads, level, expected) in [(1, "3", 1), (64, "3", 3), (64, "10", 2)] {
+    for (threads, level, expected) in [(1, "3", 1), (64, "3", 3), (64, "10", 2), (64, "16", 1)] {
         let server = S3s::start().await;
         let world = World::in_bucket(&server);
         world.add_rows(ROWS);

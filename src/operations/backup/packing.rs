@@ -21,7 +21,11 @@ use crate::state::{Catalog, Location};
 /// Compressing threads at most. Each takes memory, with its frames: 6 MiB at level 3, 15 at 9, 24 at 12 and 35 at 19, as
 /// measured; and the catalog and page map of a database of 10 GB take some 70 of the 128 MiB that there are, by calculation.
 const fn max_compressors(level: i32) -> usize {
-    if level < 10 { 3 } else { 2 }
+    match level {
+        ..10 => 3,
+        10..16 => 2,
+        _ => 1,
+    }
 }
 
 /// Full frames that wait for a compressing thread, so that none has to wait for the reading of the next batch.
