@@ -70,6 +70,13 @@ impl From<OperationError> for Failure {
             E::NotTheWriter { way_out, .. } => Self::new(OTHER_WRITER, message).hint(way_out),
             E::OtherRotation { .. } => Self::new(OTHER_WRITER, message)
                 .hint("`sealift keys list --identity FILE` shows what it did; nothing of it was changed"),
+            E::KeyDeleted { .. } => Self::new(OTHER_WRITER, message).hint(
+                "somebody else changes the keys: agree with him, look at `sealift keys list --identity FILE`, and run it again",
+            ),
+            E::NoKeyLeft { .. } => Self::new(VERIFICATION, message).hint(
+                "`sealift keys restore --identity FILE` puts back a copy that the host kept or, with --from DIR, one of a \
+                 recovery kit",
+            ),
             E::NoIdentityOpens { .. } => {
                 Self::new(NO_IDENTITY, message).hint("give the private key of one of the recipients with -i")
             }

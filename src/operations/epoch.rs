@@ -65,17 +65,40 @@ pub(super) async fn put_generation(
     generation: u32,
     wrapped: &Sealed,
 ) -> Result<bool, OperationError> {
-    let key = layout::data_key(epoch, generation);
-    if store.create(&key, Stored::from(wrapped.clone())).await? == Creation::AlreadyThere {
-        return Ok(false);
+    let created = create_generation(store, epoch, generation, wrapped).await?;
+    if created {
+        read_back(store, epoch, generation, wrapped).await?;
     }
+    Ok(created)
+}
+
+/// Stores a generation under a name that must be new. Nobody may rely on it before it is read back. `false`: the name is
+/// taken.
+pub(super) async fn create_generation(
+    store: &dyn Store,
+    epoch: u32,
+    generation: u32,
+    wrapped: &Sealed,
+) -> Result<bool, OperationError> {
+    let key = layout::data_key(epoch, generation);
+    Ok(store.create(&key, Stored::from(wrapped.clone())).await? == Creation::Created)
+}
+
+/// Whether a generation has the bytes that were stored.
+pub(super) async fn read_back(
+    store: &dyn Store,
+    epoch: u32,
+    generation: u32,
+    wrapped: &Sealed,
+) -> Result<(), OperationError> {
+    let key = layout::data_key(epoch, generation);
     if store.get(&key, MAX_KEY_BYTES).await? != *wrapped.bytes() {
         return Err(OperationError::Verification {
             object: key.to_string(),
             why: "it does not read back as it was written".to_owned(),
         });
     }
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -35,8 +35,14 @@ pub enum OperationError {
     /// Another rotation of keys was faster.
     #[error("{object} was just made by another rotation")]
     OtherRotation { object: String },
+    /// A wrapped key that this command relied on was deleted by another one, which ran at the same time.
+    #[error("{object} was just deleted by another command of an operator's{}", if *.put_back { ", and is put back" } else { "" })]
+    KeyDeleted { object: String, put_back: bool },
     #[error("no given identity opens {object}")]
     NoIdentityOpens { object: String },
+    /// No wrapped key of an epoch is there that anybody could open.
+    #[error("{object}: {why}")]
+    NoKeyLeft { object: String, why: String },
     /// A stored object is not what a signature or a hash says it should be.
     #[error("{object}: {why}")]
     Verification { object: String, why: String },

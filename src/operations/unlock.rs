@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::error::ObjectError;
 use super::{OperationError, Remote};
-use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, IdentityFile, sha256};
+use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, IdentityFile, Sealed};
 use crate::repository::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
 use crate::store::StoreError;
 
@@ -51,7 +50,7 @@ pub(super) async fn open_newest_of<'a>(
     identities: impl IntoIterator<Item = &'a IdentityFile> + Clone,
 ) -> Result<Result<Opening, Unopened>, OperationError> {
     let why = "no wrapped key of this epoch is there".to_owned();
-    let error = OperationError::Verification { object: format!("{}{epoch}/", layout::KEYS), why };
+    let error = OperationError::NoKeyLeft { object: format!("{}{epoch}/", layout::KEYS), why };
     let mut failure = Unopened { verdict: Verdict::Gone, error };
     let (mut newer, mut noise) = (Vec::new(), Vec::new());
     for generation in generations.iter().rev().copied() {
@@ -96,7 +95,8 @@ pub(super) enum Verdict {
 /// A generation that one of the identities opened.
 pub(super) struct OpenedGeneration {
     pub generation: u32,
-    /// Of its stored bytes.
+    /// Its stored bytes.
+    pub sealed: Sealed,
     pub digest: Digest,
     /// Until when the bucket refuses to remove it, where it says so.
     pub locked_until: Option<Timestamp>,
@@ -114,7 +114,7 @@ pub(super) async fn open_generation<'a>(
 ) -> Result<Result<OpenedGeneration, Unopened>, OperationError> {
     let key = layout::data_key(epoch, generation);
     let noise =
-        |why| Unopened { verdict: Verdict::Noise, error: OperationError::object(&key, ObjectError::Damaged(why)) };
+        |why| Unopened { verdict: Verdict::Noise, error: OperationError::NoKeyLeft { object: key.to_string(), why } };
     let (wrapped, locked_until) = match remote.store.get_and_lock(&key, MAX_KEY_BYTES).await {
         Ok(got) => got,
         Err(error @ StoreError::NotFound { .. }) => {
@@ -123,16 +123,20 @@ pub(super) async fn open_generation<'a>(
         Err(error @ StoreError::TooLarge { .. }) => return Ok(Err(noise(error.to_string()))),
         Err(error) => return Err(error.into()),
     };
-    Ok(match open_wrapped(&wrapped, named, identities) {
+    let sealed = match Sealed::reread(wrapped) {
+        Ok(sealed) => sealed,
+        Err(error) => return Ok(Err(noise(error.to_string()))),
+    };
+    Ok(match open_wrapped(sealed.bytes(), named, identities) {
         Ok((identity, holders)) => {
-            Ok(OpenedGeneration { generation, digest: sha256(&wrapped), locked_until, identity, holders })
+            Ok(OpenedGeneration { generation, digest: sealed.digest(), sealed, locked_until, identity, holders })
         }
         // What somebody can mend at the keyboard goes before everything else.
         Err(error @ (CryptoError::NoPassphrase(_) | CryptoError::WrongPassphrase(_))) => return Err(error.into()),
+        Err(CryptoError::Damaged(why)) => Err(noise(why)),
         Err(error) => {
             // Whatever is not refuted may be for others: it must not be deleted.
             let verdict = match error {
-                CryptoError::Damaged(_) => Verdict::Noise,
                 CryptoError::IdentityFailed(_) => Verdict::Unasked,
                 _ => Verdict::Closed,
             };

@@ -1,6 +1,7 @@
 //! The operator's side: who can open the backups is changed without touching a pack, and nobody is ever locked out.
 
 use std::fs;
+use std::path::Path;
 
 use age::secrecy::ExposeSecret;
 use serde_json::Value;
@@ -54,7 +55,12 @@ pub fn ready() -> World {
 }
 
 pub fn generations(world: &World, epoch: u32) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(world.path(&format!("repository/keys/{epoch}"))) else { return Vec::new() };
+    names(&world.path(&format!("repository/keys/{epoch}")))
+}
+
+/// The files in a folder, in order.
+pub fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort_unstable();
     names

@@ -9,7 +9,7 @@ use crate::support::s3s::{S3s, Side};
 use crate::support::world::{World, copy_tree, tree};
 
 /// Two snapshots in a bucket.
-fn two_snapshots(server: &dyn Server) -> World {
+pub fn two_snapshots(server: &dyn Server) -> World {
     let world = World::in_bucket(server);
     world.backup();
     world.add_rows(5);
@@ -260,6 +260,25 @@ async fn a_rotation_costs_a_handful_of_requests_on_s3s() {
 async fn a_rotation_costs_a_handful_of_requests_on_minio() {
     let Some(server) = Minio::start().await else { return };
     assert_cheap(&two_snapshots(&server));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_bucket_that_keeps_versions_a_rotation_says_that_the_old_key_can_be_fetched_for_ever() {
+    let Some(server) = Minio::start_versioned().await else { return };
+    let world = two_snapshots(&server);
+    let (bob, carol) = (person(&world, "bob"), person(&world, "carol"));
+    let proof = world.text("bob.key");
+    let says = |output: crate::support::world::Output| {
+        assert!(output.warnings().contains(&"old-key-kept".to_owned()), "{output:?}");
+        output.says("for ever, until a lifecycle rule").json()
+    };
+    let json = says(keys(&world, &["rotate", "-r", &bob, "--proof", &proof], &["operator"]).exits(0));
+    assert_eq!(json["epochs"][0]["deleted"], serde_json::json!([1]));
+    assert!(opens(&world, "bob", 1) && !opens(&world, "operator", 1));
+    // Where nothing was deleted, nothing can be fetched.
+    let output = keys(&world, &["rotate", "-r", &carol], &["bob"]).exits(3);
+    assert!(!output.warnings().contains(&"old-key-kept".to_owned()), "{output:?}");
+    says(keys(&world, &["confirm"], &["carol"]).exits(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ mod drill;
 mod identities;
 mod interruptions;
 mod keys;
+mod keys_at_once;
 mod keys_exchanged;
 mod keys_host;
 mod keys_killed;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::types::{
-    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+    BucketVersioningStatus, DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode,
+    ObjectLockRule, VersioningConfiguration,
 };
 use sealift::crypto::sha256;
 use tempfile::TempDir;
@@ -18,6 +19,14 @@ use super::{Server, credentials, free_port};
 
 const BUCKET: &str = "bucket";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the bucket keeps of what is deleted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Nothing,
+    Versions,
+    Locks,
+}
 
 pub struct Minio {
     endpoint: String,
@@ -31,15 +40,20 @@ impl Minio {
     /// A server of its own for the caller; `None`, with a line that says so, where no binary is named. With
     /// `SEALIFT_TEST_REQUIRE` set, nothing may be left out.
     pub async fn start() -> Option<Self> {
-        Self::start_with(false).await
+        Self::start_with(Keeps::Nothing).await
+    }
+
+    /// One whose bucket keeps old versions.
+    pub async fn start_versioned() -> Option<Self> {
+        Self::start_with(Keeps::Versions).await
     }
 
     /// One whose bucket locks every object for a day.
     pub async fn start_locked() -> Option<Self> {
-        Self::start_with(true).await
+        Self::start_with(Keeps::Locks).await
     }
 
-    async fn start_with(lock: bool) -> Option<Self> {
+    async fn start_with(keeps: Keeps) -> Option<Self> {
         let Some(binary) = env::var_os("SEALIFT_TEST_MINIO").map(PathBuf::from) else {
             assert!(env::var_os("SEALIFT_TEST_REQUIRE").is_none(), "SEALIFT_TEST_MINIO is not set, but required");
             println!("left out: MinIO (set SEALIFT_TEST_MINIO, or run tests/run)");
@@ -47,7 +61,7 @@ impl Minio {
         };
         let mut server = Self::spawn(&binary);
         server.wait_until_healthy().await;
-        server.create_bucket(lock).await;
+        server.create_bucket(keeps).await;
         Some(server)
     }
 
@@ -93,7 +107,7 @@ impl Minio {
             && answer.starts_with("HTTP/1.1 200")
     }
 
-    async fn create_bucket(&self, lock: bool) {
+    async fn create_bucket(&self, keeps: Keeps) {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("us-east-1"))
@@ -102,6 +116,7 @@ impl Minio {
             .credentials_provider(credentials(&self.user, &self.password))
             .build();
         let client = aws_sdk_s3::Client::from_conf(config);
+        let lock = keeps == Keeps::Locks;
         client.create_bucket().bucket(BUCKET).object_lock_enabled_for_bucket(lock).send().await.expect("a bucket");
         if lock {
             let day = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(1).build();
@@ -109,6 +124,11 @@ impl Minio {
             let lock = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule);
             let put = client.put_object_lock_configuration().bucket(BUCKET);
             put.object_lock_configuration(lock.build()).send().await.expect("a lock");
+        }
+        if keeps == Keeps::Versions {
+            let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+            let put = client.put_bucket_versioning().bucket(BUCKET).versioning_configuration(enabled);
+            put.send().await.expect("versions");
         }
     }
 }

@@ -246,7 +246,7 @@ impl<'a> Check<'a> {
                     self.warnings.push(epoch_not_opened(epoch.epoch, &snapshots));
                     closed = Some(error);
                 }
-                Err(OperationError::Verification { object, why }) => {
+                Err(OperationError::Verification { object, why } | OperationError::NoKeyLeft { object, why }) => {
                     self.problems.add(object, ProblemKind::Key, why, snapshots);
                 }
                 Err(other) => return Err(other),

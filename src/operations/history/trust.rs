@@ -167,10 +167,11 @@ fn epoch_of<'a>(step: &TakeOver, trusted: &[&'a SignedRecord]) -> Option<&'a Epo
 }
 
 async fn try_step(remote: &Remote, reader: &Reader, step: &TakeOver, epoch: &Epoch) -> Result<Proof, OperationError> {
+    use OperationError as E;
     match unlock(remote, epoch, &reader.identities).await {
         Ok(identity) if step.is_proved_by(remote.id(), &identity) => Ok(Proof::Holds),
         Ok(_) => Ok(Proof::Forged),
-        Err(error @ (OperationError::NoIdentityOpens { .. } | OperationError::Verification { .. })) => {
+        Err(error @ (E::NoIdentityOpens { .. } | E::NoKeyLeft { .. } | E::Verification { .. })) => {
             Ok(Proof::Unknown(error.to_string()))
         }
         Err(error) => Err(error),

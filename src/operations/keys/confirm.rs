@@ -1,8 +1,11 @@
 //! An operator of the new set opens what a rotation left, and with that the old generations may go.
 
+use std::collections::BTreeSet;
+
 use super::super::unlock::Opening;
 use super::super::{OperationError, Reader, Remote, Warning};
-use super::survey::{Proved, Survey};
+use super::replace::{Replacement, replace};
+use super::survey::{Proved, Survey, SurveyedEpoch};
 use crate::repository::{KeyHolders, layout};
 
 pub struct ConfirmedEpoch {
@@ -61,20 +64,53 @@ pub async fn confirm_keys(
             Err(warning) => warnings.push(warning),
         }
     }
-    let mut epochs = Vec::new();
-    for (epoch, opening) in opened {
-        let (proved, Opening { opened, newer, noise, .. }) = (is_proved(&opening), opening);
-        let others = epoch.generations.range(..opened.generation).copied().chain(noise).chain(newer);
-        let deleted: Vec<u32> = if proved { others.collect() } else { Vec::new() };
-        for generation in &deleted {
-            let until = remote.store.locked_until(&layout::data_key(epoch.epoch, *generation)).await?;
-            warnings.extend(until.map(|until| epoch.still_locked(until)));
-        }
-        epoch.delete(remote, &deleted).await?;
-        let (epoch, generation, holders) = (epoch.epoch, opened.generation, opened.holders);
-        epochs.push(ConfirmedEpoch { epoch, generation, holders, proved, deleted });
-    }
+    let replacements: Vec<Replacement<'_>> =
+        opened.iter().map(|(epoch, opening)| replacement(epoch, opening, is_proved(opening))).collect();
+    look_again(remote, &survey, &replacements).await?;
+    let done = replace(remote, &reader.identities, &replacements).await?;
+    warnings.extend(done.warnings);
+    let gone = |epoch: u32, generation: &u32| !done.listed.contains(&(epoch, *generation));
+    let confirmed = |(replacement, (epoch, opening)): (&Replacement<'_>, &(&SurveyedEpoch, Opening))| ConfirmedEpoch {
+        epoch: epoch.epoch,
+        generation: replacement.generation,
+        holders: opening.opened.holders.clone(),
+        proved: is_proved(opening),
+        deleted: replacement.replaced.iter().filter(|generation| gone(epoch.epoch, generation)).copied().collect(),
+    };
+    let epochs = replacements.iter().zip(&opened).map(confirmed).collect();
     Ok(ConfirmReport { epochs, unopened, receipt_signer, warnings })
+}
+
+fn replacement<'a>(epoch: &'a SurveyedEpoch, opening: &'a Opening, proved: bool) -> Replacement<'a> {
+    let Opening { opened, newer, noise, .. } = opening;
+    let others = epoch.generations.range(..opened.generation).chain(noise).chain(newer);
+    Replacement {
+        epoch,
+        generation: opened.generation,
+        sealed: &opened.sealed,
+        replaced: if proved { others.copied().collect() } else { Vec::new() },
+        locked: (opened.generation, opened.locked_until),
+    }
+}
+
+/// Before anything is deleted: since the survey the owner of an identity may have been asked, for minutes. Who finds that
+/// somebody else changed the keys meanwhile stops.
+async fn look_again(remote: &Remote, survey: &Survey, all: &[Replacement<'_>]) -> Result<(), OperationError> {
+    if all.iter().all(|replacement| replacement.replaced.is_empty()) {
+        return Ok(());
+    }
+    let there: BTreeSet<(u32, u32)> = remote.list_keys().await?.into_keys().collect();
+    let object = |(epoch, generation)| layout::data_key(epoch, generation).to_string();
+    for place in all.iter().map(|replacement| (replacement.epoch.epoch, replacement.generation)) {
+        if !there.contains(&place) {
+            return Err(OperationError::KeyDeleted { object: object(place), put_back: false });
+        }
+    }
+    let ours = |(epoch, _): &&(u32, u32)| all.iter().any(|replacement| replacement.epoch.epoch == *epoch);
+    match there.difference(&survey.listed).find(ours) {
+        Some(place) => Err(OperationError::OtherRotation { object: object(*place) }),
+        None => Ok(()),
+    }
 }
 
 fn newer(epoch: u32, above: u32) -> Warning {

@@ -10,6 +10,7 @@ mod new;
 mod put_back;
 mod rebase;
 mod records;
+mod replace;
 mod rotate;
 mod survey;
 

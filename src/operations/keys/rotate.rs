@@ -1,19 +1,21 @@
 //! A new generation of every epoch that the given identities open, for a new set of recipients.
 //!
-//! Everything is opened and planned before anything is written; then all new generations are stored and read back; then
-//! an identity of the new set proves them; only then are the old ones deleted, and never one that is newer than what
-//! was opened.
+//! Everything is opened and planned before anything is written; then all new generations are stored; then an identity of
+//! the new set proves them, for which its owner may be asked; then they are read back, and so are still there; only then
+//! are the old ones deleted, and never one that is newer than what was opened.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::super::epoch::{first_free, put_generation, wrap};
+use super::super::epoch::{create_generation, first_free, read_back, wrap};
 use super::super::unlock::{Opening, open_wrapped};
 use super::super::{OperationError, Reader, Remote, Warning};
+use super::replace::{Replacement, replace};
 use super::survey::{Proved, Survey, SurveyedEpoch, not_looked_into};
 use crate::crypto::{CryptoError, DataIdentity, IdentityFile, PublicSigner, Recipient, Sealed};
 use crate::repository::{KeyHolders, layout};
+use crate::store::StoreError;
 
 /// What is to become of the set of recipients of each epoch.
 pub enum Change {
@@ -72,7 +74,6 @@ pub async fn rotate_keys(
     for next in &next {
         next.store(remote).await?;
     }
-    warnings.extend(appeared(remote, &taken, &next).await?);
     let proofs = next.iter().map(|next| match next.prove(identities()) {
         // It is stored by now, and whoever cannot be asked can confirm it later.
         Err(OperationError::Crypto(CryptoError::IdentityFailed(_))) => Ok(None),
@@ -83,35 +84,41 @@ pub async fn rotate_keys(
     let proved = opened.filter_map(|(next, identity)| Some((next.epoch, identity.as_ref()?, next.wrapped.digest())));
     // No receipt says so, which would cost a request more: the next drill leaves one, or `confirm`.
     Proved::by(remote, proved).await?;
-    let unproved = next.iter().zip(&proofs).filter(|(_, proof)| proof.is_none());
-    let unproved: Vec<String> = unproved.map(|(next, _)| next.epoch.epoch.to_string()).collect();
-    if !unproved.is_empty() {
+    let proved: Vec<bool> = proofs.iter().map(Option::is_some).collect();
+    warnings.extend(not_proved(next.iter().zip(&proved)));
+    for next in &next {
+        next.read_back(remote).await?;
+    }
+    let replacements: Vec<_> = next.iter().zip(&proved).map(|(next, proved)| next.replacement(*proved)).collect();
+    let done = replace(remote, identities(), &replacements).await?;
+    warnings.extend(done.warnings);
+    warnings.extend(appeared(&done.listed, &taken, &next)?);
+    let epochs = next.iter().zip(proved).map(|(next, proved)| next.report(proved, &done.listed)).collect();
+    Ok(RotateReport { epochs, unopened, warnings })
+}
+
+fn not_proved<'a>(next: impl Iterator<Item = (&'a Next<'a>, &'a bool)>) -> Option<Warning> {
+    let unproved: Vec<String> =
+        next.filter(|(_, proved)| !**proved).map(|(next, _)| next.epoch.epoch.to_string()).collect();
+    (!unproved.is_empty()).then(|| {
         let text = format!(
             "nobody of the new set has opened epoch {} yet, so the old generation stays and opens, too, until \
              `sealift keys confirm --identity NEW`",
             unproved.join(", ")
         );
-        warnings.push(Warning::doubt("rotation-not-proved", text));
-    }
-    let mut epochs = Vec::new();
-    for (next, proof) in next.into_iter().zip(proofs) {
-        let until = next.locked_until.filter(|_| proof.is_some());
-        warnings.extend(until.map(|until| next.epoch.still_locked(until)));
-        epochs.push(next.finish(remote, proof.is_some()).await?);
-    }
-    Ok(RotateReport { epochs, unopened, warnings })
+        Warning::doubt("rotation-not-proved", text)
+    })
 }
 
-/// Looks once more, after the new generations are stored and before anything is deleted. A generation that appeared
-/// meanwhile is another rotation's, and one of two that delete each other's work must stop; an epoch that appeared is
-/// one that this rotation does not reach.
-async fn appeared(
-    remote: &Remote,
+/// What appeared while this ran. A generation is another rotation's, and both are told; an epoch is one that this
+/// rotation does not reach.
+fn appeared(
+    listed: &BTreeSet<(u32, u32)>,
     known: &BTreeSet<(u32, u32)>,
     next: &[Next<'_>],
 ) -> Result<Option<Warning>, OperationError> {
     let mut begun = Vec::new();
-    for (epoch, generation) in remote.list_keys().await?.into_keys().filter(|place| !known.contains(place)) {
+    for (epoch, generation) in listed.difference(known).copied() {
         let object = layout::data_key(epoch, generation).to_string();
         if next.iter().any(|next| next.epoch.epoch == epoch) {
             return Err(OperationError::OtherRotation { object });
@@ -240,7 +247,8 @@ impl<'a> Plan<'a> {
         let number = first_free(opened.generation, |number| taken.contains(&(epoch.epoch, number)))?;
         taken.insert((epoch.epoch, number));
         let replaced = epoch.generations.range(..=opened.generation).copied().chain(noise).collect();
-        Ok(Next { epoch, number, holders: wanted, wrapped, replaced, locked_until: opened.locked_until })
+        let locked = (opened.generation, opened.locked_until);
+        Ok(Next { epoch, number, holders: wanted, wrapped, replaced, locked })
     }
 
     /// A doubt about what somebody else wrapped for a newer set.
@@ -264,13 +272,13 @@ struct Next<'a> {
     wrapped: Sealed,
     /// The generations that go once this one is proved.
     replaced: Vec<u32>,
-    /// Until when the bucket locks the generation before it.
-    locked_until: Option<Timestamp>,
+    /// The generation that was opened, and until when the bucket locks it.
+    locked: (u32, Option<Timestamp>),
 }
 
 impl Next<'_> {
     async fn store(&self, remote: &Remote) -> Result<(), OperationError> {
-        if !put_generation(remote.store.as_ref(), self.epoch.epoch, self.number, &self.wrapped).await? {
+        if !create_generation(remote.store.as_ref(), self.epoch.epoch, self.number, &self.wrapped).await? {
             let object = layout::data_key(self.epoch.epoch, self.number).to_string();
             return Err(OperationError::OtherRotation { object });
         }
@@ -290,12 +298,38 @@ impl Next<'_> {
         }
     }
 
-    /// Deletes the generations before this one once it is proved.
-    async fn finish(self, remote: &Remote, proved: bool) -> Result<RotatedEpoch, OperationError> {
-        let Self { epoch, number: generation, holders, replaced, .. } = self;
-        let deleted = if proved { replaced } else { Vec::new() };
-        epoch.delete(remote, &deleted).await?;
-        let needed = epoch.record.is_some();
-        Ok(RotatedEpoch { epoch: epoch.epoch, needed, generation, holders, proved, deleted })
+    /// Whether it is still there, as it was stored.
+    async fn read_back(&self, remote: &Remote) -> Result<(), OperationError> {
+        match read_back(remote.store.as_ref(), self.epoch.epoch, self.number, &self.wrapped).await {
+            Err(OperationError::Store(StoreError::NotFound { .. })) => {
+                let object = layout::data_key(self.epoch.epoch, self.number).to_string();
+                Err(OperationError::KeyDeleted { object, put_back: false })
+            }
+            read => read,
+        }
+    }
+
+    fn replacement(&self, proved: bool) -> Replacement<'_> {
+        Replacement {
+            epoch: self.epoch,
+            generation: self.number,
+            sealed: &self.wrapped,
+            replaced: if proved { self.replaced.clone() } else { Vec::new() },
+            locked: self.locked,
+        }
+    }
+
+    /// What is so, after what is `listed` was left.
+    fn report(&self, proved: bool, listed: &BTreeSet<(u32, u32)>) -> RotatedEpoch {
+        let epoch = self.epoch.epoch;
+        let gone = |generation: &&u32| proved && !listed.contains(&(epoch, **generation));
+        RotatedEpoch {
+            epoch,
+            needed: self.epoch.record.is_some(),
+            generation: self.number,
+            holders: self.holders.clone(),
+            proved,
+            deleted: self.replaced.iter().filter(gone).copied().collect(),
+        }
     }
 }

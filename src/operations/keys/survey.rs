@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::super::history::Reader;
 use super::super::receipts::put_receipt;
 use super::super::unlock::{OpenedGeneration, Opening, Unopened, Verdict, open_generation, open_newest_of};
@@ -111,25 +109,6 @@ impl SurveyedEpoch {
             Ok(opening) => Ok(Ok(opening)),
             Err(unopened) => Ok(Err(unopened.error)),
         }
-    }
-
-    /// What a lock of the bucket means for a generation that was deleted.
-    pub fn still_locked(&self, until: Timestamp) -> Warning {
-        let epoch = self.epoch;
-        let text = format!(
-            "the bucket locks its objects: the deleted generation of epoch {epoch} can still be fetched, as an old \
-             version, until {until} at least"
-        );
-        Warning::standing("old-key-locked", text)
-    }
-
-    /// Deletes generations that are no longer wanted.
-    pub async fn delete(&self, remote: &Remote, generations: &[u32]) -> Result<(), OperationError> {
-        for generation in generations {
-            remote.store.delete(&layout::data_key(self.epoch, *generation)).await?;
-            tracing::info!(epoch = self.epoch, generation, "wrapped key deleted");
-        }
-        Ok(())
     }
 }
 

@@ -41,7 +41,7 @@ impl Deleted {
 }
 
 /// An object that should be gone, and what the server said, if it said that it failed.
-pub(super) struct Left {
+pub(in super::super) struct Left {
     key: Key,
     error: Option<StoreError>,
 }
@@ -62,14 +62,22 @@ pub(super) async fn delete(
 }
 
 /// What of `keys` a listing from afterwards still shows.
-pub(super) fn left_of(keys: &[Key], mut failed: HashMap<Key, StoreError>, listed: impl Fn(&Key) -> bool) -> Vec<Left> {
+pub(in super::super) fn left_of(
+    keys: &[Key],
+    mut failed: HashMap<Key, StoreError>,
+    listed: impl Fn(&Key) -> bool,
+) -> Vec<Left> {
     let left = keys.iter().filter(|key| listed(key));
     left.map(|key| Left { key: key.clone(), error: failed.remove(key) }).collect()
 }
 
 /// Says what is left, and why: a lock is a date. That nothing at all may be deleted is an error; who may delete and not
 /// look at an object is told no date. `gone` says whether anything was deleted.
-pub(super) async fn tell_of_left(remote: &Remote, left: Vec<Left>, gone: bool) -> Result<Vec<Warning>, OperationError> {
+pub(in super::super) async fn tell_of_left(
+    remote: &Remote,
+    left: Vec<Left>,
+    gone: bool,
+) -> Result<Vec<Warning>, OperationError> {
     let looked: Vec<(Left, Option<Timestamp>)> = futures::stream::iter(left)
         .map(|left| async move {
             let until = match remote.store.locked_until(&left.key).await {

@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use self::delete::Deleted;
-use self::delete::{delete, left_of, tell_of_left};
+use self::delete::delete;
+pub(super) use self::delete::{left_of, tell_of_left};
 use self::forget::LetGo;
 pub use self::rules::{Origin, Rules};
 pub use self::view::retention_plan;
