@@ -76,7 +76,7 @@ fn epoch_json(epoch: &ListedEpoch) -> Value {
     let generations = epoch.generations.iter().map(|generation| {
         json!({
             "generation": generation.generation, "bytes": generation.bytes, "time": generation.time,
-            "own": generation.own,
+            "own": generation.own, "set_back": generation.set_back,
             "recipients": generation.holders.as_ref().map(|holders| names(&holders.recipients)),
             "recipients_from": generation.holders.as_ref().map(|_| if generation.claimed { BY_COMMENTS } else { BY_HOST }),
             "opens": generation.opens.as_ref().map(Result::is_ok),
@@ -121,7 +121,9 @@ fn generation_lines(generation: &ListedGeneration) -> Vec<String> {
     };
     let made = match generation.own {
         None => "",
+        Some(true) if generation.set_back => ", made by this host, REPLACED SINCE BY A NEWER ONE AND SET BACK",
         Some(true) => ", made by this host",
+        Some(false) if generation.set_back => ", made elsewhere, REPLACED SINCE BY A NEWER ONE AND SET BACK",
         Some(false) => ", made elsewhere",
     };
     let size = human_bytes(generation.bytes);

@@ -1,7 +1,7 @@
 //! A host's copies of the wrapped keys beside those in the repository: brought up to date with a listing, and what of
 //! them is in doubt.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::remote::Seen;
 use super::{OperationError, Remote, Warning};
@@ -65,14 +65,23 @@ pub(super) fn accept_opened(kept: &mut KeptKeys, receipts: &[SignedReceipt]) -> 
     let opens = |signed: &&SignedReceipt| {
         signed.receipt.passed && matches!(signed.receipt.kind, ReceiptKind::Confirm | ReceiptKind::Drill)
     };
-    let opened: BTreeSet<_> = receipts.iter().filter(opens).flat_map(|signed| signed.receipt.keys.clone()).collect();
+    let mut opened = BTreeMap::new();
+    for signed in receipts.iter().filter(opens) {
+        for key in &signed.receipt.keys {
+            let last = opened.entry(*key).or_insert_with(|| signed.time());
+            *last = signed.time().max(*last);
+        }
+    }
     Ok(kept.accept(&opened)?)
 }
 
 /// What stands until somebody acts; of `just_found` one is told once in other words.
 pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Warning> {
-    let exchanged: Vec<Place> = kept.exchanged().map(KeptKey::place).collect();
-    let others = kept.of_others().map(KeptKey::place).filter(|place| !exchanged.contains(place));
+    let set_back: Vec<Place> = kept.set_back().map(KeptKey::place).collect();
+    let exchanged = kept.exchanged().map(KeptKey::place).filter(|place| !set_back.contains(place));
+    let exchanged: Vec<Place> = exchanged.collect();
+    let others = kept.of_others().map(KeptKey::place);
+    let others = others.filter(|place| !exchanged.contains(place) && !set_back.contains(place));
     let (found, known): (Vec<Place>, Vec<Place>) = others.partition(|place| just_found.contains(place));
     let mut warnings = Vec::new();
     if !exchanged.is_empty() {
@@ -84,6 +93,17 @@ pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Wa
             kept.folder().display()
         );
         warnings.push(Warning::doubt("keys-exchanged", text));
+    }
+    if !set_back.is_empty() {
+        let text = format!(
+            "{} is what this host knew before newer keys of that epoch were there, and no sealift writes one again: \
+             somebody set the keys back, perhaps for one whom the newer ones removed. Copies of those are in {}: `sealift \
+             keys restore --identity FILE` puts one back, and then `sealift keys confirm` removes the older ones. If an \
+             operator wanted this one, he says so with `sealift keys confirm` as one of the drill_signers, or rotates",
+            names(set_back),
+            kept.folder().display()
+        );
+        warnings.push(Warning::doubt("keys-set-back", text));
     }
     if !found.is_empty() {
         let text = format!(
@@ -148,19 +168,17 @@ fn nothing_beside(kept: &KeptKeys, places: &[Place]) -> String {
     )
 }
 
-/// Whether this host made what lies there.
-fn is_own(kept: &KeptKeys, place: Place, seen: &Seen) -> bool {
-    kept.find(place, seen.bytes, seen.modified).is_some_and(|key| key.own)
-}
-
-/// Whether others put any of what is listed there, so that the configuration of this host does not say who opens the
-/// backups. A machine that keeps no copies knows nothing of it.
+/// Whether others ever put a key there of the epoch that this host seals to, or of a later one, so that its configuration
+/// does not say who opens the backups. What is gone counts, too: else whoever sets the keys back would have it that
+/// nobody ever rotated them. Of earlier epochs nothing does: a person has named the set of this one.
 pub(super) fn managed_by_rotation<'a>(
     kept: &KeptKeys,
+    sealed_to: u32,
     listed: impl IntoIterator<Item = (&'a Place, &'a Seen)>,
 ) -> bool {
-    let is_host = kept.iter().next().is_some();
-    is_host && listed.into_iter().any(|(place, seen)| !is_own(kept, *place, seen))
+    let is_own = |place: &Place, seen: &Seen| kept.find(*place, seen.bytes, seen.modified).is_some_and(|key| key.own);
+    kept.iter().any(|key| key.epoch >= sealed_to && !key.own)
+        || listed.into_iter().any(|(place, seen)| place.0 >= sealed_to && !is_own(place, seen))
 }
 
 /// Names as they stand in the repository; of many, the first.

@@ -47,6 +47,7 @@ pub async fn recovery_kit(remote: &Remote, reader: &Reader) -> Result<RecoveryKi
     let mut warnings = history.warnings.clone();
     let kept = KeptKeys::load(&reader.state_dir(remote))?;
     warnings.extend(undo_exchanges(&mut keys, &kept)?);
+    warnings.extend(add_newer(&mut keys, &kept)?);
     warnings.extend(add_kept(&mut keys, &kept)?);
     warnings.extend(lacking(&history, &keys));
     Ok(RecoveryKit {
@@ -95,6 +96,33 @@ fn undo_exchanges(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<Op
             undone.join(", ")
         );
         Warning::doubt("keys-exchanged", text)
+    }))
+}
+
+/// Adds the host's copies of what was there after a generation that somebody put back. That one stays in the kit: an
+/// operator may have wanted it.
+fn add_newer(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<Option<Warning>, OperationError> {
+    let (mut newer, mut set_back) = (BTreeMap::new(), Vec::new());
+    for (name, bytes) in keys.iter() {
+        let Some(place) = layout::epoch_and_generation(name) else { continue };
+        let digest = sha256(bytes);
+        if kept.sets_back(place, &digest)? {
+            set_back.push(name.to_string());
+            for (key, sealed) in kept.set_back_from(place.0, &digest)? {
+                newer.insert(layout::data_key(key.epoch, key.generation), sealed.bytes().clone());
+            }
+        }
+    }
+    for (name, bytes) in newer {
+        keys.entry(name).or_insert(bytes);
+    }
+    Ok((!set_back.is_empty()).then(|| {
+        let text = format!(
+            "{} was put back after newer keys of its epoch had been there: somebody set the keys back. The kit holds this \
+             host's copies of the newer ones, and `sealift keys restore --identity FILE` puts one back",
+            set_back.join(", ")
+        );
+        Warning::doubt("keys-set-back", text)
     }))
 }
 

@@ -110,9 +110,8 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     let kept = KeptKeys::load(&dir)?;
     let mut warnings = history.warnings;
     warnings.extend(standing_warnings(&kept, &[]));
-    if let Some(host) = HostState::load(&dir)? {
-        warnings.extend(later_epochs(&kept, host.sealed_to.epoch, listing.keys.keys()));
-    }
+    let sealed_to = HostState::load(&dir)?.map(|host| host.sealed_to.epoch);
+    warnings.extend(sealed_to.and_then(|epoch| later_epochs(&kept, epoch, listing.keys.keys())));
     let doubtful = warnings.iter().any(|warning| warning.doubt);
     let (freshness, verdict) = match newest {
         Some(newest) => judge(newest, newest_good, request.max_age, doubtful),
@@ -130,7 +129,7 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
         stored_bytes: listing.stored_bytes(),
         growth_bytes: recent.map(|storage| storage.new_bytes).sum(),
         snapshots,
-        managed_by_rotation: managed_by_rotation(&kept, &listing.keys),
+        managed_by_rotation: sealed_to.is_some_and(|epoch| managed_by_rotation(&kept, epoch, &listing.keys)),
         warnings,
     })
 }

@@ -13,6 +13,7 @@ use super::history::{History, Reader, Selector};
 use super::kept_keys::keep_listed;
 use super::unlock::{Opening, open_newest};
 use super::{InitReport, Listing, OperationError, Remote, Warning};
+use crate::clock;
 use crate::crypto::{Digest, PublicSigner, Recipient, Signer, seal};
 use crate::repository::{Epoch, SignedRecord, TakeOver, layout};
 use crate::state::{Catalog, HostState, KeptKeys, WriterLock, load_signer, save_signer};
@@ -197,5 +198,6 @@ async fn keep_found(
 ) -> Result<(), OperationError> {
     let mut kept = KeptKeys::load(dir)?;
     keep_listed(remote, &mut kept, &listing.keys).await?;
-    Ok(kept.accept(vouched)?)
+    let now = clock::now();
+    Ok(kept.accept(&vouched.iter().map(|digest| (*digest, now)).collect())?)
 }

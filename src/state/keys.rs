@@ -6,8 +6,10 @@
 //!
 //! What others put there may be an operator's work or a stranger's, and the host cannot tell by itself. So it remembers
 //! who vouched for which bytes, and which bytes took the place of others under the same name: no sealift overwrites one.
+//! Nor does any write the bytes of an old generation again: where they are back after a newer one was seen, the keys were
+//! set back, perhaps for somebody whom that one removed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::StateError;
 use super::host::{read, read_json, remove, write, write_json};
 use crate::crypto::{Digest, Recipient, Sealed};
-use crate::fsx;
+use crate::{clock, fsx};
 
 /// What the host knows of one generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,10 @@ pub struct KeptKey {
     /// Somebody vouched for these bytes: the signer of a believed receipt, or whoever made this host the writer.
     #[serde(default)]
     pub accepted: bool,
+    /// Since when this host has seen that it is back, though newer ones had been there: whoever vouched for it, or made it,
+    /// did so before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_back: Option<Timestamp>,
     /// What lay under its name before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Digest>,
@@ -64,6 +70,7 @@ impl KeptKey {
             recipients: Vec::new(),
             gone: false,
             accepted: false,
+            set_back: None,
             replaces: None,
             modified: None,
         }
@@ -73,9 +80,9 @@ impl KeptKey {
         (self.epoch, self.generation)
     }
 
-    /// Whether it is known to hold the data identity.
+    /// Whether it is known to hold the data identity, and to be where it belongs.
     pub fn is_trusted(&self) -> bool {
-        self.own || self.accepted
+        (self.own || self.accepted) && self.set_back.is_none()
     }
 
     fn file_name(&self) -> String {
@@ -155,11 +162,22 @@ impl KeptKeys {
         self.keys.iter_mut().find(same).map(|key| key.modified = Some(modified)).is_some()
     }
 
-    /// Remembers that somebody who is believed opened these.
-    pub fn accept(&mut self, opened: &BTreeSet<Digest>) -> Result<(), StateError> {
-        let new = |key: &&mut KeptKey| !key.is_trusted() && opened.contains(&key.digest);
-        let accepted = self.keys.iter_mut().filter(new).map(|key| key.accepted = true).count();
-        if accepted > 0 { self.save() } else { Ok(()) }
+    /// Those that are back after newer ones were seen, of which nobody has said since that they are right.
+    pub fn set_back(&self) -> impl Iterator<Item = &KeptKey> {
+        self.of_others().filter(|key| key.set_back.is_some())
+    }
+
+    /// Remembers that somebody who is believed opened these, and when last.
+    pub fn accept(&mut self, opened: &BTreeMap<Digest, Timestamp>) -> Result<(), StateError> {
+        let new = |key: &&mut KeptKey| {
+            let when = opened.get(&key.digest);
+            !key.is_trusted() && when.is_some_and(|when| key.set_back.is_none_or(|since| *when >= since))
+        };
+        let mut changed = false;
+        for key in self.keys.iter_mut().filter(new) {
+            (key.accepted, key.set_back, changed) = (true, None, true);
+        }
+        if changed { self.save() } else { Ok(()) }
     }
 
     /// Whether no more copies can be kept, whatever is dropped.
@@ -180,7 +198,7 @@ impl KeptKeys {
     /// first few of an epoch, which may be an operator's work from before somebody began to make noise.
     fn expendable(&self) -> Option<usize> {
         let before: Vec<Digest> = self.exchanged().filter_map(|key| key.replaces).collect();
-        let is_noise = |key: &&KeptKey| key.gone && !key.is_trusted() && !before.contains(&key.digest);
+        let is_noise = |key: &&KeptKey| key.gone && !key.own && !key.accepted && !before.contains(&key.digest);
         let is_one_of_many = |index: &usize| {
             let epoch = self.keys[*index].epoch;
             self.keys[..*index].iter().filter(is_noise).filter(|key| key.epoch == epoch).count() >= Self::SPARED
@@ -192,7 +210,7 @@ impl KeptKeys {
     pub fn keep(&mut self, key: KeptKey, bytes: &[u8]) -> Result<(), StateError> {
         fsx::create_private_dir(&self.folder).map_err(StateError::io(&self.folder))?;
         write(&self.folder.join(key.file_name()), bytes)?;
-        let kept = self.as_known(key);
+        let kept = self.as_known(key)?;
         let same_name = |other: &KeptKey| other.place() == kept.place();
         self.keys.retain(|other| !same_name(other) || other.digest != kept.digest);
         self.keys.iter_mut().filter(|other| same_name(other)).for_each(|other| other.gone = true);
@@ -201,21 +219,61 @@ impl KeptKeys {
     }
 
     /// What is known already of the same bytes, perhaps under another number, or of what lay in their place.
-    fn as_known(&self, key: KeptKey) -> KeptKey {
-        let same = |kept: &&KeptKey| kept.epoch == key.epoch && kept.digest == key.digest && kept.is_trusted();
-        if let Some(known) = self.keys.iter().find(same) {
-            let (own, accepted, recipients) = (known.own, known.accepted, known.recipients.clone());
-            return KeptKey { own, accepted, recipients, ..key };
-        }
+    fn as_known(&self, key: KeptKey) -> Result<KeptKey, StateError> {
         if key.is_trusted() {
-            return key;
+            return Ok(key);
         }
-        let before = self.at(key.place());
-        let replaces = before.map(|before| match before.replaces {
+        let before = self.at(key.place()).map(|before| match before.replaces {
             Some(first) if !before.is_trusted() => first,
             _ => before.digest,
         });
-        KeptKey { replaces, ..key }
+        let alike = || self.alike(key.epoch, key.digest);
+        // In its own place again, it is what it was there.
+        let undone = before == Some(key.digest);
+        let set_back = match alike().find(|kept| undone && kept.place() == key.place()) {
+            Some(known) => known.set_back,
+            None => self.is_outdated(key.epoch, &key.digest)?.then(clock::now),
+        };
+        let own = alike().find(|kept| kept.own);
+        let recipients = own.map(|own| own.recipients.clone()).unwrap_or_default();
+        let (own, accepted) = (own.is_some(), alike().any(|kept| kept.accepted));
+        let replaces = before.filter(|before| *before != key.digest);
+        let known = KeptKey { own, accepted, recipients, set_back, ..key };
+        Ok(KeptKey { replaces: replaces.filter(|_| !known.is_trusted()), ..known })
+    }
+
+    fn alike(&self, epoch: u32, digest: Digest) -> impl Iterator<Item = &KeptKey> {
+        self.keys.iter().filter(move |kept| kept.epoch == epoch && kept.digest == digest)
+    }
+
+    /// The copies of the generations of `epoch` that came after these bytes, as far as they are wrapped keys at all.
+    fn newer(&self, epoch: u32, digest: &Digest) -> Result<Vec<(&KeptKey, Sealed)>, StateError> {
+        let Some(first) = self.alike(epoch, *digest).map(|kept| kept.generation).min() else { return Ok(Vec::new()) };
+        let is_newer = |key: &&KeptKey| key.epoch == epoch && key.generation > first && key.digest != *digest;
+        let read = |key| Ok(self.sealed(key)?.map(|sealed| (key, sealed)));
+        self.keys.iter().filter(is_newer).filter_map(|key| read(key).transpose()).collect()
+    }
+
+    /// Whether newer ones were seen than these bytes were known to be.
+    fn is_outdated(&self, epoch: u32, digest: &Digest) -> Result<bool, StateError> {
+        Ok(!self.newer(epoch, digest)?.is_empty())
+    }
+
+    /// Whether these bytes under this name set the keys back, be it that this host has noticed or not.
+    pub fn sets_back(&self, place: (u32, u32), digest: &Digest) -> Result<bool, StateError> {
+        match self.at(place).filter(|key| key.digest == *digest) {
+            Some(key) => Ok(key.set_back.is_some()),
+            None => self.is_outdated(place.0, digest),
+        }
+    }
+
+    /// What belongs beside bytes that set the keys back: the newest generation that somebody vouched for, and all after it;
+    /// where nobody did, all that came after these bytes.
+    pub fn set_back_from(&self, epoch: u32, digest: &Digest) -> Result<Vec<(&KeptKey, Sealed)>, StateError> {
+        let mut newer = self.newer(epoch, digest)?;
+        let proved = newer.iter().filter(|(key, _)| key.accepted).map(|(key, _)| key.generation).max();
+        newer.retain(|(key, _)| proved.is_none_or(|proved| key.generation >= proved));
+        Ok(newer)
     }
 
     /// Forgets one that did not come to be.
@@ -256,7 +314,7 @@ impl KeptKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::{DataIdentity, Recipient};
+    use crate::crypto::{DataIdentity, Recipient, sha256};
 
     fn sealed() -> (Sealed, Recipient) {
         let identity = DataIdentity::generate();
@@ -311,10 +369,44 @@ mod tests {
         assert_eq!(doubted(&kept), [1]);
         kept.keep(found(3, &own), own.bytes()).expect("kept");
         assert!(doubted(&kept).is_empty(), "put back under another number");
+        assert_eq!(kept.set_back().map(|key| key.generation).collect::<Vec<_>>(), [3], "though above a newer one");
+        kept.accept(&BTreeMap::from([(own.digest(), clock::now())])).expect("saved");
         kept.mark_gone(1, |generation| generation == 1).expect("saved");
         assert_eq!(doubted(&kept), [1]);
-        kept.accept(&BTreeSet::from([third.digest()])).expect("saved");
+        kept.accept(&BTreeMap::from([(third.digest(), Timestamp::UNIX_EPOCH)])).expect("saved");
         assert!(doubted(&kept).is_empty() && kept.of_others().next().is_none());
+    }
+
+    #[test]
+    fn bytes_that_are_back_after_newer_ones_are_in_doubt_until_somebody_vouches_anew() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let mut kept = KeptKeys::load(dir.path()).expect("none yet");
+        let ((own, recipient), (bob, _), (carol, _)) = (sealed(), sealed(), sealed());
+        let found = |generation, sealed: &Sealed| KeptKey::found(1, generation, sealed.bytes(), sealed.digest());
+        let set_back = |kept: &KeptKeys| kept.set_back().map(KeptKey::place).collect::<Vec<_>>();
+        kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
+        kept.keep(KeptKey::found(1, 9, &b"noise"[..].into(), sha256(b"noise")), b"noise").expect("kept");
+        kept.mark_gone(1, |generation| generation == 9).expect("saved");
+        kept.keep(found(1, &own), own.bytes()).expect("kept");
+        assert!(set_back(&kept).is_empty(), "what is no key replaced nobody");
+        for (generation, sealed) in [(2, &bob), (3, &carol)] {
+            kept.keep(found(generation, sealed), sealed.bytes()).expect("kept");
+            kept.mark_gone(1, |there| there == generation).expect("saved");
+        }
+        kept.keep(found(3, &own), own.bytes()).expect("kept");
+        assert_eq!(set_back(&kept), [(1, 3)]);
+        assert_eq!(kept.rightful(kept.at((1, 3)).expect("there")).digest, carol.digest());
+        kept.keep(found(3, &carol), carol.bytes()).expect("kept");
+        assert!(set_back(&kept).is_empty() && kept.exchanged().next().is_none(), "undone");
+        kept.mark_gone(1, |_| false).expect("saved");
+        kept.keep(found(2, &bob), bob.bytes()).expect("kept");
+        assert_eq!(set_back(&kept), [(1, 2)]);
+        let since = kept.at((1, 2)).and_then(|key| key.set_back).expect("a time");
+        let before = since.checked_sub(jiff::SignedDuration::from_secs(1)).expect("a time");
+        for (time, doubted) in [(before, 1), (since, 0)] {
+            kept.accept(&BTreeMap::from([(bob.digest(), time)])).expect("saved");
+            assert_eq!(set_back(&kept).len(), doubted);
+        }
     }
 
     #[test]
@@ -331,7 +423,7 @@ mod tests {
         }
         kept.keep(found((1, 1000), &proved), proved.bytes()).expect("kept");
         assert!(!kept.make_room().expect("looked"), "all of it is still there");
-        kept.accept(&BTreeSet::from([proved.digest()])).expect("saved");
+        kept.accept(&BTreeMap::from([(proved.digest(), Timestamp::UNIX_EPOCH)])).expect("saved");
         kept.mark_gone(1, |generation| (7..240).contains(&generation)).expect("saved");
         assert!(kept.make_room().expect("looked"));
         assert!(kept.iter().all(|key| key.generation != 255) && kept.iter().any(|key| key.generation == 254));

@@ -17,6 +17,7 @@ mod keys_exchanged;
 mod keys_host;
 mod keys_killed;
 mod keys_recipients;
+mod keys_set_back;
 mod load;
 mod losses;
 mod memory;

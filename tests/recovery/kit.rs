@@ -111,7 +111,8 @@ fn the_host_adds_keys_that_the_repository_lost_but_none_that_a_rotation_replaced
     let reader = world.other_host("reader");
     make_kit(&reader, "without").exits(3).says("keys-missing");
     fs::create_dir_all(world.path("repository/keys/1")).unwrap();
-    fs::write(world.path("repository/keys/1/2.age"), &key).unwrap();
+    let next = age::encrypt(&age::x25519::Identity::generate().to_public(), b"for the next operator").unwrap();
+    fs::write(world.path("repository/keys/1/2.age"), next).unwrap();
     assert_eq!(keys("rotated"), serde_json::json!(["keys/1/2.age"]));
 }
 

@@ -108,7 +108,7 @@ pub(super) fn recipients_changed(
     configured: &[Recipient],
 ) -> Result<Option<Warning>, OperationError> {
     let kept = KeptKeys::load(host.dir())?;
-    if configured.is_empty() || managed_by_rotation(&kept, &listing.keys) {
+    if configured.is_empty() || managed_by_rotation(&kept, host.sealed_to.epoch, &listing.keys) {
         return Ok(None);
     }
     let of_epoch = |key: &&KeptKey| key.epoch == host.sealed_to.epoch && key.own && !key.gone;

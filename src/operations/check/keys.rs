@@ -1,14 +1,20 @@
 //! Looking at the wrapped keys in the repository, whose names are no hashes: the host compares them with the copies that
 //! it keeps, anybody else sees whether they look like wrapped keys at all, and an identity opens them.
 
+use std::collections::BTreeMap;
+
 use super::objects::Objects;
 use super::{Check, OperationError, ProblemKind};
 use crate::crypto::{Sealed, sha256};
 use crate::operations::kept_keys::unproved;
-use crate::operations::remote::WITHHELD;
+use crate::operations::remote::{Seen, WITHHELD};
 use crate::repository::{MAX_KEY_BYTES, layout};
 use crate::state::{KeptKey, KeptKeys};
 use crate::store::StoreError;
+
+/// Why a generation that is older than others that the host saw is not to be there again.
+const SET_BACK: &str = "it is an old one, put back after newer ones had been there: `sealift keys restore` puts the host's \
+                        copy of a newer one back";
 
 impl Check<'_> {
     /// Fetches those whose size or time is not what it was when they were last compared; with `all`, every one. A generation
@@ -16,11 +22,14 @@ impl Check<'_> {
     pub async fn kept_keys(&mut self, kept: &KeptKeys, all: bool) -> Result<(), OperationError> {
         let listed = self.remote.list_keys().await?;
         let exchanged: Vec<&KeptKey> = kept.exchanged().collect();
+        let set_back: Vec<&KeptKey> = kept.set_back().collect();
         let needed = self.needs.epochs.clone();
         for key in kept.iter().filter(|key| !key.gone) {
             let (Some(snapshots), Some(seen)) = (needed.get(&key.epoch), listed.get(&key.place())) else { continue };
             let compared = !all && kept.is_compared(key.place(), seen.bytes, seen.modified);
-            let why = if exchanged.contains(&key) {
+            let why = if set_back.contains(&key) {
+                SET_BACK
+            } else if exchanged.contains(&key) {
                 "it is not the key that lay there before: `sealift keys restore` puts the host's copy of that one back"
             } else if compared || self.is_copy(key).await? {
                 continue;
@@ -30,8 +39,30 @@ impl Check<'_> {
             let object = layout::data_key(key.epoch, key.generation).to_string();
             self.problems.add(object, ProblemKind::Hash, why, snapshots.clone());
         }
-        let others = kept.of_others().filter(|key| !exchanged.contains(key) && listed.contains_key(&key.place()));
+        self.unseen_keys(kept, &listed).await?;
+        let is_told = |key: &KeptKey| exchanged.contains(&key) || set_back.contains(&key);
+        let others = kept.of_others().filter(|key| !is_told(key) && listed.contains_key(&key.place()));
         self.warnings.extend(unproved(kept, others.map(KeptKey::place).collect()));
+        Ok(())
+    }
+
+    /// Those that the host has not seen under their names may be old ones that somebody put back since its last backup.
+    async fn unseen_keys(
+        &mut self,
+        kept: &KeptKeys,
+        listed: &BTreeMap<(u32, u32), Seen>,
+    ) -> Result<(), OperationError> {
+        for place in listed.keys().filter(|place| kept.at(**place).is_none()) {
+            let Some(snapshots) = self.needs.epochs.get(&place.0).cloned() else { continue };
+            let key = layout::data_key(place.0, place.1);
+            match self.remote.store.get(&key, MAX_KEY_BYTES).await {
+                Ok(stored) if kept.sets_back(*place, &sha256(&stored))? => {
+                    self.problems.add(key.to_string(), ProblemKind::Hash, SET_BACK, snapshots);
+                }
+                Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 

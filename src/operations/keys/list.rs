@@ -11,7 +11,7 @@ use super::super::{OperationError, Reader, Remote, Warning};
 use crate::crypto::{DataRecipient, Recipient};
 use crate::repository::KeyHolders;
 use crate::repository::ranges::ranges;
-use crate::state::KeptKeys;
+use crate::state::{HostState, KeptKeys};
 
 pub struct KeyList {
     /// In ascending order.
@@ -39,6 +39,8 @@ pub struct ListedGeneration {
     pub time: Timestamp,
     /// Whether this host made it; `None` on a machine that keeps none.
     pub own: Option<bool>,
+    /// This host saw newer ones before it: it does not tell for whom the backups are to be.
+    pub set_back: bool,
     /// As the comments say, or as this host remembers.
     pub holders: Option<KeyHolders>,
     /// Nothing but comments in the key file says so, and whoever knows the data identity can write what he likes there.
@@ -55,7 +57,8 @@ pub async fn list_keys(remote: &Remote, reader: &Reader) -> Result<KeyList, Oper
 
 /// The same, for a history that was read before.
 pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Result<KeyList, OperationError> {
-    let kept = KeptKeys::load(&reader.state_dir(remote))?;
+    let dir = reader.state_dir(remote);
+    let kept = KeptKeys::load(&dir)?;
     let mut epochs: BTreeMap<u32, ListedEpoch> = BTreeMap::new();
     let of = |epoch| ListedEpoch { epoch, recipient: None, snapshots: Vec::new(), generations: Vec::new() };
     let mut needed: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
@@ -70,7 +73,8 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
         epochs.entry(epoch).and_modify(|listed| listed.snapshots = ranges(sequences));
     }
     let there = remote.list_keys().await?;
-    let managed_by_rotation = managed_by_rotation(&kept, &there);
+    let host = HostState::load(&dir)?;
+    let managed_by_rotation = host.is_some_and(|host| managed_by_rotation(&kept, host.sealed_to.epoch, &there));
     for ((epoch, generation), seen) in there {
         let listed = epochs.entry(epoch).or_insert_with(|| of(epoch));
         let known = kept.find((epoch, generation), seen.bytes, seen.modified);
@@ -80,6 +84,7 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
             bytes: seen.bytes,
             time: seen.modified,
             own,
+            set_back: known.is_some_and(|key| key.set_back.is_some()),
             holders: known.filter(|key| key.own).map(|key| KeyHolders::of(&key.recipients)),
             claimed: false,
             opens: None,

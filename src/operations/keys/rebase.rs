@@ -22,7 +22,7 @@ fn refuse_rotated<'a>(
     listed: impl IntoIterator<Item = (&'a (u32, u32), &'a Seen)>,
 ) -> Result<(), OperationError> {
     let kept = KeptKeys::load(run.host.dir())?;
-    if !managed_by_rotation(&kept, listed) {
+    if !managed_by_rotation(&kept, run.host.sealed_to.epoch, listed) {
         return Ok(());
     }
     Err(OperationError::Refused {
