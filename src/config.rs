@@ -89,10 +89,11 @@ pub struct S3Section {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes a second.
+    /// Bytes a second, of all transfers together. To and from a bucket the pace holds inside each body, in pieces of at
+    /// most 64 KiB; with a directory it holds on average over whole packs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload: Option<std::num::NonZeroU64>,
-    /// Bytes a second.
+    /// The same for what comes back; what the system buffers for a connection comes faster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download: Option<std::num::NonZeroU64>,
     /// Cores to use; more than 8 are not.

@@ -11,7 +11,7 @@ use crate::config::{Config, FILE_NAME};
 use crate::crypto::{IdentityFile, PublicSigner};
 use crate::fsx;
 use crate::operations::{Monitor, Reader, Remote, Unwatched, Warning};
-use crate::store::{self, Limit, Meter, RepositoryUrl, S3Settings, Store};
+use crate::store::{self, Meter, Rates, RepositoryUrl, S3Settings, Store};
 
 pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
 /// The one thread that reads SQLite's pages keeps no more cores busy than these, and each thread takes memory.
@@ -125,13 +125,9 @@ impl Context {
     }
 
     async fn store_at(&self, url: &RepositoryUrl) -> Result<(Arc<dyn Store>, Arc<Meter>), Failure> {
-        let store = store::open(url, &self.s3_settings()).await?;
         let limits = &self.config.limits;
-        let store: Arc<dyn Store> = if limits.upload.is_some() || limits.download.is_some() {
-            Arc::new(Limit::new(store, limits.upload, limits.download))
-        } else {
-            store
-        };
+        let rates = Rates { upload: limits.upload, download: limits.download };
+        let store = store::open_limited(url, &self.s3_settings(), rates).await?;
         let meter = Arc::new(Meter::new(store));
         Ok((Arc::clone(&meter) as Arc<dyn Store>, meter))
     }

@@ -6,7 +6,8 @@
 //! - A listing is complete, or an error.
 //! - Nothing is sent that is not [`Stored`], and no error or log line holds a credential.
 //!
-//! [`Meter`] counts and [`Limit`] slows; both wrap any store and change nothing else. Calls only `crypto` and `fsx`.
+//! [`Meter`] counts and [`Limit`] slows; both wrap any store and change nothing else. A bucket slows itself, piece by
+//! piece. Calls only `crypto` and `fsx`.
 
 mod credentials;
 mod error;
@@ -15,7 +16,9 @@ mod limit;
 mod local;
 mod meter;
 mod open;
+mod pace;
 mod s3;
+mod s3_body;
 mod s3_client;
 mod s3_error;
 mod stored;
@@ -32,7 +35,8 @@ pub use error::StoreError;
 pub use key::{Key, KeyError};
 pub use limit::Limit;
 pub use meter::{Meter, Requests, Usage};
-pub use open::open;
+pub use open::{open, open_limited};
+pub use pace::Rates;
 pub use s3_client::{Credentials, S3Settings};
 pub use stored::Stored;
 pub use url::{RepositoryUrl, UrlError};

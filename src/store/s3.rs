@@ -1,6 +1,6 @@
 //! A prefix of an S3 bucket as a store.
 //!
-//! One request an object, its body in memory, never multipart; SHA-256 in a header, so that a server keeps only what
+//! One request an object, its body in memory, never multipart, at the pace of `s3_body`; SHA-256 in a header, so that a server keeps only what
 //! we sent. Create-once is `If-None-Match: *`. A server that ignores that header is found by probing, not here.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,21 +13,21 @@ use aws_sdk_s3::config::interceptors::{
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, SdkError};
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectError;
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, Object, ObjectIdentifier};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-use super::error::chain;
+use super::pace::Pace;
+use super::s3_body::{self, BodyError};
 use super::s3_client::{Connection, connect, timeouts};
 use super::s3_error::{Subject, status};
-use super::{Creation, Deletion, Key, Listing, ObjectInfo, S3Settings, Store, StoreError, Stored, delete_each};
+use super::{Creation, Deletion, Key, Listing, ObjectInfo, Rates, S3Settings, Store, StoreError, Stored, delete_each};
 use crate::crypto::Digest;
 
 /// How often a create is sent that meets another one of the same name in flight (409).
@@ -51,15 +51,24 @@ pub struct S3Store {
     /// Empty, or ends in `/`.
     prefix: String,
     settings: S3Settings,
+    upload: Option<Arc<Pace>>,
+    download: Option<Pace>,
 }
 
 type PutError = SdkError<PutObjectError, aws_sdk_s3::config::http::HttpResponse>;
 
 impl S3Store {
-    pub async fn connect(bucket: String, prefix: Option<Key>, settings: &S3Settings) -> Result<Self, StoreError> {
+    pub async fn connect(
+        bucket: String,
+        prefix: Option<Key>,
+        settings: &S3Settings,
+        rates: Rates,
+    ) -> Result<Self, StoreError> {
         let connection = connect(settings).await?;
         let prefix = prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default();
-        Ok(Self { connection, bucket, prefix, settings: settings.clone() })
+        let upload = rates.upload.map(|rate| Arc::new(Pace::new(rate)));
+        let download = rates.download.map(Pace::new);
+        Ok(Self { connection, bucket, prefix, settings: settings.clone(), upload, download })
     }
 
     fn name(&self, key: &Key) -> String {
@@ -76,7 +85,13 @@ impl S3Store {
     }
 
     async fn put_once(&self, name: &str, body: &Stored, if_none_match: Option<&str>) -> Result<(), PutError> {
-        let limits = aws_sdk_s3::config::Builder::new().timeout_config(timeouts(body.bytes().len()));
+        // Many small packs at once would each be slower than its time limit.
+        let _share = match &self.upload {
+            Some(pace) => pace.share().await,
+            None => None,
+        };
+        let timeouts = timeouts(body.bytes().len(), self.upload.as_deref());
+        let limits = aws_sdk_s3::config::Builder::new().timeout_config(timeouts);
         self.connection
             .client
             .put_object()
@@ -86,7 +101,7 @@ impl S3Store {
             .set_if_none_match(if_none_match.map(str::to_owned))
             .set_storage_class(self.settings.storage_class.as_deref().map(Into::into))
             .set_server_side_encryption(self.settings.sse.as_deref().map(Into::into))
-            .body(ByteStream::from(body.bytes().clone()))
+            .body(s3_body::outgoing(body.bytes(), self.upload.as_ref()))
             .customize()
             .config_override(limits)
             .interceptor(PayloadDigest(body.digest()))
@@ -191,7 +206,7 @@ impl Store for S3Store {
             let answer = self.connection.client.get_object().bucket(&self.bucket).key(&name).send().await;
             let answer = answer.map_err(|error| self.subject(&url).explain(error))?;
             let until = answer.object_lock_retain_until_date().and_then(timestamp);
-            match read_body(answer, max_bytes).await {
+            match s3_body::read(answer, max_bytes, self.download.as_ref()).await {
                 Ok(bytes) => return Ok((bytes, until)),
                 Err(BodyError::TooLarge) => return Err(StoreError::TooLarge { object: url, max_bytes }),
                 Err(BodyError::Broken(cause)) if tries == GET_TRIES => {
@@ -285,34 +300,6 @@ impl Store for S3Store {
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.subject(&self.url(&name)).explain(error)),
         }
-    }
-}
-
-enum BodyError {
-    TooLarge,
-    Broken(String),
-}
-
-async fn read_body(answer: GetObjectOutput, max_bytes: u64) -> Result<Bytes, BodyError> {
-    let announced = answer.content_length().and_then(|bytes| u64::try_from(bytes).ok());
-    if announced.is_some_and(|bytes| bytes > max_bytes) {
-        return Err(BodyError::TooLarge);
-    }
-    let capacity = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
-    let mut bytes = BytesMut::with_capacity(capacity);
-    let mut body = answer.body;
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| BodyError::Broken(chain(&error)))?;
-        if (bytes.len() + chunk.len()) as u64 > max_bytes {
-            return Err(BodyError::TooLarge);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    match announced {
-        Some(announced) if announced != bytes.len() as u64 => {
-            Err(BodyError::Broken(format!("{} of {announced} bytes came", bytes.len())))
-        }
-        _ => Ok(bytes.freeze()),
     }
 }
 

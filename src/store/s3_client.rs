@@ -24,6 +24,7 @@ use rustls::pki_types::pem::PemObject;
 use super::StoreError;
 use super::credentials::SecretFiles;
 use super::error::chain;
+use super::pace::Pace;
 
 const ATTEMPTS: u32 = 5;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -93,12 +94,13 @@ pub(super) async fn connect(settings: &S3Settings) -> Result<Connection, StoreEr
     Ok(Connection { client: Client::from_conf(config), endpoint, region })
 }
 
-/// Limits for an attempt that sends a body: a minute, and a second for each 16 KiB.
-pub(super) fn timeouts(body_bytes: usize) -> TimeoutConfig {
+/// Limits for an attempt that sends a body: a minute, a second for each 16 KiB, and what a limited rate takes.
+pub(super) fn timeouts(body_bytes: usize, pace: Option<&Pace>) -> TimeoutConfig {
     let for_body = Duration::from_secs((body_bytes / SLOWEST_BYTES_PER_SECOND) as u64);
+    let for_pace = pace.map_or(Duration::ZERO, |pace| pace.time_for_share(body_bytes));
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT + for_body)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT + for_body + for_pace)
         .build()
 }
 
@@ -112,7 +114,7 @@ fn loader(settings: &S3Settings) -> Result<ConfigLoader, StoreError> {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(region(settings))
         .retry_config(retry)
-        .timeout_config(timeouts(0))
+        .timeout_config(timeouts(0, None))
         .stalled_stream_protection(stalls);
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
@@ -209,8 +211,13 @@ mod tests {
 
     #[test]
     fn a_pack_on_a_slow_uplink_has_time() {
-        let attempt = timeouts(16 * 1024 * 1024).operation_attempt_timeout();
+        let pack = 16 * 1024 * 1024;
+        let attempt = timeouts(pack, None).operation_attempt_timeout();
         assert_eq!(attempt, Some(Duration::from_secs(60 + 1024)));
+        // Alone it would take 164 seconds.
+        let pace = Pace::new(std::num::NonZeroU64::new(100 * 1024).expect("not zero"));
+        let attempt = timeouts(pack, Some(&pace)).operation_attempt_timeout().expect("a limit");
+        assert!(attempt > Duration::from_secs(60 + 1024 + 163 * 8), "{attempt:?}");
     }
 
     #[test]

@@ -8,13 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
-use sealift::store::{Creation, Key, Limit, Listing, ObjectInfo, Store, StoreError, Stored, open};
+use sealift::store::{
+    Creation, Key, Limit, Listing, ObjectInfo, Rates, S3Settings, Store, StoreError, Stored, open_limited,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::suite::{key, text};
-use crate::support::Server;
+use crate::support::canned::{Canned, answer, error};
 use crate::support::minio::Minio;
 use crate::support::s3s::S3s;
+use crate::support::{Server, credentials};
 
 const BODY_BYTES: usize = 1000;
 
@@ -52,10 +55,14 @@ impl Store for Line {
     }
 }
 
+/// Bytes a second, each way.
+fn rates(rate: u64) -> Rates {
+    Rates { upload: NonZeroU64::new(rate), download: NonZeroU64::new(rate) }
+}
+
 /// 1,000 bytes a second each way, over a line that takes `transfer` for each body.
 fn limited(transfer: Duration) -> Limit {
-    let rate = NonZeroU64::new(1000);
-    Limit::new(Arc::new(Line(transfer)), rate, rate)
+    Limit::new(Arc::new(Line(transfer)), rates(1000))
 }
 
 fn assert_about(elapsed: Duration, expected_seconds: f64) {
@@ -117,7 +124,7 @@ async fn a_line_slower_than_the_limit_is_not_slowed() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_nothing_waits() {
-    let (store, began) = (Limit::new(Arc::new(Line(Duration::ZERO)), None, None), Instant::now());
+    let (store, began) = (Limit::new(Arc::new(Line(Duration::ZERO)), Rates::default()), Instant::now());
     for _ in 0..100 {
         store.put(&key("a"), text("x")).await.expect("a put");
         store.get(&key("a"), u64::MAX).await.expect("a get");
@@ -133,8 +140,7 @@ async fn a_server_sees_the_rate(server: &dyn Server) {
     const BYTES: usize = 256 << 10;
     let rate = 2 << 20;
     let seconds = (BODIES * BYTES) as f64 / rate as f64;
-    let inner = open(&server.url("limit"), &server.settings()).await.expect("a bucket");
-    let store = Limit::new(inner, NonZeroU64::new(rate), NonZeroU64::new(rate));
+    let store = open_limited(&server.url("limit"), &server.settings(), rates(rate)).await.expect("a bucket");
     let keys: Vec<Key> = (0..BODIES).map(|n| key(&format!("body-{n}"))).collect();
     let began = std::time::Instant::now();
     join_all(keys.iter().map(|key| async {
@@ -159,4 +165,36 @@ async fn the_rate_is_honest_with_s3s() {
 async fn the_rate_is_honest_with_minio() {
     let Some(server) = Minio::start().await else { return };
     a_server_sees_the_rate(&server).await;
+}
+
+/// The clock is the one on the wall, but a machine that is slow only makes it later.
+#[tokio::test]
+async fn an_upload_takes_its_time_on_the_line_and_goes_whole_with_each_attempt() {
+    let server = Canned::start([error(503, "SlowDown"), answer(200, ""), answer(200, "")]).await;
+    let store = open_limited(&server.url("x"), &server.settings(), rates(400_000)).await.expect("a store");
+    let body = text(&"0123456789".repeat(20_000));
+    store.create(&key("a"), body.clone()).await.expect("the second attempt");
+    store.create(&key("b"), text("")).await.expect("nothing to wait for");
+    let bodies = server.bodies();
+    for sent in &bodies[..2] {
+        assert!(sent.bytes == *body.bytes(), "{} bytes came", sent.bytes.len());
+        assert!(sent.took >= Duration::from_millis(250), "all of it came within {:?}", sent.took);
+    }
+    assert_eq!(bodies[2].bytes, b"");
+    for asked in server.asked() {
+        assert!(asked.contains("content-length: ") && !asked.contains("aws-chunked"), "{asked}");
+        assert!(!asked.contains("x-amz-trailer") && !asked.contains("transfer-encoding"), "{asked}");
+    }
+}
+
+/// The body would take nearly three minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_does_not_wait_for_the_rest_of_a_body() {
+    let Some(server) = Minio::start().await else { return };
+    let settings = S3Settings { credentials: Some(credentials("nobody", "knows-him-here")), ..server.settings() };
+    let store = open_limited(&server.url("limit"), &settings, rates(100_000)).await.expect("a store");
+    let began = std::time::Instant::now();
+    let refused = store.put(&key("a"), text(&"x".repeat(16 << 20))).await.expect_err("he may not");
+    assert!(matches!(refused, StoreError::AccessDenied { .. }), "{refused:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,6 +43,14 @@ impl Answer {
 struct Script {
     answers: VecDeque<Answer>,
     asked: Vec<String>,
+    bodies: Vec<Sent>,
+}
+
+/// The body of a request, and how long it took to come after its head.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub bytes: Vec<u8>,
+    pub took: Duration,
 }
 
 pub struct Canned {
@@ -52,7 +61,7 @@ pub struct Canned {
 
 impl Canned {
     pub async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
-        let script = Arc::new(Mutex::new(Script { answers: answers.into_iter().collect(), asked: Vec::new() }));
+        let script = Arc::new(Mutex::new(Script { answers: answers.into_iter().collect(), ..Script::default() }));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
         let shared = script.clone();
@@ -68,6 +77,11 @@ impl Canned {
     pub fn asked(&self) -> Vec<String> {
         self.script.lock().expect("no panic before").asked.clone()
     }
+
+    /// The body of each request so far.
+    pub fn bodies(&self) -> Vec<Sent> {
+        self.script.lock().expect("no panic before").bodies.clone()
+    }
 }
 
 /// One request a connection.
@@ -77,11 +91,14 @@ async fn serve(socket: TcpStream, script: &Mutex<Script>) -> std::io::Result<()>
     while !head.ends_with("\r\n\r\n") && connection.read_line(&mut head).await? > 0 {}
     let head = head.to_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    connection.read_exact(&mut body).await?;
+    let mut bytes = vec![0; length];
+    let begun = Instant::now();
+    connection.read_exact(&mut bytes).await?;
+    let took = begun.elapsed();
     let answer = {
         let mut script = script.lock().expect("no panic before");
         script.asked.push(head);
+        script.bodies.push(Sent { bytes, took });
         script.answers.pop_front().unwrap_or_else(|| error(500, "NothingLeftToSay"))
     };
     let mut text = format!("HTTP/1.1 {} x\r\nConnection: close\r\n", answer.status);
