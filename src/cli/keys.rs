@@ -224,9 +224,11 @@ fn receipt_lines(signer: Option<&str>) -> Vec<String> {
 }
 
 /// What rewrapping does not do.
-const HONEST_WORDS: [&str; 5] = [
+const HONEST_WORDS: [&str; 7] = [
     "Who has unwrapped the data identity of an epoch can read for good what is stored under it, new snapshots",
     "included. `sealift keys rebase` on the host ends that for new snapshots; retention of the old ones ends the rest.",
+    "Until that rebase whoever was removed can, with what he has unwrapped and write access to the bucket, also prove a",
+    "take-over: accept a new signer only after comparing it with what `sealift init --take-over` printed.",
     "Where the bucket keeps versions or locks objects, a deleted generation can be fetched until those expire.",
     "The host's state directory and older recovery kits hold the generations before this one, too: one of them and an",
     "old private key still unwrap the data identity. So make a new kit, and destroy the old ones.",

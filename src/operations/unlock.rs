@@ -9,15 +9,6 @@ use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, IdentityFi
 use crate::repository::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
 use crate::store::StoreError;
 
-/// The data identity of `epoch`.
-pub(super) async fn unlock(
-    remote: &Remote,
-    epoch: &Epoch,
-    identities: &[IdentityFile],
-) -> Result<DataIdentity, OperationError> {
-    Ok(open_newest(remote, epoch, identities).await?.opened.identity)
-}
-
 /// The newest generation of `epoch` that opens.
 pub(super) async fn open_newest(
     remote: &Remote,

@@ -5,7 +5,7 @@
     recover.py restore REPOSITORY -i IDENTITY --to DIR [SNAPSHOT]
 
 REPOSITORY is a folder: for a bucket, the copy that any S3 client makes of it. SNAPSHOT is a number; the latest without.
-Needs Python 3.9, age and zstd; and ssh-keygen, which checks the signatures.
+Needs Python 3.9, age, zstd, and ssh-keygen for the signatures. Opened keys lie in TMPDIR, mode 0700, until it ends.
 """
 
 import argparse, base64, collections, functools, hashlib, hmac, io, json, os, re, shutil, signal, struct, subprocess
@@ -112,7 +112,7 @@ def judge(records, pin):
     return good, claims
 
 def judge_take_over(change, repository, good, open_key):
-    """Whether an operator wanted it, by the old signer's newest data identity: who was removed may know older ones."""
+    """Whether an operator wanted it, by the old signer's newest data identity: older ones more people know."""
     newest = [record for record in good if record["sequence"] <= change["last"]][-1:]
     entries = [entry for record in newest for entry in record["epochs"]
                if change["epoch"] == entry["epoch"] == record["manifest"]["epoch"]]
@@ -121,7 +121,7 @@ def judge_take_over(change, repository, good, open_key):
     lines = ["sealift take-over", repository, change["from"], f"{change['last']:d}", change["to"], ""]
     key = hmac.digest(b"sealift take-over 1", open_key(entries[-1]).read_bytes(), "sha256")
     if hmac.digest(key, "\n".join(lines).encode(), "sha256").hex() == change["proof"]:
-        return "its proof holds: somebody with an operator's identity wanted it"
+        return f"its proof holds: who has, or until he was removed had, an identity of epoch {change['epoch']} did it"
     return "its proof is FALSE: whoever made it has no operator's identity. Do not accept it"
 
 def load_identities(paths, scratch):

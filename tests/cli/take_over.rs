@@ -70,7 +70,7 @@ fn a_lost_host_is_followed(world: &World) {
         reader.sealift(&[&["restore", "-i", &world.text("operator.key"), "--dry-run", "--json"], more].concat())
     };
     let words = format!("--accept-signer '{signer}'");
-    restore(&[]).exits(13).says("made by somebody with an operator's identity").says(&words);
+    restore(&[]).exits(13).says("an operator's identity of epoch 1").says(&words);
     assert_eq!(restore(&["--accept-signer", &signer]).exits(0).json()["sequence"], 4);
     assert_eq!(restore(&[]).exits(0).json()["sequence"], 4);
     // The fresh host reads its own without being told, too.

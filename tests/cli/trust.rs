@@ -241,7 +241,7 @@ fn after_a_take_over_latest_is_13_until_the_new_signer_is_accepted_and_what_the_
     take_over(&world, 3, &world.signer().public(), &new, &data_identity(&world));
     let words = format!("--accept-signer '{}'", new.public());
     for snapshot in ["latest", "4", "2099-01-01"] {
-        read(&reader, &[snapshot]).exits(13).says("made by somebody with an operator's identity").says(&words);
+        read(&reader, &[snapshot]).exits(13).says("an operator's identity of epoch 1").says(&words);
     }
     let old = read(&reader, &["3"]).exits(3);
     assert_eq!(old.warnings(), ["signer-changed"]);
@@ -254,6 +254,22 @@ fn after_a_take_over_latest_is_13_until_the_new_signer_is_accepted_and_what_the_
     }
     let flagged = world.other_host("reader who knows the new signer");
     assert_eq!(read(&flagged, &["--signer", &new.public().to_string()]).exits(0).json()["sequence"], 4);
+}
+
+/// A rotation takes the data identity back from nobody.
+#[test]
+fn whoever_was_removed_can_prove_a_take_over_and_is_named() {
+    let (world, _) = three_snapshots();
+    let (bob, known) = (crate::keys::person(&world, "bob"), data_identity(&world));
+    let rotate = ["rotate", "-r", &bob, "--proof", &world.text("bob.key")];
+    let rotated = crate::keys::keys(&world, &rotate, &["operator"]).exits(0).json();
+    take_over(&world, 3, &world.signer().public(), &stranger(), &known);
+    let (key, signer) = (world.text("bob.key"), world.signer().public().to_string());
+    let restore = ["restore", "-i", &key, "--dry-run", "--signer", &signer];
+    let output = world.other_host("bob's").sealift(&restore).exits(13).says("or before a removal had");
+    let removed = rotated["epochs"][0]["former"][0].as_str().unwrap();
+    output.says(removed).says("compare the signer with what `sealift init --take-over` printed");
+    assert!(rotated["caution"]["text"].as_str().unwrap().contains("prove a take-over"), "{rotated}");
 }
 
 #[test]

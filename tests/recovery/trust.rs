@@ -49,7 +49,7 @@ fn a_take_over_is_told_to_whoever_knows_the_old_host_and_its_proof_is_checked() 
     world.backup();
     let new = take_over(&world, 1, &data_identity(&world, 1)).public().to_string();
     let output = check(&world, &[]).exits(13);
-    output.says("its proof holds").says(&format!("--signer '{new}'"));
+    output.says("its proof holds").says("until he was removed had").says(&format!("--signer '{new}'"));
     let listing = ["--signer", &world.signer().public().to_string()];
     script::run("list", &world.path("repository"), &listing)
         .exits(13)

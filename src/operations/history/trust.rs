@@ -3,13 +3,14 @@
 //! A signer vouches for his predecessors by the list of take-overs in his newest record. For his successors he cannot:
 //! whoever says that he took over makes a claim, which a person accepts or does not.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::crypto::PublicSigner;
-use crate::operations::unlock::unlock;
+use crate::operations::unlock::open_newest;
 use crate::operations::{OperationError, Remote};
 use crate::repository::{Epoch, SignedRecord, TakeOver, signer_of};
 
@@ -101,8 +102,16 @@ pub enum Proof {
     Unknown(String),
     /// No identity was given.
     Untried,
-    /// Made by somebody who had an operator's identity.
-    Holds,
+    Holds(Provers),
+}
+
+/// Who can have made a proof that holds: whoever opened one of these epochs, ever. A rotation takes that back from nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Provers {
+    /// The epochs that the steps were proved with.
+    epochs: BTreeSet<u32>,
+    /// Who was removed from them since, by the comments of their keys.
+    former: BTreeSet<String>,
 }
 
 impl Claim {
@@ -118,11 +127,7 @@ impl Claim {
             Proof::Forged => format!(
                 "do not accept this signer; snapshot {last} and those before can be restored by naming one of them"
             ),
-            Proof::Holds => format!(
-                "if that was you or one of yours, add --accept-signer '{signer}'; snapshot {last} and those before can \
-                 also be restored by naming one of them"
-            ),
-            Proof::Unknown(_) | Proof::Untried => format!(
+            Proof::Holds(_) | Proof::Unknown(_) | Proof::Untried => format!(
                 "compare the signer with what `sealift init --take-over` printed; if it is the same, add \
                  --accept-signer '{signer}'; snapshot {last} and those before can be restored by naming one of them"
             ),
@@ -142,17 +147,22 @@ impl Claim {
         }
         let mut trusted: Vec<&SignedRecord> =
             records.iter().map(AsRef::as_ref).filter(|record| trust.counts(record)).collect();
+        let mut provers = Provers::default();
         for step in &self.steps {
-            self.proof = match epoch_of(step, &trusted) {
+            let tried = match epoch_of(step, &trusted) {
                 Some(epoch) => try_step(remote, reader, step, epoch).await?,
                 None => {
                     let why = format!("no snapshot that can be verified here names epoch {} as the newest", step.epoch);
                     Proof::Unknown(why)
                 }
             };
-            if self.proof != Proof::Holds {
+            let Proof::Holds(of_step) = tried else {
+                self.proof = tried;
                 return Ok(());
-            }
+            };
+            provers.epochs.extend(of_step.epochs);
+            provers.former.extend(of_step.former);
+            self.proof = Proof::Holds(provers.clone());
             trusted.extend(records.iter().map(AsRef::as_ref).filter(|record| *record.signed.signer() == step.to));
         }
         Ok(())
@@ -168,8 +178,11 @@ fn epoch_of<'a>(step: &TakeOver, trusted: &[&'a SignedRecord]) -> Option<&'a Epo
 
 async fn try_step(remote: &Remote, reader: &Reader, step: &TakeOver, epoch: &Epoch) -> Result<Proof, OperationError> {
     use OperationError as E;
-    match unlock(remote, epoch, &reader.identities).await {
-        Ok(identity) if step.is_proved_by(remote.id(), &identity) => Ok(Proof::Holds),
+    match open_newest(remote, epoch, &reader.identities).await.map(|opening| opening.opened) {
+        Ok(opened) if step.is_proved_by(remote.id(), &opened.identity) => Ok(Proof::Holds(Provers {
+            epochs: [epoch.epoch].into(),
+            former: opened.holders.former.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
+        })),
         Ok(_) => Ok(Proof::Forged),
         Err(error @ (E::NoIdentityOpens { .. } | E::NoKeyLeft { .. } | E::Verification { .. })) => {
             Ok(Proof::Unknown(error.to_string()))
@@ -190,9 +203,22 @@ impl fmt::Display for Claim {
         write!(f, "{from}, whose signature counts here: ")?;
         match &self.proof {
             Proof::Forged => f.write_str("the proof is wrong, so this is a forgery"),
-            Proof::Holds => f.write_str("the proof holds, so it was made by somebody with an operator's identity"),
+            Proof::Holds(provers) => write!(f, "the proof holds, so it was made by {provers}"),
             Proof::Unknown(why) => write!(f, "the proof cannot be checked: {why}"),
             Proof::Untried => f.write_str("the proof was not checked, because no identity was given"),
         }
+    }
+}
+
+impl fmt::Display for Provers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let epochs: Vec<String> = self.epochs.iter().map(u32::to_string).collect();
+        let epochs = epochs.join(" and ");
+        write!(f, "somebody who has, or before a removal had, an operator's identity of epoch {epochs}")?;
+        if !self.former.is_empty() {
+            let former: Vec<&str> = self.former.iter().map(String::as_str).collect();
+            write!(f, " (removed from it, say the comments of its key: {})", former.join(", "))?;
+        }
+        Ok(())
     }
 }
