@@ -102,8 +102,8 @@ fn a_wrapped_key_that_a_believed_checker_found_bad_counts_as_gone_until_it_is_fo
     world.sealift(&["status"]).exits(0);
     believe(&world, &[found["signer"].as_str().unwrap()]);
     world.sealift(&["status"]).exits(14).says("no snapshot is good");
-    // Whoever cannot open it has nothing to say about it.
-    watch(&world, &["--read-data"]).exits(0);
+    // Whoever cannot open it has nothing new to say about it.
+    assert_eq!(problem(&watch(&world, &["--read-data"]).exits(13))["kind"], "held");
     world.sealift(&["status"]).exits(14);
     fs::write(&path, &good).unwrap();
     watch(&world, &with_identity(&key, &[])).exits(0);
@@ -193,13 +193,20 @@ fn the_wrong_identity_is_12_and_no_share_outside_1_to_100_is_taken() {
 #[test]
 fn a_flipped_byte_that_the_host_finds_is_healed_by_its_next_backup() {
     for changed in [false, true] {
-        for object in [|world: &World| world.packs(3)[0].clone(), |world: &World| world.manifest(3)] {
+        for find in [|world: &World| world.packs(3)[0].clone(), |world: &World| world.manifest(3)] {
             let world = three_snapshots();
-            let path = object(&world);
+            let path = find(&world);
             harm(&path, Harm::Flip(500));
             check(&world, &["--read-data"]).exits(13);
-            check(&world, &[]).exits(0);
+            let hurt = needed_by(&world, &path);
+            let held = problem(&check(&world, &[]).exits(13));
+            assert_eq!((&held["kind"], &held["snapshots"]), (&json!("held"), &json!(hurt)));
             heals(&world, &path, changed);
+            // Healed in the new snapshot; the old ones stay hurt, and a check says so as long as they are there.
+            let held = problem(&check(&world, &[]).exits(13));
+            assert_eq!((&held["object"], &held["snapshots"]), (&json!(object(&world, &path)), &json!(hurt)));
+            check(&world, &["4"]).exits(0);
+            world.sealift(&["check"]).exits(13).says("not read again").says("check --read-data");
         }
     }
 }
@@ -272,7 +279,12 @@ fn what_a_drill_found_outlives_a_check_that_does_not_read_and_not_one_that_does(
     harm(&pack, Harm::Flip(500));
     operator.sealift(&["drill", "3", "-i", &world.text(key), "--json"]).exits(13);
     fs::write(&pack, &good).unwrap();
-    assert_eq!(check(&operator, &[]).exits(0).json()["receipt"], Value::Null, "nothing was read");
+    let unread = check(&operator, &[]).exits(13);
+    assert_eq!(
+        (&problem(&unread)["kind"], &unread.json()["receipt"]),
+        (&json!("held"), &Value::Null),
+        "nothing was read"
+    );
     assert_eq!(bad(&check(&operator, &["--read-data"]).exits(0).json()), BTreeSet::new());
     assert_eq!(world.sealift(&["backup", "--json"]).exits(0).json()["sequence"], 4);
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::slice;
 
-use super::{Check, Needs, OperationError, Remote};
+use super::{Check, Needs, OperationError, ProblemKind, Remote};
 use crate::clock;
 use crate::operations::BadObjects;
 use crate::operations::receipts::{put_if_allowed, receipts};
-use crate::repository::{Receipt, ReceiptKind, SignedRecord};
+use crate::repository::{Receipt, ReceiptKind, SignedRecord, layout};
 use crate::state::{Findings, driller, known_driller};
 use crate::store::Key;
 
@@ -16,12 +16,24 @@ impl Check<'_> {
     /// What is held bad after this check: what it found, and what was held bad before and was not read again. Only what
     /// a snapshot still needs, by `needed`.
     fn held_bad(&self, before: &BTreeSet<String>, needed: &Needs) -> BTreeSet<String> {
-        let is_needed = |name: &&String| {
-            Key::new(name.as_str()).is_ok_and(|key| needed.get(&key).is_some() || needed.keys.contains(&key))
-        };
         let still = before.iter().filter(|name| !self.good.contains(*name));
         let found = self.problems.iter().map(|problem| &problem.object);
-        still.chain(found).filter(is_needed).cloned().collect()
+        still.chain(found).filter(|name| needed_key(name, needed).is_some()).cloned().collect()
+    }
+
+    /// What was held bad `before` and was not read again is a problem as it was; a wrapped key where its epoch has no other.
+    pub fn held<'n>(&mut self, before: impl Iterator<Item = &'n String>, needed: &Needs) {
+        let still: BTreeSet<&str> = before.filter(|name| !self.good.contains(*name)).map(String::as_str).collect();
+        let epoch = |key: &Key| Some(layout::epoch_and_generation(key)?.0);
+        for name in &still {
+            let Some(key) = needed_key(name, needed) else { continue };
+            let other = |other: &Key| epoch(other) == epoch(&key) && !still.contains(other.as_str());
+            let is_spare = epoch(&key).is_some() && needed.keys.iter().any(other);
+            if let Some(snapshots) = self.needs.snapshots(&key).filter(|_| !is_spare).cloned() {
+                let why = "a check or drill on this machine found it bad, and it was not read again";
+                self.problems.add(*name, ProblemKind::Held, why, snapshots);
+            }
+        }
     }
 
     /// The host believes its own checks without a receipt.
@@ -70,6 +82,11 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// The key of what a snapshot still needs.
+fn needed_key(name: &str, needed: &Needs) -> Option<Key> {
+    Key::new(name).ok().filter(|key| needed.get(key).is_some() || needed.keys.contains(key))
 }
 
 /// What receipts of this machine's own key hold bad: its checks and its failed drills.

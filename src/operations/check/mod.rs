@@ -31,7 +31,7 @@ use super::unlock::open_newest;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
 use crate::crypto::{DataIdentity, IdentityFile, PublicSigner};
 use crate::repository::{SignedRecord, layout};
-use crate::state::{HostState, KeptKeys};
+use crate::state::{Findings, HostState, KeptKeys};
 use crate::store::Key;
 
 pub struct CheckRequest {
@@ -113,13 +113,14 @@ pub async fn check(
     if sample.is_some() {
         check.receipts().await?;
     }
+    let needed = Needs::of(&all).with_keys(objects.wrapped_keys().map(|(key, ..)| key));
+    let told = findings::told(remote, &reader.state_root).await?;
+    check.held(Findings::load(&state_dir)?.bad.union(&told), &needed);
     check.forget_gone().await?;
-    let needed = Needs::of(&all).with_keys(&objects);
     if host.is_some() {
         check.remember(&state_dir, &needed)?;
     }
     // The host tells others only what becomes of the drills that failed on it.
-    let told = findings::told(remote, &reader.state_root).await?;
     if let Some(newest) = all.last().filter(|_| host.is_none() || !told.is_empty()) {
         check.put_findings(&reader.state_root, told, newest, &needed).await?;
     }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::objects::Objects;
 use crate::crypto::Digest;
 use crate::repository::{SignedRecord, layout};
 use crate::store::Key;
@@ -44,10 +43,9 @@ impl Needs {
         needs
     }
 
-    /// Any generation may be the one that somebody needs.
-    pub fn with_keys(mut self, objects: &Objects) -> Self {
-        let needed = objects.wrapped_keys().filter(|(_, (epoch, _), _)| self.epochs.contains_key(epoch));
-        self.keys = needed.map(|(key, ..)| key).collect();
+    /// With those of the `listed` wrapped keys that somebody may need: any generation of an epoch may be the one.
+    pub fn with_keys(mut self, listed: impl Iterator<Item = Key>) -> Self {
+        self.keys = listed.filter(|key| self.snapshots(key).is_some()).collect();
         self
     }
 
@@ -57,6 +55,12 @@ impl Needs {
 
     pub fn get(&self, key: &Key) -> Option<&Need> {
         self.packs.get(key).or_else(|| self.manifests.get(key))
+    }
+
+    /// The snapshots that need a pack, a manifest or a wrapped key; `None` where none does.
+    pub fn snapshots(&self, key: &Key) -> Option<&BTreeSet<u64>> {
+        let of_epoch = || self.epochs.get(&layout::epoch_and_generation(key)?.0);
+        self.get(key).map(|need| &need.snapshots).or_else(of_epoch)
     }
 }
 

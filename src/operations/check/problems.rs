@@ -23,6 +23,8 @@ pub enum ProblemKind {
     Key,
     /// A receipt that cannot be verified.
     Receipt,
+    /// It was found bad before, and not read again.
+    Held,
     /// It opens, and what is in it is not what it should be.
     Content,
 }
