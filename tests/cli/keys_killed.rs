@@ -66,6 +66,40 @@ async fn killed_at_each_request_in_turn_one_of_the_two_always_opens_and_the_next
     assert_eq!(requests, 10);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_is_killed_is_ended_by_the_next_one_wherever_that_was() {
+    let server = S3s::start().await;
+    let world = two_snapshots(&server);
+    let bob = person(&world, "bob");
+    keys(&world, &["add", "-r", &bob], &["operator"]).exits(0);
+    let remove = ["keys", "remove", "-r", &bob, "-i", &world.text("operator.key"), "--json"];
+    let ended = std::cell::Cell::new(0);
+    let requests = kill_at_each_request(&server, &world, &remove, &[Side::Before, Side::After], |at| {
+        assert!(opens(&world, "operator", 1), "{at}");
+        let bob_opens = opens(&world, "bob", 1);
+        let again = keys(&world, &["remove", "-r", &bob], &["operator"]);
+        assert_eq!(again.code, if bob_opens { 0 } else { 2 }, "{at}: {again:?}");
+        ended.set(ended.get() + u32::from(!bob_opens));
+        assert!(opens(&world, "operator", 2) && !opens(&world, "bob", 2), "{at}");
+    });
+    assert_eq!((requests, ended.get()), (10, 3), "only after the deletion it is ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_addition_that_is_killed_is_ended_by_the_next_one_wherever_that_was() {
+    let server = S3s::start().await;
+    let world = two_snapshots(&server);
+    let bob = person(&world, "bob");
+    let add = ["keys", "add", "-r", &bob, "-i", &world.text("operator.key"), "--json"];
+    let requests = kill_at_each_request(&server, &world, &add, &[Side::Before, Side::After], |at| {
+        assert!(opens(&world, "operator", 1), "{at}");
+        keys(&world, &["add", "-r", &bob], &["operator"]).exits(0);
+        assert!(opens(&world, "operator", 2) && opens(&world, "bob", 2), "{at}");
+        assert_eq!(crate::keys::names(&server.bucket_folder().join("trinity/keys/1")).len(), 1, "{at}");
+    });
+    assert_eq!(requests, 10);
+}
+
 /// Two snapshots of one epoch, and a third of another.
 fn two_epochs(server: &S3s) -> World {
     let world = two_snapshots(server);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::super::epoch::{create_generation, first_free, read_back, wrap};
-use super::super::unlock::{Opening, open_wrapped};
+use super::super::unlock::{Opening, Unopened, Verdict, open_generation, open_wrapped};
 use super::super::{OperationError, Reader, Remote, Warning};
 use super::replace::{Replacement, replace};
 use super::survey::{Proved, Survey, SurveyedEpoch, not_looked_into};
@@ -158,7 +158,7 @@ async fn plan<'a, 'b>(
     match failure {
         Some(error) if plans.is_empty() => Err(error),
         _ => {
-            change.check(&plans)?;
+            change.check(remote, identities, &plans).await?;
             Ok((plans, unopened))
         }
     }
@@ -209,15 +209,26 @@ impl Change {
         }
     }
 
-    /// A recipient to remove that is none is a typing error.
-    fn check(&self, plans: &[Plan<'_>]) -> Result<(), OperationError> {
+    /// A recipient to remove that is none is a typing error. Whoever is one of an older generation still opens the epoch:
+    /// an earlier removal did not come to its end.
+    async fn check<'b>(
+        &self,
+        remote: &Remote,
+        identities: impl IntoIterator<Item = &'b IdentityFile> + Clone,
+        plans: &[Plan<'_>],
+    ) -> Result<(), OperationError> {
         let Self::Remove(less) = self else { return Ok(()) };
-        let known =
-            |wanted: &&Recipient| plans.iter().any(|plan| plan.opening.opened.holders.recipients.contains(wanted));
-        match less.iter().find(|wanted| !known(wanted)) {
-            Some(unknown) => Err(OperationError::Usage(format!("{} is no recipient", unknown.as_str()))),
-            None => Ok(()),
+        for wanted in less {
+            let newest = || plans.iter().map(|plan| &plan.opening.opened.holders.recipients);
+            let mut known = newest().any(|recipients| recipients.contains(wanted));
+            for plan in plans {
+                known = known || plan.is_of_an_older(remote, identities.clone(), wanted).await?;
+            }
+            if !known {
+                return Err(OperationError::Usage(format!("{} is no recipient", wanted.as_str())));
+            }
         }
+        Ok(())
     }
 }
 
@@ -249,6 +260,31 @@ impl<'a> Plan<'a> {
         let replaced = epoch.generations.range(..=opened.generation).copied().chain(noise).collect();
         let locked = (opened.generation, opened.locked_until);
         Ok(Next { epoch, number, holders: wanted, wrapped, replaced, locked })
+    }
+
+    /// Whether `wanted` may open a generation that is older than the newest: one that names it, or one that is for others
+    /// where the newest names it as removed.
+    async fn is_of_an_older<'b>(
+        &self,
+        remote: &Remote,
+        identities: impl IntoIterator<Item = &'b IdentityFile> + Clone,
+        wanted: &Recipient,
+    ) -> Result<bool, OperationError> {
+        let Self { epoch, opening: Opening { opened, .. }, .. } = self;
+        for generation in epoch.generations.range(..opened.generation) {
+            let place = (epoch.epoch, *generation);
+            let is_of = match open_generation(remote, place, Some(&epoch.recipient), identities.clone()).await? {
+                Ok(older) => older.holders.recipients.contains(wanted),
+                Err(Unopened { verdict: Verdict::Closed | Verdict::Unasked, .. }) => {
+                    opened.holders.former.contains(wanted)
+                }
+                Err(Unopened { verdict: Verdict::Gone | Verdict::Noise, .. }) => false,
+            };
+            if is_of {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A doubt about what somebody else wrapped for a newer set.
