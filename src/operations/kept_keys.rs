@@ -60,13 +60,15 @@ pub(super) async fn keep_listed(
     Ok(news)
 }
 
+/// Whether a receipt is of somebody who opened wrapped keys.
+pub(super) fn opens_keys(SignedReceipt { receipt, .. }: &SignedReceipt) -> bool {
+    receipt.passed && matches!(receipt.kind, ReceiptKind::Confirm | ReceiptKind::Drill)
+}
+
 /// Accepts the generations that believed receipts say were opened.
 pub(super) fn accept_opened(kept: &mut KeptKeys, receipts: &[SignedReceipt]) -> Result<(), OperationError> {
-    let opens = |signed: &&SignedReceipt| {
-        signed.receipt.passed && matches!(signed.receipt.kind, ReceiptKind::Confirm | ReceiptKind::Drill)
-    };
     let mut opened = BTreeMap::new();
-    for signed in receipts.iter().filter(opens) {
+    for signed in receipts.iter().filter(|signed| opens_keys(signed)) {
         for key in &signed.receipt.keys {
             let last = opened.entry(*key).or_insert_with(|| signed.time());
             *last = signed.time().max(*last);
@@ -75,8 +77,10 @@ pub(super) fn accept_opened(kept: &mut KeptKeys, receipts: &[SignedReceipt]) -> 
     Ok(kept.accept(&opened)?)
 }
 
-/// What stands until somebody acts; of `just_found` one is told once in other words.
-pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Warning> {
+/// What stands until somebody acts; of `just_found` one is told once in other words. An epoch that is left with nothing
+/// that anybody vouched for is a doubt where this host is `told`: where it believes the receipts of some signer. Where
+/// it does not, it would doubt every rotation for good.
+pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place], told: bool) -> Vec<Warning> {
     let set_back: Vec<Place> = kept.set_back().map(KeptKey::place).collect();
     let exchanged = kept.exchanged().map(KeptKey::place).filter(|place| !set_back.contains(place));
     let exchanged: Vec<Place> = exchanged.collect();
@@ -105,6 +109,7 @@ pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Wa
         );
         warnings.push(Warning::doubt("keys-set-back", text));
     }
+    let alone = |places: &[Place]| told && !nothing_beside(kept, places).is_empty();
     if !found.is_empty() {
         let text = format!(
             "{} was made elsewhere and is kept here, too. If no operator rotated the keys, somebody else did: \
@@ -112,9 +117,10 @@ pub(super) fn standing_warnings(kept: &KeptKeys, just_found: &[Place]) -> Vec<Wa
             names(found.clone()),
             nothing_beside(kept, &found)
         );
-        warnings.push(Warning::standing("keys-found", text));
+        warnings.push(Warning { doubt: alone(&found), ..Warning::standing("keys-found", text) });
     }
-    warnings.extend(unproved(kept, known));
+    let doubt = alone(&known);
+    warnings.extend(unproved(kept, known).map(|warning| Warning { doubt, ..warning }));
     warnings
 }
 

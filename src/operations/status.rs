@@ -109,7 +109,7 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     let dir = request.reader.state_dir(remote);
     let kept = KeptKeys::load(&dir)?;
     let mut warnings = history.warnings;
-    warnings.extend(standing_warnings(&kept, &[]));
+    warnings.extend(standing_warnings(&kept, &[], !request.believed.is_empty()));
     let sealed_to = HostState::load(&dir)?.map(|host| host.sealed_to.epoch);
     warnings.extend(sealed_to.and_then(|epoch| later_epochs(&kept, epoch, listing.keys.keys())));
     let doubtful = warnings.iter().any(|warning| warning.doubt);

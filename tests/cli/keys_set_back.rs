@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::keys::{generations, keys, opens, operator, person, ready};
+use crate::keys_exchanged::{backs_up, believe, confirms, named};
 use crate::support::world::{Output, World};
 
 fn key(world: &World, generation: u32) -> std::path::PathBuf {
@@ -108,8 +109,7 @@ fn an_operator_who_wanted_the_old_generation_says_so_or_rotates() {
         } else {
             let json = keys(&world, &["confirm"], &["operator"]).exits(0).json();
             backup_says(&world, Some("keys-set-back"));
-            let config = fs::read_to_string(world.config()).unwrap();
-            fs::write(world.config(), format!("drill_signers = [{}]\n{config}", json["receipt_signer"])).unwrap();
+            believe(&world, json["receipt_signer"].as_str().unwrap());
         }
         backup_says(&world, None);
     }
@@ -117,4 +117,61 @@ fn an_operator_who_wanted_the_old_generation_says_so_or_rotates() {
     let world = ready();
     set_back(&world);
     operator(&world).sealift(&["check"]).exits(0);
+}
+
+fn delete_all(world: &World) {
+    fs::remove_dir_all(world.path("repository/keys")).unwrap();
+}
+
+#[test]
+fn whom_a_believed_receipt_put_out_the_host_does_not_put_back() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
+    world.backup();
+    let signer = confirms(&world, "bob");
+    believe(&world, &signer);
+    assert_eq!(generations(&world, 1), ["2.age"]);
+    delete_all(&world);
+    assert!(named(&backs_up(&world, 3), "keys-put-back"));
+    assert_eq!(generations(&world, 1), ["2.age"]);
+    assert!(opens(&world, "bob", 1) && !opens(&world, "operator", 1));
+    backs_up(&world, 0);
+}
+
+#[test]
+fn nothing_is_put_back_where_a_believed_receipt_is_of_a_key_that_the_host_never_saw() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
+    let signer = confirms(&world, "bob");
+    believe(&world, &signer);
+    let newest = fs::read(key(&world, 2)).unwrap();
+    delete_all(&world);
+    world.sealift(&["backup"]).exits(13).says("keys restore");
+    assert_eq!(generations(&world, 1), [] as [String; 0]);
+    // Of an epoch that only older snapshots need, too.
+    fs::create_dir_all(world.path("repository/keys/1")).unwrap();
+    fs::write(key(&world, 2), &newest).unwrap();
+    world.sealift(&["keys", "rebase", "-r", &bob]).exits(0);
+    fs::remove_dir_all(world.path("repository/keys/1")).unwrap();
+    // By now the host has a copy.
+    assert!(named(&backs_up(&world, 3), "keys-put-back"));
+    assert_eq!(generations(&world, 1), ["2.age"]);
+}
+
+#[test]
+fn an_old_epoch_whose_newest_key_the_host_never_saw_is_told_and_left() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    world.sealift(&["keys", "rebase"]).exits(0);
+    keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
+    let signer = confirms(&world, "bob");
+    believe(&world, &signer);
+    fs::remove_dir_all(world.path("repository/keys/1")).unwrap();
+    for _ in 0..2 {
+        assert!(named(&backs_up(&world, 3), "keys-not-put-back"));
+        assert_eq!(generations(&world, 1), [] as [String; 0]);
+    }
+    assert_eq!(generations(&world, 2), ["2.age"]);
 }

@@ -375,3 +375,19 @@ fn who_takes_over_vouches_for_the_keys_that_he_opened_and_for_no_noise() {
     assert!(output.warnings().contains(&"keys-unproved".to_owned()), "{output:?}");
     assert!(!output.all().contains("keys/1/1.age"), "{output:?}");
 }
+
+#[test]
+fn a_configuration_that_is_changed_after_a_take_over_is_told_though_old_keys_are_of_others() {
+    let world = World::ready();
+    a_host_with_a_past(&world);
+    let fresh = world.other_host("fresh");
+    take_over(&fresh, &["--yes"]).exits(0);
+    fresh.backup();
+    let config = fs::read_to_string(fresh.config()).unwrap();
+    let own = config.split('"').find(|word| word.starts_with("age1")).unwrap();
+    let other = age::x25519::Identity::generate().to_public().to_string();
+    fs::write(fresh.config(), config.replace(own, &other)).unwrap();
+    let output = fresh.sealift(&["backup", "--json"]).exits(0);
+    assert!(output.warnings().contains(&"recipients-changed".to_owned()), "{output:?}");
+    fresh.sealift(&["keys", "rebase"]).exits(0);
+}

@@ -9,6 +9,7 @@ use super::OperationError;
 use super::keys::{check_keys, look_after_keys};
 use super::known::missing_of;
 use super::{Listing, Remote};
+use crate::crypto::PublicSigner;
 use crate::operations::history::remember_own;
 use crate::repository::{Record, SignedRecord, layout};
 use crate::state::{Catalog, HostState, Last, Pins};
@@ -26,12 +27,13 @@ pub(super) async fn commit(
     host: &HostState,
     mut record: Record,
     seen: &Listing,
+    believed: &[PublicSigner],
     put_now: impl Fn(&str) -> bool,
 ) -> Result<SignedRecord, OperationError> {
     let mut relisted = if seen.read.elapsed() < LISTING_VALID { None } else { Some(remote.list().await?) };
     if let Some(listing) = &mut relisted {
         // An operator may have rotated the keys meanwhile.
-        for warning in look_after_keys(remote, host, listing, &[]).await? {
+        for warning in look_after_keys(remote, host, listing, &[], believed).await? {
             tracing::warn!(%warning, "keys changed while the backup ran");
         }
     }

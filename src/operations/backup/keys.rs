@@ -1,25 +1,30 @@
 //! What this host knows of the wrapped keys, brought up to date with a listing: it keeps every generation that it sees,
 //! and puts back what was there at its last look when an epoch has lost all of its keys.
 //!
-//! It never brings back a generation that another one replaced, nor one that is older than such a one: whom an operator
-//! removed stays removed.
+//! It never brings back a generation that another one replaced, nor one that is older than such a one or than one that a
+//! believed receipt says was opened: whom an operator removed stays removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Listing, OperationError, Remote, Seen, Warning};
 use crate::clock;
-use crate::crypto::Recipient;
-use crate::operations::kept_keys::{News, accept_opened, keep_listed, managed_by_rotation, names, standing_warnings};
+use crate::crypto::{Digest, PublicSigner, Recipient};
+use crate::operations::kept_keys::{
+    News, accept_opened, keep_listed, managed_by_rotation, names, opens_keys, standing_warnings,
+};
+use crate::operations::receipts::receipts;
 use crate::repository::{Epoch, KeyHolders, SignedReceipt, layout};
 use crate::state::{HostState, KeptKey, KeptKeys};
 use crate::store::{Creation, Stored};
 
-/// Compares what is kept with `listing`; what is put back is added to it. `receipts` are those that are believed.
+/// Compares what is kept with `listing`; what is put back is added to it. `receipts` are those that are believed, as far as
+/// they were read already, by the signers `believed`.
 pub(super) async fn look_after_keys(
     remote: &Remote,
     host: &HostState,
     listing: &mut Listing,
     receipts: &[SignedReceipt],
+    believed: &[PublicSigner],
 ) -> Result<Vec<Warning>, OperationError> {
     let mut kept = KeptKeys::load(host.dir())?;
     // What is gone first: it makes room.
@@ -35,17 +40,18 @@ pub(super) async fn look_after_keys(
             lost.push(epoch);
         }
     }
+    accept_opened(&mut kept, receipts)?;
     let mut warnings = Vec::new();
     for epoch in lost {
         if epoch == host.sealed_to.epoch || is_needed(remote, listing, epoch).await? {
-            warnings.extend(put_back(remote, &mut kept, listing, epoch).await?);
+            warnings.extend(put_back(remote, &mut kept, listing, epoch, believed).await?);
         } else {
             kept.mark_gone(epoch, |_| false)?;
         }
     }
     let News { found, left } = keep_listed(remote, &mut kept, &listing.keys).await?;
     accept_opened(&mut kept, receipts)?;
-    warnings.extend(standing_warnings(&kept, &found));
+    warnings.extend(standing_warnings(&kept, &found, !believed.is_empty()));
     if !left.is_empty() {
         let text =
             format!("{} was made elsewhere and could not be kept here: too large, too many or denied", names(left));
@@ -68,6 +74,7 @@ async fn put_back(
     kept: &mut KeptKeys,
     listing: &mut Listing,
     epoch: u32,
+    believed: &[PublicSigner],
 ) -> Result<Option<Warning>, OperationError> {
     // A listing is no instant, and this one is not from now: a rotation may have shown neither its old key nor its new one.
     let there = remote.list_generations(epoch).await?;
@@ -76,14 +83,15 @@ async fn put_back(
         listing.keys.extend(there.into_iter().map(|(generation, seen)| ((epoch, generation), seen)));
         return Ok(None);
     }
-    let exchanged: Vec<(u32, u32)> = kept.exchanged().map(KeptKey::place).collect();
-    let replaced = |key: &&KeptKey| key.epoch == epoch && key.gone && !exchanged.contains(&key.place());
-    let newest_gone = kept.iter().filter(replaced).map(|key| key.generation).max();
-    let newest =
-        |key: &&KeptKey| key.epoch == epoch && !key.gone && newest_gone.is_none_or(|gone| gone < key.generation);
+    // Whoever confirms a generation says so before he deletes the ones that it replaces.
+    let receipts = receipts(remote, believed).await?;
+    accept_opened(kept, &receipts)?;
+    if is_of_unknown(kept, &receipts, epoch) {
+        return Ok(Some(not_put_back(epoch)));
+    }
     let mut names = Vec::new();
-    for key in kept.iter().filter(newest) {
-        let Some(sealed) = kept.sealed(kept.rightful(key))? else { continue };
+    for key in last_seen(kept, epoch) {
+        let Some(sealed) = kept.sealed(key)? else { continue };
         let bytes = sealed.len();
         let name = layout::data_key(epoch, key.generation);
         if remote.store.create(&name, Stored::from(sealed)).await? == Creation::Created {
@@ -98,6 +106,38 @@ async fn put_back(
         );
         Warning::doubt("keys-put-back", text)
     }))
+}
+
+/// What was there of `epoch` at the last look and is to be there again, under its own number.
+fn last_seen(kept: &KeptKeys, epoch: u32) -> Vec<&KeptKey> {
+    let of_epoch = || kept.iter().filter(|key| key.epoch == epoch);
+    let exchanged: Vec<(u32, u32)> = kept.exchanged().map(KeptKey::place).collect();
+    let replaced = of_epoch().filter(|key| key.gone && !exchanged.contains(&key.place())).map(|key| key.generation);
+    let proved = of_epoch().filter(|key| key.accepted).map(|key| key.generation).max();
+    let from = replaced.max().map(|gone| gone.saturating_add(1)).max(proved).unwrap_or_default();
+    let rightful = of_epoch().filter(|key| !key.gone && key.generation >= from).map(|key| kept.rightful(key));
+    rightful.filter(|key| key.set_back.is_none()).collect()
+}
+
+/// Whether the last word on `epoch` is about a generation that this host never saw: then those that it knows may be for
+/// people whom that one removed.
+fn is_of_unknown(kept: &KeptKeys, receipts: &[SignedReceipt], epoch: u32) -> bool {
+    let names = |signed: &&SignedReceipt| opens_keys(signed) && signed.receipt.epochs.contains(&epoch);
+    let Some(last) = receipts.iter().filter(names).max_by_key(|signed| signed.order()) else { return false };
+    // A receipt of several epochs does not say which key is whose.
+    let keys = &last.receipt.keys;
+    let is_kept = |digest: &Digest| kept.iter().any(|key| key.digest == *digest);
+    let is_known = kept.iter().any(|key| key.epoch == epoch && keys.contains(&key.digest));
+    !is_known && !keys.iter().all(is_kept)
+}
+
+fn not_put_back(epoch: u32) -> Warning {
+    let text = format!(
+        "somebody deleted every key of epoch {epoch}, and the last receipt about it is of a key that this host never saw: \
+         what it has copies of may be for people who were removed since, and is not put back. An operator does it with \
+         `sealift keys restore --identity FILE`, from a recovery kit with --from"
+    );
+    Warning::doubt("keys-not-put-back", text)
 }
 
 /// A warning where the configuration names others than those that this host seals for. After a rotation elsewhere the

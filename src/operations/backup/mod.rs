@@ -132,10 +132,10 @@ pub(super) async fn begin<'a>(
     if request.adopt {
         adopt(&mut host, &standing)?;
     }
-    standing.warnings.extend(look_after_keys(remote, &host, &mut listing, &receipts).await?);
+    standing.warnings.extend(look_after_keys(remote, &host, &mut listing, &receipts, &request.believed).await?);
     standing.warnings.extend(recipients_changed(&host, &listing, &request.recipients)?);
     let unsent = host.unsent()?;
-    send_unsent(remote, &host, &listing, &mut standing).await?;
+    send_unsent(remote, &host, &listing, &request.believed, &mut standing).await?;
     let parent = standing.parent.as_ref().map(|(parent, _)| parent.signed.bytes());
     let finished = unsent.is_some() && unsent.as_deref() == parent.map(|bytes| &bytes[..]);
     Ok(Run { remote, _lock: lock, host, listing, standing, finished, request, monitor })
@@ -188,6 +188,7 @@ async fn send_unsent(
     remote: &Remote,
     host: &HostState,
     listing: &Listing,
+    believed: &[PublicSigner],
     standing: &mut Standing,
 ) -> Result<(), OperationError> {
     let Some(bytes) = host.unsent()? else { return Ok(()) };
@@ -202,7 +203,7 @@ async fn send_unsent(
         tracing::info!(sequence = unsent.record.sequence, "an unsent record is dropped: what it needs is gone");
         return Ok(host.drop_unsent()?);
     }
-    let committed = commit(remote, host, unsent.record, listing, |_| false).await?;
+    let committed = commit(remote, host, unsent.record, listing, believed, |_| false).await?;
     become_parent(host, &committed)?;
     let sequence = committed.record.sequence;
     standing.next = layout::next_sequence(sequence).ok_or(OperationError::NoNumberLeft)?;
@@ -294,7 +295,7 @@ impl Run<'_> {
             epochs: parent.record.epochs.clone(),
             ..self.blank_record()
         };
-        let done = commit(self.remote, &self.host, record, &self.listing, |_| false).await?;
+        let done = commit(self.remote, &self.host, record, &self.listing, &self.request.believed, |_| false).await?;
         // It needs the packs of its parent, so the catalog stays as it is.
         settle(&self.host, self.standing.pins, &done, None, &last)?;
         Ok(report(&done, true, 0, last.ideal_bytes, warnings))
@@ -351,7 +352,7 @@ impl Run<'_> {
         record.manifest = reference;
         record.epochs[0].packs = packs;
         let put_now = |object: &str| object == name || uploader.put_now(object);
-        let done = commit(self.remote, &self.host, record, &self.listing, put_now).await?;
+        let done = commit(self.remote, &self.host, record, &self.listing, &self.request.believed, put_now).await?;
         let last = self.last(set, manifest_print, ideal_bytes);
         settle(&self.host, self.standing.pins, &done, Some(&read(&catalog)), &last)?;
         Ok(report(&done, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, ideal_bytes, warnings))
