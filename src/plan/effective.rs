@@ -1,12 +1,15 @@
 //! When a snapshot was taken, as far as a signed time can be believed.
 //!
-//! A record's effective time is its signed time, but not later than the server's last-modified, and not earlier than that
-//! of a predecessor which the server had before it. So no time is ever later than the record's own last-modified: a clock
-//! that runs ahead, or a forger, cannot make a snapshot younger than it is, neither his own nor, by a record under a free
-//! low number, those of others. A copied bucket, all of whose objects are new, keeps its history.
+//! A record's effective time is its signed time, but not later than the server's last-modified. So a clock that runs
+//! ahead, or a forger, cannot make a snapshot younger than it is; and a copied bucket, all of whose objects are new, keeps
+//! its history.
+//!
+//! Nothing says that a snapshot is younger than it says: in a copy, or where objects were rewritten, the server's times
+//! show no order. So one whose time lies before that of a lower number is [behind](Effective::behind): one of both times is
+//! wrong, and nobody can tell which.
 //!
 //! A record that came long after one with a higher number was put back, or planted in a hole that retention left. It is
-//! [late](Effective::late_after): it may stay, and never takes the place of another.
+//! [late](Effective::late_after). Both may stay, and never take the place of another.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,42 +30,28 @@ pub struct Stated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effective {
     pub time: Timestamp,
-    /// The earlier snapshot whose time it has, because its own lies before that. While this one is kept, that one is:
-    /// without it this one would become older, and a clock that was set back would eat a day of history at each run.
-    pub rests_on: Option<u64>,
+    /// When the record was stored: whatever it says, it is not younger than that.
+    pub modified: Timestamp,
+    /// The lower number with the latest time, where that is later than this one's. While this one is kept, that one is,
+    /// which alone shows that this one's time may be wrong.
+    pub behind: Option<u64>,
     /// The later number that the server got more than a day before this one. While this one is kept, that one is, which
     /// alone shows that this one came late.
     pub late_after: Option<u64>,
-}
-
-/// A snapshot whose time is its own, and whose time later ones inherit.
-struct Holder {
-    sequence: u64,
-    time: Timestamp,
-    modified: Timestamp,
 }
 
 /// The effective times of `snapshots`, which are in the order of their sequence numbers.
 pub fn effective_times(snapshots: impl IntoIterator<Item = Stated>) -> Vec<Effective> {
     let snapshots: Vec<Stated> = snapshots.into_iter().collect();
     let late_after = late_after(&snapshots);
-    // Each later both in its time and in when it was stored than the one before it.
-    let mut holders: Vec<Holder> = Vec::new();
+    let mut latest: Option<(Timestamp, u64)> = None;
     let effective = |(stated, late_after): (&Stated, Option<u64>)| {
-        let own = stated.signed.min(stated.modified);
-        let stored_before = holders.partition_point(|holder| holder.modified <= stated.modified);
-        match holders[..stored_before].last() {
-            Some(holder) if holder.time > own => {
-                Effective { time: holder.time, rests_on: Some(holder.sequence), late_after }
-            }
-            _ => {
-                let begin = holders.partition_point(|holder| holder.modified < stated.modified);
-                let end = holders.partition_point(|holder| holder.time <= own);
-                let new = Holder { sequence: stated.sequence, time: own, modified: stated.modified };
-                holders.splice(begin..end, [new]);
-                Effective { time: own, rests_on: None, late_after }
-            }
+        let time = stated.signed.min(stated.modified);
+        let behind = latest.filter(|latest| latest.0 > time).map(|latest| latest.1);
+        if behind.is_none() {
+            latest = Some((time, stated.sequence));
         }
+        Effective { time, modified: stated.modified, behind, late_after }
     };
     snapshots.iter().zip(late_after).map(effective).collect()
 }
@@ -86,7 +75,7 @@ fn late_after(snapshots: &[Stated]) -> Vec<Option<u64>> {
 mod tests {
     use super::*;
 
-    /// Pairs of signed and modified, in hours.
+    /// Pairs of signed and modified, in hours; times, and whom they are behind.
     fn times(hours: &[(i64, i64)]) -> Vec<(i64, Option<u64>)> {
         let time = |hours: i64| Timestamp::from_second(hours * 3600).expect("a time");
         let stated = (1..).zip(hours).map(|(sequence, (signed, modified))| Stated {
@@ -94,7 +83,7 @@ mod tests {
             signed: time(*signed),
             modified: time(*modified),
         });
-        effective_times(stated).iter().map(|found| (found.time.as_second() / 3600, found.rests_on)).collect()
+        effective_times(stated).iter().map(|found| (found.time.as_second() / 3600, found.behind)).collect()
     }
 
     #[test]
@@ -108,10 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_counts_as_its_predecessors_and_says_whose() {
+    fn a_time_before_that_of_a_lower_number_stands_and_is_behind_the_latest_such() {
         assert_eq!(
-            times(&[(100, 100), (3, 101), (4, 102), (103, 103)]),
-            [(100, None), (100, Some(1)), (100, Some(1)), (103, None)]
+            times(&[(90, 90), (100, 100), (3, 101), (95, 102), (103, 103)]),
+            [(90, None), (100, None), (3, Some(2)), (95, Some(2)), (103, None)]
         );
     }
 
@@ -121,21 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_planted_under_a_free_low_number_makes_no_other_younger() {
-        assert_eq!(
-            times(&[(24, 24), (240, 240), (48, 48), (72, 72), (250, 250)]),
-            [(24, None), (240, None), (48, None), (72, None), (250, None)]
-        );
-        // Nor does it where the bucket was copied before.
-        assert_eq!(times(&[(1, 300), (399, 400), (2, 300), (3, 300)]), [(1, None), (399, None), (2, None), (3, None)]);
-    }
-
-    #[test]
-    fn the_latest_of_those_that_were_stored_before_holds_the_time() {
-        assert_eq!(
-            times(&[(10, 10), (30, 30), (20, 20), (3, 25), (4, 31)]),
-            [(10, None), (30, None), (20, None), (20, Some(3)), (30, Some(2))]
-        );
+    fn no_record_makes_another_one_younger_whenever_the_server_got_them() {
+        for modified in [[240, 48, 72], [300, 300, 300], [300, 310, 320], [320, 310, 300]] {
+            let [planted, second, third] = modified;
+            assert_eq!(
+                times(&[(240, planted), (48, second), (72, third), (999, 999)]),
+                [(240, None), (48, Some(1)), (72, Some(1)), (999, None)]
+            );
+        }
     }
 
     #[test]
@@ -151,25 +133,5 @@ mod tests {
         assert_eq!(late(&[1, 100, 76, 101]), [None, None, None, None]);
         assert_eq!(late(&[1, 101, 76, 200]), [None, Some(3), None, None]);
         assert_eq!(late(&[300, 299, 1]), [Some(3), Some(3), None]);
-    }
-
-    /// By the definition, one by one.
-    #[test]
-    fn times_are_what_the_definition_says() {
-        let mut random = 1u64;
-        let mut below = |bound: i64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            i64::try_from(random >> 40).expect("small") % bound
-        };
-        for _ in 0..2000 {
-            let hours: Vec<(i64, i64)> = (0..12).map(|_| (below(20), below(20))).collect();
-            let own = |(signed, modified): (i64, i64)| signed.min(modified);
-            let expected = |n: usize| {
-                let before = hours[..n].iter().filter(|before| before.1 <= hours[n].1);
-                before.map(|before| own(*before)).max().map_or(own(hours[n]), |before| before.max(own(hours[n])))
-            };
-            let found: Vec<i64> = times(&hours).iter().map(|(time, _)| *time).collect();
-            assert_eq!(found, (0..hours.len()).map(expected).collect::<Vec<_>>(), "{hours:?}");
-        }
     }
 }

@@ -5,6 +5,7 @@
 mod check;
 mod check_damage;
 mod check_parts;
+mod clocks;
 mod compaction;
 mod damage;
 mod documents;

@@ -2,22 +2,22 @@
 
 use std::fs;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::damage::{Harm, harm};
 use crate::support::past::{Past, days_ago, set_time};
-use crate::support::world::{Output, Sources, World, copy_tree, tree};
+use crate::support::world::{Output, Sources, World, tree};
 
 /// A host with `snapshots` snapshots, each of other sources, the newest taken yesterday and each other one a day before
 /// the next; and what the sources held each time.
-fn history(snapshots: u32) -> (World, Vec<Sources>) {
+pub fn history(snapshots: u32) -> (World, Vec<Sources>) {
     let days: Vec<i64> = (1..=i64::from(snapshots)).rev().collect();
     history_of(&days)
 }
 
 /// The same, each taken so many days ago.
-fn history_of(days: &[i64]) -> (World, Vec<Sources>) {
+pub fn history_of(days: &[i64]) -> (World, Vec<Sources>) {
     let world = World::ready();
     let mut sources = Vec::new();
     for number in 1..=days.len() {
@@ -35,12 +35,12 @@ fn configure(world: &World, section: &str) {
     fs::write(world.config(), format!("{config}\n{section}\n")).unwrap();
 }
 
-fn signer(world: &World) -> String {
+pub fn signer(world: &World) -> String {
     let json = fs::read(world.path("repository/repository.json")).unwrap();
     serde_json::from_slice::<Value>(&json).unwrap()["signer"].as_str().unwrap().to_owned()
 }
 
-fn listed(world: &World) -> Vec<u64> {
+pub fn listed(world: &World) -> Vec<u64> {
     let json = world.sealift(&["snapshots", "--json"]).json();
     json.as_array().unwrap().iter().map(|row| row["sequence"].as_u64().unwrap()).collect()
 }
@@ -50,7 +50,7 @@ fn files(world: &World, folder: &str) -> usize {
 }
 
 /// `sequence: keep|go: reasons`, from the JSON.
-fn plan(output: &Output) -> Vec<String> {
+pub fn plan(output: &Output) -> Vec<String> {
     let json = output.json();
     let line = |line: &Value| {
         let reasons: Vec<&str> = line["reasons"].as_array().unwrap().iter().map(|why| why.as_str().unwrap()).collect();
@@ -280,103 +280,6 @@ fn a_record_that_cannot_be_verified_stops_the_packs_until_somebody_lets_go_of_it
     }
 }
 
-/// Ten honest snapshots, the last nine `step` apart and the last of all a step ago; then a hundred that a thief signs for
-/// times a step apart, before, between and after those. What another machine keeps of the nine by `rules`, applied three
-/// times, and how many in all.
-fn kept_after_a_theft(step: SignedDuration, rules: &[&str]) -> (Vec<bool>, usize) {
-    let world = World::ready();
-    world.backup();
-    let past = Past::of(&world, &world.path("repository"));
-    past.age(&[100]);
-    let now = Timestamp::now();
-    let honest = past.repeat((1..10).rev().map(|steps| (now - step * steps, now - step * steps)));
-    past.repeat((0..100).map(|number| (now + step * (number - 50), now)));
-    let (other, signer) = (world.other_host("pruner"), signer(&world));
-    for _ in 0..3 {
-        other.sealift(&[&["retain", "--signer", &signer, "--apply", "--json"], rules].concat()).exits(0);
-    }
-    let kept = listed(&other);
-    (honest.iter().map(|sequence| kept.contains(sequence)).collect(), kept.len())
-}
-
-/// Eight places: that of now, which is the thief's, and the seven before it, but for the place of the last honest one, which
-/// the forgeries with earlier times share.
-#[test]
-fn a_thief_who_signs_a_hundred_snapshots_with_chosen_times_drops_nothing_that_the_rules_keep_by_time() {
-    let day = SignedDuration::from_hours(24);
-    for (step, rules) in [
-        (day, &["--keep-daily", "8"][..]),
-        (SignedDuration::from_hours(1), &["--keep-hourly", "8"]),
-        (day * 7, &["--keep-weekly", "8"]),
-        // It is full of the thief's, and takes nothing from the days.
-        (day, &["--keep-daily", "8", "--keep-last", "3"]),
-    ] {
-        let (honest, all) = kept_after_a_theft(step, rules);
-        assert!(honest[2..8].iter().all(|kept| *kept), "{rules:?}: {honest:?}");
-        assert!(all <= 13, "{rules:?}: {all}");
-    }
-    // Of a span he pushes nothing out at all, and what he adds counts as taken within it.
-    let (honest, all) = kept_after_a_theft(day, &["--keep-within", "7d"]);
-    assert_eq!((honest, all), ([vec![false; 2], vec![true; 7]].concat(), 107));
-}
-
-/// Ten days of which retention left the last seven, in the eyes of another machine.
-fn seven_days() -> (World, World) {
-    let world = World::ready();
-    world.backup();
-    let past = Past::of(&world, &world.path("repository"));
-    past.age(&[10]);
-    past.repeat((1..10).rev().map(|days| (days_ago(days), days_ago(days))));
-    let pruner = world.other_host("pruner");
-    pruner.sealift(&["retain", "--signer", &signer(&world), "--keep-daily", "7", "--apply"]).exits(0);
-    assert_eq!(listed(&pruner), SEVEN);
-    (world, pruner)
-}
-
-const SEVEN: [u64; 7] = [4, 5, 6, 7, 8, 9, 10];
-const KEEP_SEVEN: [&str; 4] = ["retain", "--keep-daily", "7", "--json"];
-const APPLY_SEVEN: [&str; 4] = ["retain", "--keep-daily", "7", "--apply"];
-
-#[test]
-fn a_thief_who_plants_a_snapshot_under_a_free_low_number_drops_no_day() {
-    let (world, pruner) = seven_days();
-    let past = Past::of(&world, &world.path("repository"));
-    past.plant(3, &[], Timestamp::now());
-    let plan = plan(&pruner.sealift(&KEEP_SEVEN).exits(3));
-    assert!(plan[0].starts_with("3 go") && plan[1..].iter().all(|line| line.contains("keep: ")), "{plan:?}");
-    pruner.sealift(&APPLY_SEVEN).exits(15).says("broken-chain").says("--remove N");
-    pruner.sealift(&["retain", "--remove", "3", "--apply"]).exits(3);
-    assert_eq!(listed(&pruner), SEVEN);
-    // One that names just those that its successors name.
-    past.plant(2, &[(1, 1)], Timestamp::now());
-    pruner.sealift(&APPLY_SEVEN).exits(0);
-    assert_eq!(listed(&pruner), SEVEN);
-    // And he makes no old snapshot fresh.
-    for sequence in SEVEN {
-        set_time(&world.record(sequence), days_ago(4));
-    }
-    past.plant(2, &[(1, 1)], Timestamp::now());
-    assert_eq!(pruner.sealift(&["status", "--json"]).exits(14).json()["status"], "stale");
-}
-
-/// Its objects are all new, so only the chain tells.
-#[test]
-fn a_snapshot_that_was_planted_before_the_bucket_was_copied_stops_retention_until_it_is_taken_out() {
-    let (world, mut pruner) = seven_days();
-    Past::of(&world, &world.path("repository")).plant(3, &[], Timestamp::now());
-    let copy = world.path("copy");
-    copy_tree(&world.path("repository"), &copy);
-    for path in tree(&copy).into_keys().filter(|path| copy.join(path).is_file()) {
-        set_time(&copy.join(path), Timestamp::now());
-    }
-    pruner.repository = copy.display().to_string();
-    pruner.sealift(&APPLY_SEVEN).exits(15).says("broken-chain");
-    assert_eq!(listed(&pruner), [3, 4, 5, 6, 7, 8, 9, 10]);
-    pruner.sealift(&["retain", "--remove", "3", "--apply"]).exits(3);
-    pruner.sealift(&APPLY_SEVEN).exits(0);
-    assert_eq!(listed(&pruner), SEVEN);
-}
-
 #[test]
 fn a_newest_snapshot_without_rules_where_others_name_some_lets_nobody_delete_by_the_standard_ones() {
     let world = World::ready();
@@ -396,85 +299,6 @@ fn a_newest_snapshot_without_rules_where_others_name_some_lets_nobody_delete_by_
     assert_eq!(listed(&other), before);
     other.sealift(&["retain", "--keep-daily", "14", "--apply"]).exits(0);
     assert_eq!(listed(&other).len(), 14);
-}
-
-/// Each of its snapshots counts as taken when the last honest one was, and none of them may push a day out, however often
-/// retention runs.
-#[test]
-fn a_host_clock_that_was_set_back_a_year_eats_no_day() {
-    let world = World::ready();
-    world.backup();
-    let past = Past::of(&world, &world.path("repository"));
-    past.age(&[20]);
-    past.repeat((10..20).rev().map(|days| (days_ago(days), days_ago(days))));
-    let rules = ["retain", "--keep-daily", "5", "--apply"];
-    for days in (1..10).rev() {
-        past.repeat([(days_ago(365 + days), days_ago(days))]);
-        world.sealift(&rules).exits(0);
-    }
-    assert_eq!(listed(&world), [7, 8, 9, 10, 11, 20]);
-}
-
-#[test]
-fn a_host_clock_that_runs_a_year_ahead_keeps_a_snapshot_a_day_as_the_server_counts_them() {
-    let world = World::ready();
-    world.backup();
-    let past = Past::of(&world, &world.path("repository"));
-    past.age(&[9]);
-    past.repeat((1..9).rev().map(|days| (days_ago(days - 365), days_ago(days))));
-    world.sealift(&["retain", "--keep-daily", "5", "--apply"]).exits(0);
-    assert_eq!(listed(&world), [5, 6, 7, 8, 9]);
-}
-
-#[test]
-fn a_bucket_copied_object_by_object_keeps_its_history() {
-    let (world, sources) = history(10);
-    let copy = world.path("copy");
-    copy_tree(&world.path("repository"), &copy);
-    for path in tree(&copy).into_keys().filter(|path| copy.join(path).is_file()) {
-        set_time(&copy.join(path), Timestamp::now());
-    }
-    let mut other = world.other_host("pruner");
-    other.repository = copy.display().to_string();
-    let signer = signer(&world);
-    let output = other.sealift(&["retain", "--signer", &signer, "--keep-daily", "7", "--apply", "--json"]).exits(0);
-    assert_eq!(plan(&output).iter().filter(|line| line.contains("keep")).count(), 7);
-    assert_eq!(listed(&other), [4, 5, 6, 7, 8, 9, 10]);
-    other.assert_restores(4, &sources[3]);
-}
-
-/// Twenty days ago the copying began, with the newest snapshot, and every twelve hours one more was copied. Most look as if
-/// somebody had put them there later: they stay beside the others until younger ones have all places.
-#[test]
-fn a_bucket_copied_over_days_keeps_its_history_too() {
-    let (world, sources) = history_of(&[30, 29, 28, 27, 26, 25, 24, 23, 22, 21]);
-    let copy = world.path("copy");
-    copy_tree(&world.path("repository"), &copy);
-    let copied = |hours: i64| days_ago(20) + SignedDuration::from_hours(hours);
-    for path in tree(&copy).into_keys().filter(|path| path.is_file()) {
-        set_time(&path, copied(0));
-    }
-    for sequence in 1..=10_i64 {
-        set_time(&copy.join(format!("snapshots/{sequence:010}.record")), copied(12 * (10 - sequence)));
-    }
-    let mut other = world.other_host("pruner");
-    other.repository = copy.display().to_string();
-    let signer = signer(&world);
-    let apply = ["retain", "--signer", &signer, "--keep-daily", "7", "--apply", "--json"];
-    let output = other.sealift(&apply).exits(0);
-    assert_eq!((output.warnings(), listed(&other).len()), (vec!["stored-late".to_owned()], 10));
-    for sequence in [1, 7, 10] {
-        other.assert_restores(sequence, &sources[usize::try_from(sequence - 1).unwrap()]);
-    }
-    let past = Past::of(&world, &copy);
-    past.repeat([10, 9, 8].map(|days| (days_ago(days), days_ago(days))));
-    other.sealift(&apply).exits(0);
-    assert_eq!(listed(&other).len(), 13);
-    past.repeat([(days_ago(7), days_ago(7))]);
-    other.sealift(&apply).exits(0);
-    assert_eq!(listed(&other), [8, 9, 10, 11, 12, 13, 14]);
-    other.assert_restores(8, &sources[7]);
-    other.assert_restores(14, &sources[9]);
 }
 
 #[test]

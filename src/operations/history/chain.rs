@@ -2,7 +2,7 @@
 //!
 //! Each names the one before by its hash, and all earlier ones by their numbers. So one that was exchanged, put back
 //! after it was removed, or written beside the others by a copy of the host does not fit. Nor does one that the server got
-//! long after its successors.
+//! long after its successors, or whose time lies before that of a lower number.
 
 use super::{History, Warning};
 use crate::plan::effective::{Effective, effective_times};
@@ -12,7 +12,9 @@ use crate::repository::ranges::{Range, ranges, without, written};
 pub(super) fn check(history: &History) -> Vec<Warning> {
     let verified: Vec<&SignedRecord> = history.verified().map(AsRef::as_ref).collect();
     let pairs = verified.windows(2).flat_map(|pair| check_pair(pair[0], pair[1]));
-    pairs.chain(check_list(&verified)).chain(check_times(history)).collect()
+    let sequences = verified.iter().map(|signed| signed.record.sequence);
+    let times: Vec<(u64, Effective)> = sequences.zip(effective_times(history.stated())).collect();
+    pairs.chain(check_list(&verified)).chain(check_late(&times)).chain(check_behind(&times)).collect()
 }
 
 /// What does not fit between two records, of which the first is the one before the second, as far as it is there.
@@ -56,10 +58,9 @@ fn check_list(verified: &[&SignedRecord]) -> Option<Warning> {
 
 /// What came more than a day after a higher number. No more than a standing warning: a bucket whose copying took longer
 /// looks like that, too.
-fn check_times(history: &History) -> Option<Warning> {
-    let late = |(sequence, effective): (u64, Effective)| Some((sequence, effective.late_after?));
-    let sequences = history.verified().map(|signed| signed.record.sequence);
-    let late: Vec<(u64, u64)> = sequences.zip(effective_times(history.stated())).filter_map(late).collect();
+fn check_late(times: &[(u64, Effective)]) -> Option<Warning> {
+    let late = |(sequence, effective): &(u64, Effective)| Some((*sequence, effective.late_after?));
+    let late: Vec<(u64, u64)> = times.iter().filter_map(late).collect();
     let (first, after) = *late.first()?;
     let numbers = written(&ranges(late.iter().map(|(sequence, _)| *sequence)));
     let text = format!(
@@ -68,4 +69,19 @@ fn check_times(history: &History) -> Option<Warning> {
          retention; if it does not belong there, `sealift retain --remove {first} --apply` takes it out"
     );
     Some(Warning::standing("stored-late", text))
+}
+
+/// What says to be older than a lower number. A standing warning, too: a clock that was wrong once leaves it behind.
+fn check_behind(times: &[(u64, Effective)]) -> Option<Warning> {
+    let behind = |(sequence, effective): &(u64, Effective)| Some((*sequence, effective.behind?));
+    let behind: Vec<(u64, u64)> = times.iter().filter_map(behind).collect();
+    let (first, than) = *behind.first()?;
+    let numbers = written(&ranges(behind.iter().map(|(sequence, _)| *sequence)));
+    let text = format!(
+        "snapshot {numbers} has an earlier time than a lower number ({first} than {than}): the clock of the host was wrong, \
+         or one of them was planted by somebody who has the host's key. Nobody can tell which time is right, so those stay \
+         until younger ones have all places in retention; if {than} does not belong there, \
+         `sealift retain --remove {than} --apply` takes it out"
+    );
+    Some(Warning::standing("time-behind", text))
 }

@@ -7,7 +7,8 @@
 //! A rule that counts (so many days) walks from the newest snapshot back and keeps the last one of each day that has
 //! one. A snapshot that cannot be restored in full any more is neither counted nor put in the place of a whole one, and
 //! is kept beside it where the rule would have kept it: some of its files may still be wanted. Likewise one that came
-//! late: who holds the host's key could plant it.
+//! late: who holds the host's key could plant it. Of one whose time is behind nobody knows which day it is of: it stays,
+//! beside as many like it as there are, until younger ones have all places of the rule.
 
 mod protect;
 mod reason;
@@ -46,7 +47,7 @@ impl Snapshot {
         self.healthy && self.counts()
     }
 
-    /// Whether it may stand for an hour, a day and so on.
+    /// Whether it may stand for the hour, day and so on that it is of, if one knows which.
     fn counts(&self) -> bool {
         self.whole && self.effective.late_after.is_none()
     }
@@ -128,8 +129,8 @@ pub fn retain(snapshots: &[Snapshot], rules: &Retention, proof: &Proof) -> Resul
     Ok(plan(snapshots, verdicts))
 }
 
-/// The plan that removes the snapshots `named` and no other. The rules only say why others stay. One whose time others
-/// have may go, too: that is how to be rid of one that does not belong there.
+/// The plan that removes the snapshots `named` and no other. The rules only say why others stay. One that others
+/// are behind may go, too: that is how to be rid of one that does not belong there.
 pub fn remove(
     snapshots: &[Snapshot],
     rules: &Retention,
@@ -174,9 +175,9 @@ fn plan(snapshots: &[Snapshot], verdicts: impl Iterator<Item = Verdict>) -> Plan
 fn hold(snapshots: &[Snapshot], reasons: &mut [Vec<Reason>]) {
     let mut staying: VecDeque<usize> = (0..snapshots.len()).rev().filter(|at| !reasons[*at].is_empty()).collect();
     while let Some(snapshot) = staying.pop_front().map(|at| &snapshots[at]) {
-        let time = snapshot.effective.rests_on.map(|on| (on, Reason::HoldsTimeOf(snapshot.sequence)));
+        let behind = snapshot.effective.behind.map(|than| (than, Reason::ShowsBehind(snapshot.sequence)));
         let late = snapshot.effective.late_after.map(|after| (after, Reason::ShowsLate(snapshot.sequence)));
-        for (sequence, reason) in time.into_iter().chain(late) {
+        for (sequence, reason) in behind.into_iter().chain(late) {
             let Ok(at) = snapshots.binary_search_by_key(&sequence, |snapshot| snapshot.sequence) else { continue };
             if reasons[at].is_empty() {
                 staying.push_back(at);

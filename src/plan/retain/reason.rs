@@ -42,8 +42,8 @@ pub enum Reason {
     LastProvedEpoch(u32),
     /// The newest good one of an epoch, as long as no epoch is proved.
     UnprovedEpoch(u32),
-    /// The time of that later snapshot rests on this one's.
-    HoldsTimeOf(u64),
+    /// Without it nothing would show that the time of the later snapshot may be wrong.
+    ShowsBehind(u64),
     /// Without it nothing would show that the earlier snapshot came late.
     ShowsLate(u64),
     /// A rule keeps it, in this place: an hour, a day, a tag.
@@ -63,7 +63,7 @@ impl fmt::Display for Reason {
             Self::NewestDrilled => f.write_str("newest drilled"),
             Self::LastProvedEpoch(epoch) => write!(f, "newest good of epoch {epoch}, the last proved"),
             Self::UnprovedEpoch(epoch) => write!(f, "newest good of epoch {epoch}, none proved"),
-            Self::HoldsTimeOf(sequence) => write!(f, "holds the time of {sequence}"),
+            Self::ShowsBehind(sequence) => write!(f, "shows that the time of {sequence} is behind"),
             Self::ShowsLate(sequence) => write!(f, "shows that {sequence} came late"),
             Self::Ruled { rule, place } if place.is_empty() => rule.fmt(f),
             Self::Ruled { rule, place } => write!(f, "{rule} {place}"),

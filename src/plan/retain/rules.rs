@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::Zoned;
+use jiff::{Timestamp, Zoned};
 
 use super::{Cause, Reason, RetainError, Rule, Snapshot};
 use crate::repository::Retention;
@@ -34,7 +34,8 @@ pub(super) fn apply(snapshots: &[Snapshot], rules: &Retention) -> Result<Vec<Rul
     }
     if let (Some(within), Some(newest)) = (rules.keep_within, times.last()) {
         let oldest = newest.saturating_sub(within.span());
-        for (_, ruled) in times.iter().zip(&mut ruled).filter(|(time, _)| **time >= oldest) {
+        let oldest = oldest.timestamp();
+        for (_, ruled) in snapshots.iter().zip(&mut ruled).filter(|(snapshot, _)| latest(snapshot) >= oldest) {
             ruled.reasons.push(Reason::Ruled { rule: Rule::Within, place: within.to_string() });
         }
     }
@@ -46,19 +47,30 @@ pub(super) fn apply(snapshots: &[Snapshot], rules: &Retention) -> Result<Vec<Rul
     Ok(ruled)
 }
 
+/// When it was taken at the latest.
+fn latest(snapshot: &Snapshot) -> Timestamp {
+    match snapshot.effective.behind {
+        Some(_) => snapshot.effective.modified,
+        None => snapshot.effective.time,
+    }
+}
+
 /// Who stands for an hour, a day and so on.
 struct Place {
     by: u64,
     counts: bool,
 }
 
-/// Keeps the last snapshot in each of the `count` newest places that have one that counts.
+/// Keeps the last snapshot in each of the `count` newest places that have one that counts, and whatever is behind among
+/// them: two of those with the same day need not be of the same day.
 fn keep_counted(snapshots: &[Snapshot], times: &[Zoned], rule: Rule, count: u64, ruled: &mut [Ruled]) {
     let mut places: HashMap<String, Place> = HashMap::new();
     let mut counted = 0;
     for ((snapshot, time), ruled) in snapshots.iter().zip(times).zip(ruled).rev() {
         let name = place(rule, snapshot, time);
+        let is_behind = snapshot.effective.behind.is_some();
         match places.get(&name) {
+            _ if is_behind && counted < count => {}
             Some(place) if place.counts || !snapshot.counts() => {
                 ruled.instead.get_or_insert(Cause::Instead { rule, place: name, by: place.by });
                 continue;
@@ -66,8 +78,10 @@ fn keep_counted(snapshots: &[Snapshot], times: &[Zoned], rule: Rule, count: u64,
             None if counted >= count => continue,
             _ => {}
         }
-        counted += u64::from(snapshot.counts());
-        places.insert(name.clone(), Place { by: snapshot.sequence, counts: snapshot.counts() });
+        if !is_behind {
+            counted += u64::from(snapshot.counts());
+            places.insert(name.clone(), Place { by: snapshot.sequence, counts: snapshot.counts() });
+        }
         // The number of a snapshot as its own place says nothing.
         let place = if rule == Rule::Last { String::new() } else { name };
         ruled.reasons.push(Reason::Ruled { rule, place });

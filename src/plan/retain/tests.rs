@@ -340,23 +340,67 @@ fn a_hurt_snapshot_takes_no_place_and_is_not_counted() {
     );
 }
 
-/// Without the line that holds the time, each run would move the newest snapshot to the day before and drop that day's.
+/// Nobody knows of which days they are, so none of them has the place of another, however many there are.
 #[test]
 fn a_host_clock_that_was_set_back_a_year_eats_no_day() {
     let mut times = vec!["2026-11-01T03:00:00Z", "2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z"];
-    times.extend(["2025-11-04T03:00:00Z", "2025-11-05T03:00:00Z"]);
-    let mut history = snapshots(&times);
-    let expected = [
-        "1: daily 2026-11-01",
+    times.extend(["2025-11-04T03:00:00Z", "2025-11-04T04:00:00Z", "2026-11-04T03:00:00Z"]);
+    let history = snapshots(&times);
+    let kept = [
         "2: daily 2026-11-02",
-        "3: holds the time of 5",
-        "4 goes: 5 is kept for daily 2026-11-03",
-        "5: daily 2026-11-03",
+        "3: daily 2026-11-03, shows that the time of 5 is behind",
+        "4: daily 2025-11-04",
+        "5: daily 2025-11-04",
+        "6: daily 2026-11-04",
     ];
-    assert_plan(&rules("keep_daily 3"), &history, &expected);
-    history.remove(3);
-    let after = [expected[0], expected[1], expected[2], expected[4]];
-    assert_plan(&rules("keep_daily 3"), &history, &after);
+    let first = "1 goes: no rule reaches it";
+    assert_plan(&rules("keep_daily 3"), &history, &[&[first], &kept[..]].concat());
+    assert_plan(&rules("keep_daily 3"), &history[1..], &kept);
+    // Once younger ones have all places, they go like any other.
+    assert_plan(
+        &rules("keep_daily 1"),
+        &history,
+        &[
+            first,
+            "2 goes: no rule reaches it",
+            "3 goes: no rule reaches it",
+            "4 goes: no rule reaches it",
+            "5 goes: no rule reaches it",
+            "6: daily 2026-11-04",
+        ],
+    );
+}
+
+/// When they were stored says how young they can be at most.
+#[test]
+fn a_span_has_whatever_may_be_of_it() {
+    let rules = Retention { keep_within: Some("2d".parse().expect("a span")), ..Retention::default() };
+    let mut history = snapshots(&["2026-11-03T03:00:00Z", "2025-11-04T03:00:00Z", "2026-11-04T04:00:00Z"]);
+    let first = "1: within 2d, shows that the time of 2 is behind";
+    assert_plan(&rules, &history, &[first, "2: within 2d", "3: within 2d"]);
+    history[1].effective.modified = time("2026-11-02T03:00:00Z");
+    assert_plan(&rules, &history, &["1: within 2d", "2 goes: no rule reaches it", "3: within 2d"]);
+}
+
+/// The copying took days, and began with what a thief had added at the end, for days of his choice.
+#[test]
+fn in_a_bucket_copied_backwards_over_days_no_forged_time_pushes_a_day_out() {
+    let signed = [1, 2, 3, 4, 5].map(|day| format!("2026-11-0{day}T03:00:00Z"));
+    let forged = [1, 2, 3, 4, 5].map(|day| format!("2026-06-0{day}T03:00:00Z"));
+    let signed: Vec<&str> = signed.iter().chain(&forged).map(String::as_str).collect();
+    let stated = (1..).zip(&signed).map(|(sequence, signed)| Stated {
+        sequence,
+        signed: time(signed),
+        modified: time("2026-12-24T00:00:00Z")
+            - jiff::SignedDuration::from_hours(i64::try_from(sequence).expect("small") * 12),
+    });
+    let mut history = snapshots(&signed);
+    for (snapshot, effective) in history.iter_mut().zip(effective_times(stated)) {
+        snapshot.effective = effective;
+    }
+    let plan = retain(&history, &rules("keep_daily 3"), &proved()).expect("a plan");
+    let removed: Vec<u64> = plan.removed().collect();
+    assert!(removed.iter().all(|removed| [1, 2].contains(removed)), "{plan:?}");
 }
 
 /// Retention left 1, 3 and 5, one a month. A thief fills the holes with snapshots that he signs for the end of each month;
@@ -469,9 +513,8 @@ fn facts() -> impl Strategy<Value = Vec<Fact>> {
     // Hours over two months; clocks that jump both ways.
     let fact = (0..1500i64, 0..1500i64, any::<(bool, bool)>(), 0..8u8, 1..4u32);
     vec(fact, 1..40).prop_map(|facts| {
-        let time = |hours: i64| Timestamp::from_second(1_790_000_000 + hours * 3600).expect("a time");
         let fact = |(sequence, (signed, modified, (healthy, whole), drilled, epoch)): (u64, Drawn)| Fact {
-            stated: Stated { sequence, signed: time(signed), modified: time(modified) },
+            stated: Stated { sequence, signed: hours(signed), modified: hours(modified) },
             healthy,
             whole,
             drilled: drilled == 0,
@@ -568,31 +611,63 @@ proptest! {
 
     /// Whoever holds the host's key can sign what he likes, under any free number; the server says when it came. What the
     /// rules kept of the days before it came, they keep still, but for the last two, whose places the forgeries may take.
+    /// A copy of the bucket, whose objects came within a day in any order, says nothing of that: there a forgery that fits
+    /// between two others may have the place of the one before it, in that one's own day, and takes nothing from another.
     #[test]
     fn forged_times_reach_no_day_before_the_last_honest_one(
         days in 3..40usize, forged in vec((-4000..4000i64, 0..80usize), 1..100), keep in 2..30u64,
+        copied in vec(0..9i64, 139),
     ) {
-        let time = |hours: i64| Timestamp::from_second(1_790_000_000 + hours * 3600).expect("a time");
         let end = i64::try_from(days).expect("small") * 24;
-        let fact = |hours: i64, signed: i64| Fact {
-            stated: Stated { sequence: 0, signed: time(signed), modified: time(hours) },
-            healthy: true, whole: true, drilled: false, epoch: 1,
-        };
-        let honest = (0..end).step_by(24).map(|hours| fact(hours, hours));
-        let mut facts: Vec<(bool, Fact)> = honest.map(|fact| (true, fact)).collect();
-        for (off, place) in forged {
-            facts.insert(place.min(facts.len()), (false, fact(end - 24, end - 24 + off)));
-        }
-        for (sequence, (_, fact)) in (1..).zip(&mut facts) {
-            fact.stated.sequence = sequence;
-        }
+        let facts = with_forged(end, &forged);
         let honest: Vec<Fact> = facts.iter().filter(|(honest, _)| *honest).map(|(_, fact)| fact.clone()).collect();
-        let facts: Vec<Fact> = facts.into_iter().map(|(_, fact)| fact).collect();
+        let mut facts: Vec<Fact> = facts.into_iter().map(|(_, fact)| fact).collect();
         let rules = Retention { keep_daily: Some(keep), ..Retention::default() };
         let kept_with = kept(&retain(&known(&facts), &rules, &proved()).expect("a plan"));
         let last: Vec<u64> = honest[days - 2..].iter().map(|fact| fact.stated.sequence).collect();
         let honest = kept(&retain(&known(&honest), &rules, &proved()).expect("a plan"));
         let lost: Vec<_> = honest.difference(&kept_with).filter(|sequence| !last.contains(sequence)).collect();
         prop_assert!(lost.is_empty(), "{lost:?}");
+
+        for (fact, after) in facts.iter_mut().zip(copied) {
+            fact.stated.modified = hours(end - 24 + after);
+        }
+        let day = |time: Timestamp| time.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let plan = retain(&known(&facts), &rules, &proved()).expect("a plan");
+        for line in plan.lines.iter().filter(|line| honest.contains(&line.sequence)) {
+            let taken = |by: u64| by > line.sequence && plan.lines.iter().any(|other| {
+                other.sequence == by && day(other.time) == day(line.time) && other.time >= line.time
+            });
+            let stands = match &line.verdict {
+                Verdict::Keep(_) => true,
+                Verdict::Remove(Cause::Instead { by, .. }) => taken(*by),
+                Verdict::Remove(_) => false,
+            };
+            prop_assert!(stands, "{line:?}");
+        }
     }
+}
+
+fn hours(hours: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + hours * 3600).expect("a time")
+}
+
+/// A snapshot each day until hour `end`, and beside them the `forged` ones: how far off each is signed, and under which
+/// number. Whether each is honest.
+fn with_forged(end: i64, forged: &[(i64, usize)]) -> Vec<(bool, Fact)> {
+    let fact = |stored: i64, signed: i64| Fact {
+        stated: Stated { sequence: 0, signed: hours(signed), modified: hours(stored) },
+        healthy: true,
+        whole: true,
+        drilled: false,
+        epoch: 1,
+    };
+    let mut facts: Vec<(bool, Fact)> = (0..end).step_by(24).map(|hours| (true, fact(hours, hours))).collect();
+    for (off, place) in forged {
+        facts.insert(*place.min(&facts.len()), (false, fact(end - 24, end - 24 + off)));
+    }
+    for (sequence, (_, fact)) in (1..).zip(&mut facts) {
+        fact.stated.sequence = sequence;
+    }
+    facts
 }
