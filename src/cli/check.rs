@@ -39,6 +39,7 @@ fn document(report: &CheckReport) -> serde_json::Value {
         "ok": report.problems.is_empty(), "problems": report.problems,
         "snapshots": report.snapshots, "objects": report.objects,
         "read_objects": report.read_objects, "read_bytes": report.read_bytes, "files": report.files,
+        "keys_untried": report.keys_untried,
         "part": report.part.map(|(part, of)| json!({ "number": part, "of": of })),
         "unreferenced": report.unreferenced, "unknown": report.unknown,
         "receipt": report.receipt.as_ref().map(ToString::to_string), "signer": report.signer,
@@ -63,8 +64,18 @@ fn lines(report: &CheckReport) -> Vec<String> {
         human_bytes(report.read_bytes),
         report.files
     ));
+    if report.keys_untried {
+        lines.push(
+            "the wrapped keys were not tried: damage inside of one shows only to an identity (-i), and to the host, which \
+             keeps copies"
+                .to_owned(),
+        );
+    }
     lines.extend(report.part.map(|(part, of)| {
-        format!("part {part} of {of} of all stored bytes was read; the next check with this share reads the next part")
+        format!(
+            "part {part} of {of} of all stored bytes was read: {of} checks with this share read everything, on this \
+             machine one part after the other, and where nothing is remembered one part a day"
+        )
     }));
     lines.extend(report.receipt.iter().map(|key| format!("put the receipt {key}")));
     if let Some(signer) = &report.signer {

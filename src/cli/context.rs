@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::args::{self, Global};
 use super::failure::Failure;
 use super::progress::Progress;
-use crate::config::{Config, FILE_NAME};
+use crate::config::{Config, ConfigError, FILE_NAME};
 use crate::crypto::{IdentityFile, PublicSigner};
 use crate::fsx;
 use crate::operations::{Monitor, Reader, Remote, Unwatched, Warning};
@@ -105,6 +105,24 @@ impl Context {
         })
     }
 
+    /// Where the host's state may lie on this machine, whatever flags and environment say of this run: where root's agent
+    /// and whoever runs this keep it by default, and where a configuration says. What cannot be read is a warning.
+    pub fn state_roots_of_hosts(&self) -> (Vec<PathBuf>, Vec<Warning>) {
+        let usual = [Some(SYSTEM_STATE.into()), user_state(), self.config.state_dir.clone()];
+        let (mut roots, mut warnings): (Vec<PathBuf>, _) = (usual.into_iter().flatten().collect(), Vec::new());
+        for path in [FILE_NAME, SYSTEM_CONFIG].map(Path::new) {
+            match state_dir_in(path) {
+                Ok(named) => roots.extend(named),
+                Err(error) => {
+                    let text =
+                        format!("whether this machine is the host that writes the repository is not known: {error}");
+                    warnings.push(Warning::standing("host-unknown", text));
+                }
+            }
+        }
+        (roots, warnings)
+    }
+
     pub fn s3_settings(&self) -> S3Settings {
         let (flags, file) = (&self.global.s3, &self.config.s3);
         S3Settings {
@@ -191,9 +209,9 @@ fn signer(text: &str) -> Result<PublicSigner, Failure> {
     })
 }
 
-/// Where a machine keeps its state that names no other place: root's agent, and whoever runs this.
-pub fn usual_state_roots() -> Vec<PathBuf> {
-    [Some(SYSTEM_STATE.into()), user_state()].into_iter().flatten().collect()
+/// The state directory that a configuration in one of the usual places names; fails where such a file cannot be read.
+fn state_dir_in(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
+    if path.exists() { Ok(Config::load(path)?.state_dir) } else { Ok(None) }
 }
 
 fn user_state() -> Option<PathBuf> {

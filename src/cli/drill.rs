@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::Drill;
-use super::context::{Context, usual_state_roots};
+use super::context::Context;
 use super::failure::{Failure, VERIFICATION};
 use super::identities;
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
@@ -14,17 +14,19 @@ use crate::operations::{self, DatabaseReport, DrillReport, DrillRequest};
 const MAX_TABLES: usize = 10;
 
 pub async fn run(command: Drill, context: Context) -> Result<u8, Failure> {
+    let (state_roots, unknown) = context.state_roots_of_hosts();
     let request = DrillRequest {
         snapshot: selector(&command.snapshot)?,
         reader: context.reader(&command.reader, identities::load(&command.reader.identity)?)?,
         dir: command.dir.clone().unwrap_or_else(std::env::temp_dir),
         command: command.command.clone(),
         here: command.here,
-        usual_state_roots: usual_state_roots(),
+        state_roots,
         threads: context.threads(),
     };
     let (remote, _) = context.remote().await?;
-    let report = operations::drill(&remote, request, context.monitor()).await?;
+    let mut report = operations::drill(&remote, request, context.monitor()).await?;
+    report.warnings.extend(unknown.into_iter().filter(|_| !command.here));
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
         print_json(&document(&report))?;

@@ -49,7 +49,7 @@ async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
     } else if rows.is_empty() {
         print_lines(["no snapshot yet".to_owned()])?;
     } else {
-        let now = clock::now();
+        let now = listing.server_time.unwrap_or_else(clock::now);
         let heading =
             ["SNAPSHOT", "TIME", "AGE", "HEALTH", "NEW", "STORED", "PACKS", "DRILL", "HOST", "TAGS", "RETENTION"];
         let mut cells = vec![heading.map(str::to_owned).to_vec()];
@@ -91,6 +91,8 @@ fn readers(epoch: &ListedEpoch) -> Vec<String> {
 struct Row<'a> {
     sequence: u64,
     record: Result<&'a Record, &'a str>,
+    /// When it was taken, as far as its signed time can be believed.
+    taken: Option<Timestamp>,
     /// Stored bytes that the snapshots listed before it do not need.
     new_bytes: u64,
     /// What retention would do; it has nothing to say about what cannot be verified.
@@ -103,12 +105,13 @@ struct Row<'a> {
 
 fn rows<'a>(history: &'a History, plan: &'a Plan, verdicts: &'a Verdicts, listing: &Listing) -> Vec<Row<'a>> {
     let retention: HashMap<u64, &Verdict> = plan.lines.iter().map(|line| (line.sequence, &line.verdict)).collect();
-    let mut bill = Bill::default();
+    let (times, mut bill) = (history.times(), Bill::default());
     let row = |listed: &'a Listed| {
         let signed = listed.record.as_ref().ok();
         Row {
             sequence: listed.sequence,
             record: listed.record.as_ref().map(|signed| &signed.record).map_err(String::as_str),
+            taken: times.get(&listed.sequence).copied(),
             new_bytes: signed.map_or(0, |signed| bill.add(&signed.record)),
             retention: retention.get(&listed.sequence).copied(),
             drill: signed.and_then(|signed| verdicts.drill(signed)),
@@ -141,7 +144,7 @@ impl Row<'_> {
     fn public_json(&self) -> Value {
         match self.record {
             Ok(record) => json!({
-                "sequence": self.sequence, "time": record.time, "host": record.host,
+                "sequence": self.sequence, "time": record.time, "effective_time": self.taken, "host": record.host,
                 "health": record.worst_health(), "stored_bytes": record.stored_bytes(),
                 "new_bytes": self.new_bytes, "packs": record.packs().count(), "tags": record.tags,
                 "epochs": record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(),
@@ -165,7 +168,7 @@ impl Row<'_> {
             Ok(record) => vec![
                 self.sequence.to_string(),
                 record.time.to_string(),
-                human_age(now.duration_since(record.time).as_secs()),
+                human_age(now.duration_since(self.taken.unwrap_or(record.time)).as_secs().max(0)),
                 if self.hurt { "hurt" } else { record.worst_health().as_str() }.to_owned(),
                 human_bytes(self.new_bytes),
                 human_bytes(record.stored_bytes()),

@@ -108,7 +108,9 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     let newest_good = snapshots.iter().rev().find(|storage| storage.good).map(|storage| storage.point);
     let dir = request.reader.state_dir(remote);
     let kept = KeptKeys::load(&dir)?;
+    let first_look = history.first_look();
     let mut warnings = history.warnings;
+    warnings.extend(first_look);
     warnings.extend(standing_warnings(&kept, &[], !request.believed.is_empty()));
     let sealed_to = HostState::load(&dir)?.map(|host| host.sealed_to.epoch);
     warnings.extend(sealed_to.and_then(|epoch| later_epochs(&kept, epoch, listing.keys.keys())));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::s3s::{S3s, Side};
 use crate::support::world::{Output, World};
@@ -11,7 +11,7 @@ fn read(world: &World, arguments: &[&str]) -> Output {
     world.other_host("watcher").sealift(&[&["check", "--json"], arguments].concat())
 }
 
-/// How many objects `runs` checks read, one after the other, and which parts those were.
+/// How many objects `runs` checks read, one after the other, and which parts those were. The day says where they begin.
 fn round(world: &World, runs: u64, arguments: &[&str]) -> (u64, Vec<u64>) {
     let read: Vec<Value> = (0..runs).map(|_| read(world, arguments).exits(0).json()).collect();
     let part = |json: &Value| {
@@ -36,16 +36,24 @@ fn so_many_runs_on_one_day_read_every_object_once() {
     let all = read(&world, &["--read-data"]).exits(0).json();
     assert_eq!(all["part"], Value::Null);
     let whole = all["read_objects"].as_u64().unwrap();
-    assert_eq!(round(&world, 4, &["--read-data=30"]), (whole, vec![1, 2, 3, 4]), "100 / 30, rounded up");
-    assert_eq!(round(&world, 4, &["--read-data=30"]), (whole, vec![1, 2, 3, 4]));
-    // Another machine has read nothing yet, and a single snapshot has a round of its own.
-    assert_eq!(world.sealift(&["check", "--read-data=30", "--json"]).json()["part"]["number"], 1);
-    assert_eq!(read(&world, &["--read-data=30"]).json()["part"]["number"], 1);
+    let (read_first, parts) = round(&world, 4, &["--read-data=30"]);
+    assert_eq!((read_first, in_turn(&parts)), (whole, parts.clone()), "100 / 30, rounded up");
+    assert_eq!(round(&world, 4, &["--read-data=30"]), (whole, parts.clone()));
+    // A machine of its own, with a round of its own.
+    world.sealift(&["check", "--read-data=30", "--json"]).exits(0);
+    assert_eq!(read(&world, &["--read-data=30"]).json()["part"]["number"], parts[0]);
     let newest = read(&world, &["latest", "--read-data"]).json()["read_objects"].as_u64().unwrap();
     assert!(newest < whole);
-    assert_eq!(round(&world, 4, &["latest", "--read-data=30"]), (newest, vec![1, 2, 3, 4]));
+    let (read_of_one, of_one) = round(&world, 4, &["latest", "--read-data=30"]);
+    assert_eq!((read_of_one, in_turn(&of_one)), (newest, of_one));
     let output = world.other_host("watcher").sealift(&["check", "--read-data=30"]).exits(0);
-    output.says("part 2 of 4 of all stored bytes was read");
+    output.says(&format!("part {} of 4 of all stored bytes was read: 4 checks", parts[1]));
+}
+
+/// As many parts as `parts`, one after the other from the same one on.
+fn in_turn(parts: &[u64]) -> Vec<u64> {
+    let of = parts.len() as u64;
+    (0..of).map(|step| (parts[0] - 1 + step) % of + 1).collect()
 }
 
 #[test]
@@ -59,8 +67,8 @@ fn a_round_that_cannot_be_read_begins_anew_and_one_that_cannot_be_written_says_s
         fs::write(state.join("rounds.json"), damaged).unwrap();
         let output = read(&world, &["--read-data=50"]).exits(0);
         assert!(output.warnings().contains(&"reading-begun-anew".to_owned()), "{damaged}: {output:?}");
-        assert_eq!(output.json()["part"], json!({ "number": 1, "of": 2 }));
-        assert_eq!(read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"], 2, "{damaged}");
+        let number = |output: &Output| output.json()["part"]["number"].as_u64().unwrap();
+        assert_eq!(number(&read(&world, &["--read-data=50"]).exits(0)), 3 - number(&output), "{damaged}");
     }
     fs::write(state.join("rounds.json"), "{\"all\":{\"2\":41}}").unwrap();
     assert_eq!(read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"], 2);
@@ -78,7 +86,9 @@ async fn a_check_that_was_killed_is_made_up_for_by_the_next_one() {
     snapshots(&world);
     // One of two parts holds a pack for sure.
     let mut interrupted = 0;
-    for part in [1, 2] {
+    let mut part = read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"].as_u64().unwrap();
+    for _ in 0..2 {
+        part = 3 - part;
         let held = server.hold("GET", "/packs/", Side::After);
         let mut running = world.other_host("watcher").start(&["check", "--read-data=50"]);
         if held.reached_by(&mut running) {
@@ -91,5 +101,5 @@ async fn a_check_that_was_killed_is_made_up_for_by_the_next_one() {
         }
     }
     assert!(interrupted > 0);
-    assert_eq!(read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"], 1);
+    assert_eq!(read(&world, &["--read-data=50"]).exits(0).json()["part"]["number"], 3 - part);
 }

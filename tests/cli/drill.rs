@@ -105,6 +105,28 @@ fn the_host_is_known_by_the_places_where_its_state_would_usually_lie() {
     assert_eq!(warnings(&drill(&world, &[]).exits(0).json()), ["host-unknown"]);
 }
 
+/// Neither a flag nor the environment makes a host forget where its configuration says that its state lies.
+#[test]
+fn the_host_is_known_by_the_state_directory_that_a_configuration_names() {
+    let world = backed_up();
+    let named = |root: &Path| format!("repository = {:?}\nstate_dir = {root:?}\n", world.repository);
+    let (key, config) = (world.text("operator.key"), world.text("named.toml"));
+    let configured = |more: &[&str]| drill(&world, &[&["--config", &config], more].concat());
+    fs::write(&config, named(&world.state())).unwrap();
+    configured(&[]).exits(15).says("host-state");
+    let flag = ["--state-dir", &world.text("elsewhere")];
+    configured(&flag).exits(15).says("host-state");
+    configured(&["--here"]).exits(0);
+    fs::write(&config, named(&world.path("nothing"))).unwrap();
+    configured(&[]).exits(0);
+    // The one that lies where the drill runs, though another is named, too.
+    fs::write(world.path("empty/sealift.toml"), named(&world.state())).unwrap();
+    configured(&[]).exits(15).says("host-state");
+    fs::write(world.path("empty/sealift.toml"), "no configuration").unwrap();
+    assert_eq!(warnings(&configured(&[]).exits(0).json()), ["host-unknown"]);
+    world.other_host("operator").sealift(&["drill", "--here", "-i", &key, "--config", &config]).exits(0);
+}
+
 #[test]
 fn a_damaged_pack_or_manifest_fails_and_the_host_that_believes_it_heals_it() {
     for object in [|world: &World| world.packs(1)[0].clone(), |world: &World| world.manifest(1)] {

@@ -10,6 +10,7 @@ use crate::check::believe;
 use crate::damage::{Harm, harm};
 use crate::keys::{keys, person, ready};
 use crate::support::minio::Minio;
+use crate::support::past::{Past, days_ago};
 use crate::support::world::{Output, World};
 
 fn status(world: &World, arguments: &[&str]) -> Output {
@@ -203,4 +204,27 @@ fn on_the_host_it_says_that_recipients_are_managed_by_rotation_and_that_a_key_is
     fs::write(world.path("repository/keys/1/2.age"), "noise").unwrap();
     world.sealift(&["backup"]).exits(13);
     status(&world, &[]).exits(3).says("keys-exchanged");
+}
+
+/// A host whose clock is three days ahead, or a thief of its key.
+#[test]
+fn a_time_to_come_makes_no_snapshot_younger_wherever_its_age_is_told() {
+    let world = World::ready();
+    world.backup();
+    let past = Past::of(&world, &world.path("repository"));
+    past.age(&[5]);
+    past.repeat([(days_ago(-3), days_ago(2))]);
+    let listed = world.sealift(&["snapshots", "--json"]).exits(0).json();
+    assert_eq!(listed[1]["time"], json!(days_ago(-3)));
+    assert_eq!(listed[1]["effective_time"], json!(days_ago(2)));
+    let rows = world.sealift(&["snapshots"]).exits(0).all();
+    let row: Vec<&str> = rows.lines().last().unwrap().split_whitespace().collect();
+    assert!(["h", "days"].contains(&row[3]), "{row:?}");
+    let drilled = ["drill", "-i", &world.text("operator.key"), "--json"];
+    let drilled = world.other_host("operator").sealift(&drilled).exits(0).json();
+    assert!(drilled["recovery_point_seconds"].as_i64().unwrap() > 24 * 3600, "{drilled}");
+    // What was there a day ago.
+    let restored = world.restore(&days_ago(1).to_string(), "target").exits(0).json();
+    assert_eq!(restored["sequence"], 2);
+    assert_eq!(world.restore(&days_ago(3).to_string(), "older").exits(0).json()["sequence"], 1);
 }

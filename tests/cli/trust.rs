@@ -368,3 +368,23 @@ fn a_list_of_take_overs_that_leads_to_nobody_is_13() {
     world.write_record(4, &record, &stranger());
     read(&reader, &["4"]).exits(13).says("does not lead to whoever signed it");
 }
+
+/// To such a reader everything that is there is new, and nothing that is gone ever was.
+#[test]
+fn a_reader_that_cannot_remember_and_one_that_was_never_here_say_so() {
+    let (world, reader) = three_snapshots();
+    let said = |output: Output, name: &str| output.warnings().contains(&name.to_owned());
+    // Behind a link to nowhere nothing can be made, whoever tries.
+    std::os::unix::fs::symlink("/nonexistent/place", reader.state()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(read(&reader, &[]).exits(0).warnings(), ["not-remembered"]);
+        assert_eq!(read(&reader, &["--strict"]).exits(3).warnings(), ["not-remembered"]);
+    }
+    for (number, command) in ["check", "status"].into_iter().enumerate() {
+        assert!(said(reader.sealift(&[command, "--json"]).exits(0), "first-look"), "{command}");
+        let new = world.other_host(&format!("new-{number}"));
+        assert!(said(new.sealift(&[command, "--json"]).exits(0), "first-look"), "{command}");
+        assert!(!said(new.sealift(&[command, "--json"]).exits(0), "first-look"), "{command}");
+        assert!(!said(world.sealift(&[command, "--json"]).exits(0), "first-look"), "{command} on the host");
+    }
+}

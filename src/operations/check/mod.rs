@@ -29,6 +29,7 @@ use self::snapshots::Contents;
 use super::history::{History, Reader, Selector};
 use super::unlock::open_newest;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
+use crate::clock;
 use crate::crypto::{DataIdentity, IdentityFile, PublicSigner};
 use crate::repository::{SignedRecord, layout};
 use crate::state::{Findings, HostState, KeptKeys};
@@ -54,6 +55,8 @@ pub struct CheckReport {
     pub objects: usize,
     pub read_objects: u64,
     pub read_bytes: u64,
+    /// Nobody was there who could have tried the wrapped keys: neither the host nor an identity.
+    pub keys_untried: bool,
     /// Which part of how many of the stored bytes was read, where not all were to be; the first is 1.
     pub part: Option<(u64, u64)>,
     /// Files whose digests were made anew.
@@ -87,9 +90,11 @@ pub async fn check(
     let objects = Objects::list(remote).await?;
     let mut check = Check::of(remote, chosen, objects.recovery_scripts(), request.threads, monitor);
     check.history(&history);
+    check.warnings.extend(history.first_look());
     check.listing(&objects);
     check.recovery(&objects);
-    let round = request.read_percent.map(|percent| Round::next(&state_dir, percent, request.snapshot.is_none()));
+    let of_all = request.snapshot.is_none();
+    let round = request.read_percent.map(|percent| Round::next(&state_dir, percent, of_all, clock::now()));
     let round = round.map(|(round, begun_anew)| {
         check.warnings.extend(begun_anew);
         round
@@ -105,6 +110,7 @@ pub async fn check(
         check.files(&contents).await?;
     }
     let host = HostState::load(&state_dir)?;
+    check.keys_untried = host.is_none() && reader.identities.is_empty();
     match (host.is_some(), sample.is_some()) {
         (true, all) => check.kept_keys(&KeptKeys::load(&state_dir)?, all).await?,
         (false, true) => check.unlike_keys(&objects).await?,
@@ -153,6 +159,7 @@ struct Check<'a> {
     /// Objects that were read and are what they should be.
     good: BTreeSet<String>,
     read_bytes: u64,
+    keys_untried: bool,
     part: Option<(u64, u64)>,
     files: u64,
     receipt: Option<Key>,
@@ -178,6 +185,7 @@ impl<'a> Check<'a> {
             warnings: Vec::new(),
             good: BTreeSet::new(),
             read_bytes: 0,
+            keys_untried: false,
             part: None,
             files: 0,
             receipt: None,
@@ -302,6 +310,7 @@ impl<'a> Check<'a> {
             objects: self.needs.all().count(),
             read_objects: self.good.len() as u64,
             read_bytes: self.read_bytes,
+            keys_untried: self.keys_untried,
             part: self.part,
             files: self.files,
             problems: self.problems.into_vec(),

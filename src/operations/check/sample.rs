@@ -2,9 +2,12 @@
 //!
 //! P percent are one part of 100 / P (rounded up); an object's part follows from its name. Which part comes next is
 //! remembered on this machine, and moves on when a check came to its end. So after that many checks every object was
-//! read, however often they run and whatever cuts one short.
+//! read, however often they run and whatever cuts one short. Where nothing is remembered, as in a container that is made
+//! anew each time, the day says which part it is.
 
 use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
 
 use crate::crypto::Digest;
 use crate::operations::Warning;
@@ -39,16 +42,16 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// The part of `percent` (1 to 100) whose turn it is, by the state in `dir`. A round that cannot be read any more
-    /// begins anew: it cost nothing but the time to read again.
-    pub fn next(dir: &Path, percent: u8, of_all: bool) -> (Self, Option<Warning>) {
+    /// The part of `percent` (1 to 100) whose turn it is, by the state in `dir`, or by the day of `now`. A round that
+    /// cannot be read any more begins anew: it cost nothing but the time to read again.
+    pub fn next(dir: &Path, percent: u8, of_all: bool, now: Timestamp) -> (Self, Option<Warning>) {
         let parts = 100_u64.div_ceil(u64::from(percent.clamp(1, 100)));
         let (rounds, warning) = match Rounds::load(dir) {
             Ok(rounds) => (rounds, None),
             Err(error) => (Rounds::default(), Some(begun_anew(&error))),
         };
         let known = if of_all { &rounds.all } else { &rounds.one };
-        let part = known.get(&parts).copied().unwrap_or(0) % parts;
+        let part = known.get(&parts).map_or_else(|| part_of_day(now, parts), |part| part % parts);
         (Self { dir: dir.to_owned(), of_all, sample: Sample { parts, part } }, warning)
     }
 
@@ -66,15 +69,22 @@ impl Round {
     }
 }
 
+/// One part after the other on successive days, and each round begins elsewhere (multiplied by 2^64 over the golden
+/// ratio): so whoever looks every second day, or every seventh, comes to all of them by and by, too.
+fn part_of_day(now: Timestamp, parts: u64) -> u64 {
+    let day = u64::try_from(now.as_second()).unwrap_or(0) / (24 * 3600);
+    let begin = (day / parts).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    (day + begin) % parts
+}
+
 fn begun_anew(error: &StateError) -> Warning {
-    let text =
-        format!("which part of the data comes next was forgotten, so reading begins anew with the first: {error}");
+    let text = format!("which part of the data comes next was forgotten, so reading begins anew: {error}");
     Warning::standing("reading-begun-anew", text)
 }
 
 fn not_remembered(error: &StateError) -> Warning {
     let text = format!(
-        "which part of the data comes next cannot be remembered, so the next check reads this one again: {error}"
+        "which part of the data comes next cannot be remembered, so the day of the next check says what it reads: {error}"
     );
     Warning::standing("reading-not-remembered", text)
 }
@@ -85,7 +95,7 @@ mod tests {
     use crate::crypto::sha256;
 
     fn read(dir: &Path, percent: u8) -> Sample {
-        let (round, warning) = Round::next(dir, percent, true);
+        let (round, warning) = Round::next(dir, percent, true, Timestamp::UNIX_EPOCH);
         let sample = round.sample;
         assert_eq!((warning, round.advance()), (None, None));
         sample
@@ -113,12 +123,27 @@ mod tests {
     fn what_came_to_no_end_is_read_again_and_one_snapshot_has_a_round_of_its_own() {
         let dir = tempfile::tempdir().expect("a folder");
         let first = read(dir.path(), 10);
-        let cut_short = Round::next(dir.path(), 10, true).0.sample;
+        let cut_short = Round::next(dir.path(), 10, true, Timestamp::MAX).0.sample;
         assert_eq!((first.counted(), cut_short.counted()), ((1, 10), (2, 10)));
-        let (of_one, _) = Round::next(dir.path(), 10, false);
+        let (of_one, _) = Round::next(dir.path(), 10, false, Timestamp::UNIX_EPOCH);
         assert_eq!(of_one.sample.counted(), (1, 10));
         assert_eq!(of_one.advance(), None);
         assert_eq!(read(dir.path(), 10), cut_short);
+    }
+
+    #[test]
+    fn whoever_remembers_nothing_reads_everything_by_and_by_however_many_days_lie_between() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (percent, runs) in [(5, 20_u16), (15, 7), (3, 34), (50, 2)] {
+            for (between, rounds) in [(1, 2), (2, 20), (7, 20)] {
+                let part = |run: u16| {
+                    let now = Timestamp::from_second((20_000 + i64::from(run) * between) * 24 * 3600).expect("a time");
+                    Round::next(dir.path(), percent, true, now).0.sample.part
+                };
+                let read: std::collections::BTreeSet<u64> = (0..rounds * runs).map(part).collect();
+                assert_eq!(read.len(), usize::from(runs), "{percent} % every {between} days");
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::state::is_writer;
 /// looked into.
 pub(super) fn refuse_on_the_host(remote: &Remote, request: &DrillRequest) -> Result<Vec<Warning>, OperationError> {
     let mut warnings = Vec::new();
-    for root in [&request.reader.state_root].into_iter().chain(&request.usual_state_roots) {
+    for root in [&request.reader.state_root].into_iter().chain(&request.state_roots) {
         let dir = root.join(remote.id().as_str());
         match is_writer(&dir) {
             Ok(true) => return Err(on_the_host(&dir)),

@@ -43,7 +43,7 @@ pub struct DrillRequest {
     /// Even on the host itself, where no identity should ever be.
     pub here: bool,
     /// Where the host's state would lie on this machine, besides the reader's state directory.
-    pub usual_state_roots: Vec<PathBuf>,
+    pub state_roots: Vec<PathBuf>,
     /// Packs fetched and opened at once, and threads that verify.
     pub threads: usize,
 }
@@ -61,7 +61,7 @@ pub struct DrillReport {
     pub command: Option<ExitStatus>,
     /// How long it took until the files were restored and verified.
     pub recovery_time: Duration,
-    /// How old what was restored is.
+    /// How old what was restored is, by its effective time; never negative.
     pub recovery_point: SignedDuration,
     pub receipt: Option<Key>,
     /// Whose signature the receipt carries.
@@ -89,6 +89,7 @@ pub async fn drill(
     let signed = Arc::clone(history.find(&request.snapshot)?);
     let (scratch, left) = scratch_dir(&request.dir, "sealift-drill")?;
     warnings.extend(left);
+    let taken = history.times().get(&signed.record.sequence).copied().unwrap_or(signed.record.time);
     let tried = try_restore(remote, &request, history, &signed, &scratch, monitor).await;
     let recovery_time = began.elapsed();
     let mut report = DrillReport {
@@ -101,7 +102,7 @@ pub async fn drill(
         credentials: None,
         command: None,
         recovery_time,
-        recovery_point: clock::now().duration_since(signed.record.time),
+        recovery_point: clock::now().duration_since(taken).max(SignedDuration::ZERO),
         receipt: None,
         signer: signer.public(),
         warnings,

@@ -13,7 +13,7 @@ use crate::plan::effective::{Stated, effective_times};
 use crate::plan::retain::{Snapshot, retain};
 use crate::repository::ranges::{Range, contains, ranges, without, written};
 use crate::repository::{Health, Retention, SignedRecord};
-use crate::state::{Pins, Remembered};
+use crate::state::{Pins, Remembered, StateError};
 
 /// What does not agree with `pins`, which remember what is there now.
 pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
@@ -36,6 +36,22 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
         pins.newest = Some((newest.record.sequence, newest.signed.digest()));
     }
     warnings
+}
+
+/// What a reader says that sees what is there, and cannot keep it in mind.
+pub(super) fn not_remembered(error: &StateError) -> Warning {
+    let text = format!(
+        "what was seen here cannot be remembered, so no later run notices what vanishes, is exchanged or set back: name a \
+         directory that can be written and lasts with --state-dir ({error})"
+    );
+    Warning::standing("not-remembered", text)
+}
+
+/// What a reader says that was not here before, or whose memory did not last.
+pub(super) fn first_look() -> Warning {
+    let text = "this machine remembers no snapshot of this repository from before, so it cannot tell what vanished, was \
+                exchanged or set back until now: keep its state directory (--state-dir) from one run to the next";
+    Warning::standing("first-look", text)
 }
 
 /// For the host itself, which reads no older record than its `parent`: what that names, or this machine saw, and is not

@@ -7,7 +7,7 @@ mod memory;
 mod reader;
 mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ pub use self::trust::{Claim, Proof};
 use super::remote::Seen;
 use super::{OperationError, Remote, Warning};
 use crate::crypto::PublicSigner;
-use crate::plan::effective::Stated;
+use crate::plan::effective::{Stated, effective_times};
 use crate::repository::{SignedRecord, layout};
 use crate::state::Pins;
 
@@ -29,7 +29,7 @@ use crate::state::Pins;
 pub enum Selector {
     Latest,
     Sequence(u64),
-    /// The last at or before this time.
+    /// The last at or before this time, by the effective times: those that `status` and retention go by.
     At(Timestamp),
 }
 
@@ -52,6 +52,8 @@ pub struct History {
     /// Whoever signed one of the records, or is named there as a writer before.
     signers: Vec<PublicSigner>,
     exchanged: bool,
+    /// This machine remembers no snapshot from before.
+    is_new_here: bool,
 }
 
 impl History {
@@ -81,23 +83,29 @@ impl History {
             claims,
             signers: signers(&valid),
             exchanged: pin.exchanged,
+            is_new_here: false,
         };
         history.warn_of_unverifiable();
         history.warnings.extend(chain::check(&history));
+        history.is_new_here = pins.newest.is_none();
         history.warnings.extend(memory::compare(&mut pins, &history));
         // A signer is remembered once something it signed was seen, and never on the repository's word alone.
         if history.verified().next().is_some() && history.is_pinned() {
             pins.signer = Some(history.signer.clone());
         }
-        if let Err(error) = pins.save(&state_dir) {
-            tracing::debug!(%error, "pins could not be remembered");
-        }
+        history.warnings.extend(pins.save(&state_dir).err().map(|error| memory::not_remembered(&error)));
         Ok(history)
     }
 
     /// Whether more than the repository itself says whose signature counts.
     pub fn is_pinned(&self) -> bool {
         !self.warnings.iter().any(|warning| warning.name == reader::UNPINNED)
+    }
+
+    /// For whoever says that all is well: nothing of what vanished or was exchanged before shows at the first look.
+    pub(super) fn first_look(&self) -> Option<Warning> {
+        let is_first = self.is_new_here && self.verified().next().is_some();
+        is_first.then(memory::first_look)
     }
 
     /// What the verified records and the listing say about their times.
@@ -108,6 +116,12 @@ impl History {
             signed: signed.record.time,
             modified: seen.modified,
         })
+    }
+
+    /// When each verified snapshot was taken, by its number, as far as its signed time can be believed.
+    pub fn times(&self) -> HashMap<u64, Timestamp> {
+        let sequences = self.verified().map(|record| record.record.sequence);
+        sequences.zip(effective_times(self.stated()).into_iter().map(|effective| effective.time)).collect()
     }
 
     pub fn verified(&self) -> impl DoubleEndedIterator<Item = &Arc<SignedRecord>> {
@@ -128,7 +142,8 @@ impl History {
             }
             Selector::At(time) => {
                 claimed(&|claim| claim.since <= *time)?;
-                let found = self.verified().rfind(|record| record.record.time <= *time);
+                let times = self.times();
+                let found = self.verified().rfind(|record| times[&record.record.sequence] <= *time);
                 found.ok_or_else(|| self.nothing_found(Some(format!("at or before {time}"))))
             }
             Selector::Sequence(sequence) => {
