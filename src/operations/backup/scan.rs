@@ -91,7 +91,8 @@ impl Shape {
     }
 }
 
-/// Buffers of a piece's size, used again and again: fresh memory costs more than reading into it.
+/// Buffers of a piece's size, used again and again: fresh memory costs more than reading into it. There are never more of
+/// them than were in use at once.
 #[derive(Default)]
 pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
 
@@ -100,7 +101,11 @@ impl Buffers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
+    /// Smaller ones are dropped: they were not taken from here, and would grow to a piece's size, one more each time.
     pub fn give_back(&self, buffer: Vec<u8>) {
+        if buffer.capacity() < PIECE_BYTES {
+            return;
+        }
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }
