@@ -364,7 +364,8 @@ pub struct Retain {
     /// Take this snapshot out, and no other; repeatable
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "Keep")]
     pub remove: Vec<u64>,
-    /// Let go of this record, which cannot be verified: what it may need is no longer kept for it; repeatable
+    /// Let go of this record, which cannot be verified: what it may need is no longer kept for it; refused for what the
+    /// host signed or a newer sealift made; repeatable
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "Keep")]
     pub forget: Vec<u64>,
     /// Nobody looks on, as in a timer: refuse to remove more than [retention] max_remove_percent of all snapshots at once

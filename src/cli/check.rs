@@ -117,14 +117,18 @@ fn ways_out(problems: &[Problem]) -> impl Iterator<Item = String> {
         ),
         ([layout::RECEIPTS; 2], "a receipt that cannot be verified proves nothing: delete it, and drill again"),
     ];
-    let concerns =
-        |kinds: &[&str]| problems.iter().any(|problem| kinds.iter().any(|kind| problem.object.starts_with(kind)));
+    let is_newer = |problem: &&Problem| problem.kind == ProblemKind::Newer;
+    let older = || problems.iter().filter(|problem| !is_newer(problem));
+    let concerns = |kinds: &[&str]| older().any(|problem| kinds.iter().any(|kind| problem.object.starts_with(kind)));
     let mut ways: Vec<String> =
         ways.iter().filter(|(kinds, _)| concerns(kinds)).map(|(_, way)| (*way).to_owned()).collect();
     if problems.iter().any(|problem| problem.kind == ProblemKind::Held) {
         let way = "what was found bad before is until `sealift check --read-data` reads it whole; a snapshot that is lost \
                    goes with `sealift retain --remove N --apply`";
         ways.push(way.to_owned());
+    }
+    if problems.iter().any(|problem| is_newer(&problem)) {
+        ways.push("a record of a newer format may be as good as any: upgrade sealift on this machine".to_owned());
     }
     if problems.iter().any(|problem| problem.kind == ProblemKind::Content) {
         let way = "what has the right hash and other contents was sealed like that on the host: where a backup does not mend \

@@ -15,8 +15,8 @@ use super::restore::selector;
 use crate::clock;
 use crate::crypto::Recipient;
 use crate::operations::{
-    Bill, Drill, Driller, History, KeyList, Listed, ListedEpoch, Listing, OpenedSnapshot, Verdicts, keys_of, open_with,
-    retention_plan,
+    Bill, Drill, Driller, History, KeyList, Listed, ListedEpoch, Listing, OpenedSnapshot, Unusable, Verdicts, keys_of,
+    open_with, retention_plan,
 };
 use crate::plan::retain::{Plan, Verdict};
 use crate::repository::ranges::written;
@@ -90,7 +90,7 @@ fn readers(epoch: &ListedEpoch) -> Vec<String> {
 /// One listed record.
 struct Row<'a> {
     sequence: u64,
-    record: Result<&'a Record, &'a str>,
+    record: Result<&'a Record, &'a Unusable>,
     /// When it was taken, as far as its signed time can be believed.
     taken: Option<Timestamp>,
     /// Stored bytes that the snapshots listed before it do not need.
@@ -110,7 +110,7 @@ fn rows<'a>(history: &'a History, plan: &'a Plan, verdicts: &'a Verdicts, listin
         let signed = listed.record.as_ref().ok();
         Row {
             sequence: listed.sequence,
-            record: listed.record.as_ref().map(|signed| &signed.record).map_err(String::as_str),
+            record: listed.record.as_ref().map(|signed| &signed.record),
             taken: times.get(&listed.sequence).copied(),
             new_bytes: signed.map_or(0, |signed| bill.add(&signed.record)),
             retention: retention.get(&listed.sequence).copied(),
@@ -159,7 +159,7 @@ impl Row<'_> {
                     None => json!([]),
                 },
             }),
-            Err(why) => json!({ "sequence": self.sequence, "problem": why }),
+            Err(why) => json!({ "sequence": self.sequence, "problem": why.to_string() }),
         }
     }
 

@@ -32,7 +32,7 @@ pub use bad_objects::BadObjects;
 pub use check::{CheckReport, CheckRequest, Problem, ProblemKind, check};
 pub use drill::{DatabaseReport, DrillReport, DrillRequest, drill};
 pub use error::OperationError;
-pub use history::{Claim, History, Listed, Proof, Reader, Selector};
+pub use history::{Claim, History, Listed, Proof, Reader, Selector, Unusable};
 pub use init::{InitReport, InitRequest, init};
 pub use keys::{
     Change, ConfirmReport, ConfirmedEpoch, KeyList, ListedEpoch, ListedGeneration, NewIdentity, PutBackReport, Rebase,

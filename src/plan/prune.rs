@@ -60,6 +60,8 @@ pub struct Ground {
     pub grace: SignedDuration,
     /// Listed records that cannot be verified and that nobody let go of.
     pub unverifiable: Vec<u64>,
+    /// Listed records that a newer sealift made.
+    pub newer: Vec<u64>,
     /// Records that are there although the listing lacks them.
     pub unlisted: Vec<u64>,
 }
@@ -75,6 +77,8 @@ pub enum Stop {
     AheadOfServer(Key),
     #[error("snapshot {} cannot be verified, so nobody knows what it needs", list(.0))]
     Unverifiable(Vec<u64>),
+    #[error("snapshot {} has a format that only a newer sealift reads, so nobody here knows what it needs", list(.0))]
+    NewerFormat(Vec<u64>),
     #[error("snapshot {} is there and the listing lacks it, so nobody knows what else it lacks", list(.0))]
     Unlisted(Vec<u64>),
 }
@@ -137,6 +141,9 @@ fn due(object: &ObjectInfo, ground: &Ground) -> Due {
 }
 
 fn stop(objects: &[ObjectInfo], ground: &Ground) -> Option<Stop> {
+    if !ground.newer.is_empty() {
+        return Some(Stop::NewerFormat(ground.newer.clone()));
+    }
     if !ground.unverifiable.is_empty() {
         return Some(Stop::Unverifiable(ground.unverifiable.clone()));
     }
@@ -177,6 +184,7 @@ mod tests {
             newest: Some(time(NOW - DAY)),
             grace: SignedDuration::from_hours(7 * 24),
             unverifiable: Vec::new(),
+            newer: Vec::new(),
             unlisted: Vec::new(),
         }
     }
@@ -251,6 +259,9 @@ mod tests {
         assert_eq!(stops(Ground { newest: None, ..ground() }, &old), Some(Stop::NoSnapshot));
         let unverifiable = Ground { unverifiable: vec![5], ..ground() };
         assert_eq!(stops(unverifiable, &old), Some(Stop::Unverifiable(vec![5])));
+        // Whoever let go of the one would still not know what the other needs.
+        let newer = Ground { unverifiable: vec![5], newer: vec![6], ..ground() };
+        assert_eq!(stops(newer, &old), Some(Stop::NewerFormat(vec![6])));
         assert_eq!(stops(Ground { unlisted: vec![6], ..ground() }, &old), Some(Stop::Unlisted(vec![6])));
         let at = |seconds: i64| {
             let young = ObjectInfo { key: layout::record(7), bytes: 1, modified: time(NOW + seconds) };

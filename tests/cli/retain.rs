@@ -280,6 +280,28 @@ fn a_record_that_cannot_be_verified_stops_the_packs_until_somebody_lets_go_of_it
     }
 }
 
+/// A host that was upgraded signs such. Whoever let go of it would delete the newest snapshot.
+#[test]
+fn a_record_of_a_newer_format_stops_the_packs_and_nobody_lets_go_of_it() {
+    let (world, _) = history(12);
+    Past::of(&world, &world.path("repository")).newer_format();
+    let pruner = world.other_host("pruner");
+    let manifests = files(&world, "manifests");
+    let signer = signer(&world);
+    let retain = ["retain", "--signer", &signer, "--keep-last", "1", "--apply", "--json"];
+    let check = ["check"];
+    for (command, code) in [(&retain[..], 3), (&check, 13)] {
+        let output = pruner.sealift(command).exits(code).says("pgrade sealift on this machine");
+        assert!(!output.all().contains("--forget"), "{output:?}");
+    }
+    assert_eq!(files(&world, "manifests"), manifests);
+    pruner.sealift(&["retain", "--forget", "12", "--apply"]).exits(15).says("upgrade sealift");
+    // Nor of anything else that the host signed, wherever it lies.
+    fs::copy(world.record(11), world.record(5)).unwrap();
+    pruner.sealift(&["retain", "--forget", "5", "--apply"]).exits(15).says("what this repository's host signed");
+    assert!(world.record(12).exists() && world.record(5).exists());
+}
+
 #[test]
 fn a_newest_snapshot_without_rules_where_others_name_some_lets_nobody_delete_by_the_standard_ones() {
     let world = World::ready();

@@ -84,6 +84,14 @@ impl<'a> Past<'a> {
         fs::write(&path, record.sign(&self.signer).expect("signed").bytes()).expect("stored");
     }
 
+    /// The newest snapshot as a newer sealift would sign it.
+    pub fn newer_format(&self) {
+        let newest = self.records().pop().expect("a snapshot").record;
+        let path = self.path(newest.sequence);
+        let newer = Record { format: Record::FORMAT + 1, ..newest };
+        fs::write(path, newer.sign(&self.signer).expect("signed").bytes()).expect("stored");
+    }
+
     /// Signs and stores a record; its hash. The host takes the newest for its own.
     fn store(&self, record: &Record, stored: Timestamp) -> sealift::crypto::Digest {
         let signed = record.sign(&self.signer).expect("signed");

@@ -26,7 +26,7 @@ use self::problems::Problems;
 pub use self::problems::{Problem, ProblemKind};
 use self::sample::{Round, Sample};
 use self::snapshots::Contents;
-use super::history::{History, Reader, Selector};
+use super::history::{History, Reader, Selector, Unusable};
 use super::unlock::open_newest;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
 use crate::clock;
@@ -198,12 +198,16 @@ impl<'a> Check<'a> {
         for listed in &history.listed {
             if let Err(why) = &listed.record {
                 let key = layout::record(listed.sequence);
-                self.problems.add(key.to_string(), ProblemKind::Record, why, [listed.sequence]);
+                let kind = match why {
+                    Unusable::NewerFormat(_) => ProblemKind::Newer,
+                    Unusable::Unverifiable(_) => ProblemKind::Record,
+                };
+                self.problems.add(key.to_string(), kind, why.to_string(), [listed.sequence]);
             }
         }
         for warning in &history.warnings {
             match (warning.doubt, warning.name) {
-                (true, "unverifiable-record") => {}
+                (true, "unverifiable-record" | "newer-record") => {}
                 (true, name) => {
                     let object = format!("{} ({name})", layout::RECORDS);
                     self.problems.add(object, ProblemKind::History, &warning.text, []);

@@ -17,6 +17,8 @@ pub enum ProblemKind {
     Hash,
     /// A record that cannot be verified.
     Record,
+    /// A record that a newer sealift made.
+    Newer,
     /// The records do not follow on each other, or some are gone.
     History,
     /// A wrapped key from which no data identity comes that the records name.

@@ -21,7 +21,7 @@ use super::remote::Seen;
 use super::{OperationError, Remote, Warning};
 use crate::crypto::PublicSigner;
 use crate::plan::effective::{Stated, effective_times};
-use crate::repository::{SignedRecord, layout};
+use crate::repository::{SignedRecord, TakeOver, layout, signer_of};
 use crate::state::Pins;
 
 /// Which snapshot is meant.
@@ -33,10 +33,20 @@ pub enum Selector {
     At(Timestamp),
 }
 
+/// Why a listed record cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unusable {
+    /// A newer sealift made it: it may be as good as any.
+    #[error("{0}")]
+    NewerFormat(String),
+    #[error("{0}")]
+    Unverifiable(String),
+}
+
 /// A listed record, or why it cannot be used.
 pub struct Listed {
     pub sequence: u64,
-    pub record: Result<Arc<SignedRecord>, String>,
+    pub record: Result<Arc<SignedRecord>, Unusable>,
     /// As the listing shows it.
     pub seen: Seen,
 }
@@ -47,6 +57,8 @@ pub struct History {
     pub warnings: Vec<Warning>,
     /// Whose signature counts from the last take-over on.
     pub signer: PublicSigner,
+    /// Whose did before.
+    take_overs: Vec<TakeOver>,
     /// Who says to have taken over from that signer.
     claims: Vec<Claim>,
     /// Whoever signed one of the records, or is named there as a writer before.
@@ -80,6 +92,7 @@ impl History {
             listed: listed.collect(),
             warnings: pin.warning.into_iter().collect(),
             signer: trust.signer,
+            take_overs: trust.take_overs,
             claims,
             signers: signers(&valid),
             exchanged: pin.exchanged,
@@ -152,7 +165,7 @@ impl History {
                 if listed.record.is_err() {
                     claimed(&|claim| claim.sequences.contains(sequence))?;
                 }
-                listed.record.as_ref().map_err(|why| unverifiable(*sequence, why))
+                listed.record.as_ref().map_err(|why| unusable(*sequence, why))
             }
         }
     }
@@ -173,6 +186,11 @@ impl History {
         self.signers.contains(signer)
     }
 
+    /// Whether the signature of `signer` is the one that counts under `sequence`.
+    pub(super) fn is_signer_of(&self, sequence: u64, signer: &PublicSigner) -> bool {
+        signer_of(&self.take_overs, &self.signer, sequence) == signer
+    }
+
     /// Whether `signer` says to have taken over from the one who counts.
     pub(super) fn claims_of(&self, signer: &PublicSigner) -> bool {
         self.claims.iter().any(|claim| claim.signer == *signer)
@@ -182,7 +200,7 @@ impl History {
     fn nothing_found(&self, wanted: Option<String>) -> OperationError {
         match self.listed.last() {
             Some(Listed { sequence, record: Err(why), .. }) if self.verified().next().is_none() => {
-                unverifiable(*sequence, why)
+                unusable(*sequence, why)
             }
             _ => OperationError::NoSnapshot(wanted),
         }
@@ -198,8 +216,7 @@ impl History {
             if let Err(why) = listed.record.as_ref()
                 && !claimed()
             {
-                let text = format!("snapshot {} cannot be verified and is passed over: {why}", listed.sequence);
-                warnings.push(Warning::doubt("unverifiable-record", text));
+                warnings.push(why.warning(listed.sequence));
             }
         }
         self.warnings.append(&mut warnings);
@@ -252,11 +269,12 @@ async fn proved_claims(
 async fn read(
     remote: &Remote,
     listing: &BTreeMap<u64, Seen>,
-) -> Result<Vec<(u64, Result<Arc<SignedRecord>, String>)>, OperationError> {
+) -> Result<Vec<(u64, Result<Arc<SignedRecord>, Unusable>)>, OperationError> {
     let sequences: Vec<u64> = listing.keys().copied().collect();
     let told = |record: Result<SignedRecord, OperationError>| match record {
         Ok(record) => Ok(Ok(Arc::new(record))),
-        Err(OperationError::Verification { why, .. } | OperationError::NewerFormat { why, .. }) => Ok(Err(why)),
+        Err(OperationError::Verification { why, .. }) => Ok(Err(Unusable::Unverifiable(why))),
+        Err(OperationError::NewerFormat { why, .. }) => Ok(Err(Unusable::NewerFormat(why))),
         Err(other) => Err(other),
     };
     let records = remote.records(&sequences).await?;
@@ -276,10 +294,30 @@ fn signers(records: &[Arc<SignedRecord>]) -> Vec<PublicSigner> {
     signers
 }
 
-fn judge(trust: &Trust, record: Arc<SignedRecord>) -> Result<Arc<SignedRecord>, String> {
-    if trust.counts(&record) { Ok(record) } else { Err(trust.refusal(&record)) }
+fn judge(trust: &Trust, record: Arc<SignedRecord>) -> Result<Arc<SignedRecord>, Unusable> {
+    if trust.counts(&record) { Ok(record) } else { Err(Unusable::Unverifiable(trust.refusal(&record))) }
 }
 
-fn unverifiable(sequence: u64, why: &str) -> OperationError {
-    OperationError::Verification { object: layout::record(sequence).to_string(), why: why.to_owned() }
+impl Unusable {
+    fn warning(&self, sequence: u64) -> Warning {
+        match self {
+            Self::NewerFormat(why) => {
+                let text =
+                    format!("snapshot {sequence} is passed over, because {why}: upgrade sealift on this machine");
+                Warning::doubt("newer-record", text)
+            }
+            Self::Unverifiable(why) => {
+                let text = format!("snapshot {sequence} cannot be verified and is passed over: {why}");
+                Warning::doubt("unverifiable-record", text)
+            }
+        }
+    }
+}
+
+fn unusable(sequence: u64, why: &Unusable) -> OperationError {
+    let object = layout::record(sequence).to_string();
+    match why.clone() {
+        Unusable::NewerFormat(why) => OperationError::NewerFormat { object, why },
+        Unusable::Unverifiable(why) => OperationError::Verification { object, why },
+    }
 }

@@ -1,13 +1,16 @@
 //! Records that cannot be verified: what they need is unknown, so they stop every deletion of packs, manifests and keys
-//! until a person lets go of them.
+//! until a person lets go of them. A record of a newer format stops them, too, and nobody lets go of it here: the newest
+//! snapshot of a host that was upgraded looks like that.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::super::remote::MAX_TEXT_BYTES;
-use super::super::{OperationError, Remote, Warning};
-use super::view::{View, unverifiable};
-use crate::crypto::{Digest, sha256};
+use super::super::{OperationError, Remote, Unusable, Warning};
+use super::view::{View, unusable};
+use crate::crypto::{Digest, Signed, sha256};
 use crate::repository::layout;
 use crate::state::Forgotten;
 use crate::store::StoreError;
@@ -15,6 +18,8 @@ use crate::store::StoreError;
 pub(super) struct LetGo {
     forgotten: Forgotten,
     records: Vec<Unverifiable>,
+    /// The numbers of those that only a newer sealift reads.
+    newer: Vec<u64>,
 }
 
 struct Unverifiable {
@@ -28,7 +33,16 @@ struct Unverifiable {
 impl LetGo {
     /// The records that cannot be verified, and which of them somebody let go of: before, or with `named` now.
     pub async fn of(remote: &Remote, dir: &Path, view: &View, named: &BTreeSet<u64>) -> Result<Self, OperationError> {
-        let unverifiable = unverifiable(view);
+        let (newer, unverifiable): (Vec<_>, Vec<_>) =
+            unusable(view).partition(|(_, why)| matches!(why, Unusable::NewerFormat(_)));
+        let numbers = |of: Vec<(u64, &Unusable)>| of.into_iter().map(|(sequence, _)| sequence).collect::<Vec<u64>>();
+        let (newer, unverifiable) = (numbers(newer), numbers(unverifiable));
+        if let Some(sequence) = named.iter().find(|sequence| newer.contains(sequence)) {
+            return Err(OperationError::Refused {
+                what: format!("snapshot {sequence} has a newer format, and may be as good as any"),
+                way_out: "upgrade sealift on this machine".to_owned(),
+            });
+        }
         if let Some(wrong) = named.iter().find(|sequence| !unverifiable.contains(sequence)) {
             return Err(match view.listing.records.contains_key(wrong) {
                 true => {
@@ -42,7 +56,13 @@ impl LetGo {
         for sequence in unverifiable {
             let key = layout::record(sequence);
             let digest = match remote.store.get(&key, MAX_TEXT_BYTES).await {
-                Ok(bytes) => Some(sha256(&bytes)),
+                Ok(bytes) => {
+                    let digest = sha256(&bytes);
+                    if named.contains(&sequence) {
+                        refuse_signed(view, sequence, bytes)?;
+                    }
+                    Some(digest)
+                }
                 Err(StoreError::TooLarge { .. }) if named.contains(&sequence) => {
                     return Err(OperationError::Refused {
                         what: format!("{key} is too large to be a record"),
@@ -56,7 +76,7 @@ impl LetGo {
             let before = digest.is_some_and(|digest| forgotten.contains(&digest));
             records.push(Unverifiable { sequence, digest, let_go: before || named.contains(&sequence) });
         }
-        Ok(Self { forgotten, records })
+        Ok(Self { forgotten, records, newer })
     }
 
     /// Those that were let go of.
@@ -67,6 +87,11 @@ impl LetGo {
     /// Those that nobody let go of.
     pub fn unverifiable(&self) -> Vec<u64> {
         self.records.iter().filter(|record| !record.let_go).map(|record| record.sequence).collect()
+    }
+
+    /// Those that only a newer sealift reads.
+    pub fn newer(&self) -> Vec<u64> {
+        self.newer.clone()
     }
 
     /// Remembers by hash what was let go of.
@@ -85,5 +110,17 @@ impl LetGo {
         let about_records = ["unverifiable-record", "signer-changed"];
         let told = |warning: &&Warning| !(decided && about_records.contains(&warning.name));
         view.history.warnings.iter().filter(told).cloned().collect()
+    }
+}
+
+/// What the right one signed he meant, whatever is odd about it.
+fn refuse_signed(view: &View, sequence: u64, bytes: Bytes) -> Result<(), OperationError> {
+    match Signed::verify(bytes) {
+        Ok(signed) if view.history.is_signer_of(sequence, signed.signer()) => Err(OperationError::Refused {
+            what: format!("{} holds what this repository's host signed", layout::record(sequence)),
+            way_out: "put it where it belongs, or delete it with the tools of the bucket, if nobody needs it"
+                .to_owned(),
+        }),
+        _ => Ok(()),
     }
 }

@@ -82,7 +82,8 @@ pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -
     warnings.extend(view.unheard());
     if !request.apply {
         let kept: BTreeSet<u64> = plan.kept().collect();
-        let doubts = Doubts { unverifiable: let_go.unverifiable(), unlisted: view.unlisted(remote, &[]).await? };
+        let unlisted = view.unlisted(remote, &[]).await?;
+        let doubts = Doubts { unverifiable: let_go.unverifiable(), newer: let_go.newer(), unlisted };
         let prune = view.prune(remote, |sequence| kept.contains(&sequence), doubts);
         warnings.extend(stopped(&prune));
         return Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: None, warnings });
@@ -116,8 +117,9 @@ async fn carry_out(
         let gone = left.len() < records.len();
         warnings.extend(tell_of_left(remote, left, gone).await?);
     }
-    let unverifiable = LetGo::of(remote, &reader.state_dir(remote), &view, &BTreeSet::new()).await?.unverifiable();
-    let doubts = Doubts { unverifiable, unlisted: view.unlisted(remote, records).await? };
+    let let_go = LetGo::of(remote, &reader.state_dir(remote), &view, &BTreeSet::new()).await?;
+    let unlisted = view.unlisted(remote, records).await?;
+    let doubts = Doubts { unverifiable: let_go.unverifiable(), newer: let_go.newer(), unlisted };
     let prune = view.prune(remote, |_| true, doubts);
     let due: Vec<Key> = prune.due().into_iter().map(|object| object.key.clone()).collect();
     if !due.is_empty() {
@@ -231,6 +233,7 @@ fn stopped(prune: &prune::Plan) -> Option<Warning> {
             let forget: String = sequences.iter().map(|sequence| format!(" --forget {sequence}")).collect();
             format!(". Put it back from a copy, or let go of it with `sealift retain{forget} --apply`")
         }
+        Stop::NewerFormat(_) => ". Upgrade sealift on this machine".to_owned(),
         Stop::Unlisted(_) | Stop::NoSnapshot | Stop::NoServerTime | Stop::AheadOfServer(_) => String::new(),
     };
     Some(Warning::doubt("nothing-pruned", format!("no pack, manifest or key is deleted: {stop}{way_out}")))

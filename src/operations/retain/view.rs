@@ -1,6 +1,6 @@
 //! What there is to plan with: one listing, its records, and the receipts of those who are believed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::stream::{StreamExt, TryStreamExt};
@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use super::super::receipts::{last_drill, listed_receipts, receipts};
 use super::super::remote::{FETCHES, Listing, Seen};
-use super::super::{BadObjects, History, OperationError, Reader, Remote, Warning};
+use super::super::{BadObjects, History, OperationError, Reader, Remote, Unusable, Warning};
 use super::rules::Rules;
 use crate::crypto::PublicSigner;
 use crate::plan::effective::effective_times;
@@ -34,6 +34,7 @@ pub(super) struct View {
 /// Records of which nobody knows what they need.
 pub(super) struct Doubts {
     pub unverifiable: Vec<u64>,
+    pub newer: Vec<u64>,
     pub unlisted: Vec<u64>,
 }
 
@@ -129,6 +130,7 @@ impl View {
             newest: newest.map(|newest| self.listing.records[&newest.record.sequence].modified),
             grace: SignedDuration::from_secs(i64::try_from(remote.descriptor.grace_seconds).unwrap_or(i64::MAX)),
             unverifiable: doubts.unverifiable,
+            newer: doubts.newer,
             unlisted: doubts.unlisted,
         };
         prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &ground)
@@ -230,7 +232,7 @@ pub async fn retention_plan(
     Ok(kept.unwrap_or_default())
 }
 
-/// The records that cannot be verified.
-pub(super) fn unverifiable(view: &View) -> BTreeSet<u64> {
-    view.history.listed.iter().filter(|listed| listed.record.is_err()).map(|listed| listed.sequence).collect()
+/// The records that cannot be used, and why.
+pub(super) fn unusable(view: &View) -> impl Iterator<Item = (u64, &Unusable)> {
+    view.history.listed.iter().filter_map(|listed| Some((listed.sequence, listed.record.as_ref().err()?)))
 }
