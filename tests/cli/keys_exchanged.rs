@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use age::secrecy::ExposeSecret;
 
-use crate::keys::{generations, keys, opens, operator, person, ready};
+use crate::keys::{generations, keys, opens, operator, person, ready, secret};
 use crate::support::world::{Output, World};
 
 /// A data identity of a stranger's, sealed for himself, in exactly as many bytes.
@@ -228,6 +228,58 @@ fn a_key_that_is_planted_above_all_others_is_removed_when_a_person_says_so() {
         keys(&world, &["add", "-r", &bob], &["operator"]).exits(0);
         assert!(opens(&world, "operator", 1) && opens(&world, "bob", 1));
     }
+}
+
+/// Puts generation `number` of epoch 1 there as whoever knows its data identity can: with these lines of comments.
+fn forge(world: &World, number: u32, known: &str, sealed_for: &[&str], comments: &str) {
+    let plain = age::decrypt(&secret(world, known), &fs::read(first(world)).unwrap()).unwrap();
+    let key = String::from_utf8(plain).unwrap().lines().find(|line| line.starts_with("AGE-")).unwrap().to_owned();
+    let people: Vec<age::x25519::Recipient> = sealed_for.iter().map(|one| secret(world, one).to_public()).collect();
+    let recipients = people.iter().map(|person| person as &dyn age::Recipient);
+    let mut sealed = Vec::new();
+    let mut writer = age::Encryptor::with_recipients(recipients).unwrap().wrap_output(&mut sealed).unwrap();
+    std::io::Write::write_all(&mut writer, format!("{comments}{key}\n").as_bytes()).unwrap();
+    writer.finish().unwrap();
+    fs::write(world.path(&format!("repository/keys/1/{number}.age")), sealed).unwrap();
+}
+
+#[test]
+fn a_key_that_is_for_more_than_it_names_is_not_confirmed_and_the_good_one_stays() {
+    let world = ready();
+    let bob = person(&world, "bob");
+    keys(&world, &["rotate", "-r", &bob], &["operator"]).exits(3);
+    // Named twice, he is still one.
+    for comments in [format!("# recipient: {bob}\n"), format!("# recipient: {bob}\n").repeat(2), String::new()] {
+        forge(&world, 3, "operator", &["bob", "operator"], &comments);
+        let output = keys(&world, &["confirm"], &["bob"]).exits(3).says("keys/1/3.age is sealed for 2");
+        assert!(named(&output.warnings(), "recipients-unnamed"), "{output:?}");
+        let json = output.json();
+        assert_eq!((&json["epochs"][0]["proved"], &json["receipt_signer"]), (&false.into(), &serde_json::Value::Null));
+        assert_eq!(generations(&world, 1), ["1.age", "2.age", "3.age"]);
+        keys(&world, &["list"], &["bob"]).exits(3).says("keys/1/3.age is sealed for 2");
+    }
+    // What it says to do ends it.
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["bob"]).exits(0);
+    assert_eq!(generations(&world, 1), ["4.age"]);
+    keys(&world, &["confirm"], &["bob"]).exits(0);
+    assert!(opens(&world, "bob", 1) && !opens(&world, "operator", 1));
+}
+
+#[test]
+fn a_key_for_somebody_whom_an_earlier_one_names_as_removed_is_not_confirmed() {
+    let world = ready();
+    let (bob, known) = (person(&world, "bob"), fs::read(first(&world)).unwrap());
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["operator"]).exits(0);
+    let own = secret(&world, "operator").to_public();
+    fs::write(first(&world), known).unwrap();
+    forge(&world, 3, "operator", &["bob", "operator"], &format!("# recipient: {bob}\n# recipient: {own}\n"));
+    fs::remove_file(first(&world)).unwrap();
+    let output = keys(&world, &["confirm"], &["bob"]).exits(3).says("keys/1/2.age names as removed");
+    assert!(named(&output.warnings(), "removed-recipient-back"), "{output:?}");
+    assert_eq!(generations(&world, 1), ["2.age", "3.age"]);
+    keys(&world, &["rotate", "-r", &bob, "--proof", &world.text("bob.key")], &["bob"]).exits(0);
+    keys(&world, &["confirm"], &["bob"]).exits(0);
+    assert!(opens(&world, "bob", 1) && !opens(&world, "operator", 1));
 }
 
 #[test]

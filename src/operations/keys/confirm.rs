@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::unlock::Opening;
 use super::super::{OperationError, Reader, Remote, Warning};
+use super::claims::{back_again, unnamed};
 use super::replace::{Replacement, replace};
 use super::survey::{Proved, Survey, SurveyedEpoch};
 use crate::repository::{KeyHolders, layout};
@@ -28,6 +29,7 @@ pub struct ConfirmReport {
 
 /// Opens the newest generations and a manifest, says so in a receipt, and deletes the generations before them.
 ///
+/// One that is sealed for others than it names, or for somebody whom an earlier one names as removed, proves nothing.
 /// A generation above the one that opens may be the new one of somebody else: then nothing of that epoch is proved, unless
 /// the operator wants it gone (`remove_newer`).
 pub async fn confirm_keys(
@@ -40,7 +42,11 @@ pub async fn confirm_keys(
     let (mut opened, mut unopened, mut failure) = (Vec::new(), Vec::new(), None);
     for epoch in &survey.epochs {
         match epoch.open(remote, &reader.identities).await? {
-            Ok(opening) => opened.push((epoch, opening)),
+            Ok(opening) => {
+                let doubt = doubt(remote, reader, epoch, &opening, remove_newer).await?;
+                opened.push((epoch, opening, doubt.is_none()));
+                warnings.extend(doubt);
+            }
             Err(error) => {
                 let text = format!("no given identity opens epoch {}: it stays as it is", epoch.epoch);
                 warnings.push(Warning::doubt("epoch-not-opened", text));
@@ -52,11 +58,8 @@ pub async fn confirm_keys(
     if let Some(error) = failure.filter(|_| opened.is_empty()) {
         return Err(error);
     }
-    let is_proved = |opening: &Opening| remove_newer || opening.newer.is_empty();
-    let left = opened.iter().filter(|(_, opening)| !is_proved(opening));
-    warnings.extend(left.filter_map(|(epoch, opening)| Some(newer(epoch.epoch, *opening.newer.first()?))));
-    let proved = opened.iter().filter(|(_, opening)| is_proved(opening));
-    let proved = proved.map(|(epoch, opening)| (*epoch, &opening.opened.identity, opening.opened.digest));
+    let proved = opened.iter().filter(|(_, _, proved)| *proved);
+    let proved = proved.map(|(epoch, opening, _)| (*epoch, &opening.opened.identity, opening.opened.digest));
     let mut receipt_signer = None;
     if let Some(proved) = Proved::by(remote, proved).await? {
         match proved.put_receipt(remote, reader).await? {
@@ -65,20 +68,39 @@ pub async fn confirm_keys(
         }
     }
     let replacements: Vec<Replacement<'_>> =
-        opened.iter().map(|(epoch, opening)| replacement(epoch, opening, is_proved(opening))).collect();
+        opened.iter().map(|(epoch, opening, proved)| replacement(epoch, opening, *proved)).collect();
     look_again(remote, &survey, &replacements).await?;
     let done = replace(remote, &reader.identities, &replacements).await?;
     warnings.extend(done.warnings);
     let gone = |epoch: u32, generation: &u32| !done.listed.contains(&(epoch, *generation));
-    let confirmed = |(replacement, (epoch, opening)): (&Replacement<'_>, &(&SurveyedEpoch, Opening))| ConfirmedEpoch {
-        epoch: epoch.epoch,
-        generation: replacement.generation,
-        holders: opening.opened.holders.clone(),
-        proved: is_proved(opening),
-        deleted: replacement.replaced.iter().filter(|generation| gone(epoch.epoch, generation)).copied().collect(),
+    let confirmed = |(replacement, (epoch, opening, proved)): (&Replacement<'_>, &(&SurveyedEpoch, Opening, bool))| {
+        ConfirmedEpoch {
+            epoch: epoch.epoch,
+            generation: replacement.generation,
+            holders: opening.opened.holders.clone(),
+            proved: *proved,
+            deleted: replacement.replaced.iter().filter(|generation| gone(epoch.epoch, generation)).copied().collect(),
+        }
     };
     let epochs = replacements.iter().zip(&opened).map(confirmed).collect();
     Ok(ConfirmReport { epochs, unopened, receipt_signer, warnings })
+}
+
+/// Why an epoch is not proved by what opened: then nothing of it is deleted.
+async fn doubt(
+    remote: &Remote,
+    reader: &Reader,
+    epoch: &SurveyedEpoch,
+    opening: &Opening,
+    remove_newer: bool,
+) -> Result<Option<Warning>, OperationError> {
+    if let Some(above) = opening.newer.first().filter(|_| !remove_newer) {
+        return Ok(Some(newer(epoch.epoch, *above)));
+    }
+    match unnamed(epoch.epoch, &opening.opened) {
+        Some(doubt) => Ok(Some(doubt)),
+        None => back_again(remote, &reader.identities, epoch, &opening.opened).await,
+    }
 }
 
 fn replacement<'a>(epoch: &'a SurveyedEpoch, opening: &'a Opening, proved: bool) -> Replacement<'a> {

@@ -8,6 +8,7 @@ use super::super::history::History;
 use super::super::kept_keys::managed_by_rotation;
 use super::super::unlock::open_generation;
 use super::super::{OperationError, Reader, Remote, Warning};
+use super::claims::unnamed;
 use crate::crypto::{DataRecipient, Recipient};
 use crate::repository::KeyHolders;
 use crate::repository::ranges::ranges;
@@ -72,6 +73,7 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
     for (epoch, sequences) in needed {
         epochs.entry(epoch).and_modify(|listed| listed.snapshots = ranges(sequences));
     }
+    let mut warnings = history.warnings.clone();
     let there = remote.list_keys().await?;
     let host = HostState::load(&dir)?;
     let managed_by_rotation = host.is_some_and(|host| managed_by_rotation(&kept, host.sealed_to.epoch, &there));
@@ -94,6 +96,7 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
             let opened = open_generation(remote, place, listed.recipient.as_ref(), &reader.identities).await?;
             generation.opens = Some(match opened {
                 Ok(opened) => {
+                    warnings.extend(unnamed(epoch, &opened));
                     generation.claimed = generation.holders.is_none();
                     generation.holders.get_or_insert(opened.holders);
                     Ok(())
@@ -103,7 +106,7 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
         }
         listed.generations.push(generation);
     }
-    Ok(KeyList { managed_by_rotation, epochs: epochs.into_values().collect(), warnings: history.warnings.clone() })
+    Ok(KeyList { managed_by_rotation, epochs: epochs.into_values().collect(), warnings })
 }
 
 impl ListedEpoch {

@@ -4,6 +4,7 @@
 //! back before anything relies on it, and an old one is deleted only after an identity of the new set has opened the
 //! new one; whatever is interrupted, at least one of them opens.
 
+mod claims;
 mod confirm;
 mod list;
 mod new;
