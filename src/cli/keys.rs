@@ -44,7 +44,7 @@ pub const MANAGED_BY_ROTATION: &str =
 
 /// Where names come from, in JSON: what this host sealed itself, what was typed, or what a key file says of itself.
 const BY_HOST: &str = "host";
-const BY_COMMAND: &str = "command";
+pub const BY_COMMAND: &str = "command";
 pub const BY_COMMENTS: &str = "comments";
 
 /// An operator with at least one identity.

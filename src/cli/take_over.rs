@@ -9,7 +9,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::identities;
 use super::init::{check_config_path, configuration, next_command, warnings, write_config};
-use super::keys::COMMENTS_PROVE_NOTHING;
+use super::keys::{BY_COMMAND, BY_COMMENTS, COMMENTS_PROVE_NOTHING};
 use super::output::{human_age, is_interactive, print_json, print_lines, print_warnings};
 use super::shell::{Bucket, reader_command};
 use crate::clock;
@@ -42,10 +42,16 @@ pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
     Ok(context.exit_code(&all))
 }
 
-/// A person at a terminal sees whose place is taken and for whom will be sealed; a script says --yes.
+/// A person at a terminal sees whose place is taken, for whom will be sealed, and what of that is in doubt. A script says
+/// --yes, which is no answer to a doubt.
 fn confirm(command: &Init, context: &Context, plan: &TakeOverPlan) -> Result<(), Failure> {
-    if command.yes {
+    let doubts: Vec<&str> = plan.doubts.iter().map(|doubt| doubt.text.as_str()).collect();
+    if command.yes && doubts.is_empty() {
         return Ok(());
+    }
+    if command.yes {
+        let hint = "name everybody who is to open the backups with -r";
+        return Err(Failure::refused(format!("whom to seal for is in doubt: {}", doubts.join("; ")), hint));
     }
     let record = &plan.parent.record;
     let recipients: Vec<&str> = plan.recipients.iter().map(Recipient::as_str).collect();
@@ -63,7 +69,8 @@ fn confirm(command: &Init, context: &Context, plan: &TakeOverPlan) -> Result<(),
         format!("  sealed for       {}", recipients.join("\n                   ")),
         "The old host is stopped for good, should it still run. Other recipients are named with -r.".to_owned(),
     ];
-    let lines = lines.into_iter().chain(where_from(command)).collect::<Vec<_>>();
+    let doubts = doubts.into_iter().map(|doubt| format!("IN DOUBT: {doubt}"));
+    let lines = lines.into_iter().chain(where_from(command)).chain(doubts).collect::<Vec<_>>();
     let failed = |error: std::io::Error| Failure::new(super::failure::FAILED, format!("terminal: {error}"));
     let mut err = anstream::stderr();
     writeln!(err, "{}", lines.join("\n")).map_err(failed)?;
@@ -94,10 +101,12 @@ fn show(
         reader_command("restore", &url, Bucket::of(context, &url).as_ref(), &identity, &report.signer) + " --to DIR";
     let accept = format!("--accept-signer '{}'", report.signer);
     if context.global.json {
+        let from_where = if command.recipients.are_named() { BY_COMMAND } else { BY_COMMENTS };
         return print_json(&json!({
             "repository": report.repository, "url": url, "signer": report.signer, "epoch": report.epoch,
-            "recipients": report.recipients, "config": config_path, "restore": restore, "resumed": report.resumed,
-            "took_over": { "from": from, "last": last }, "accept": accept, "warnings": warnings,
+            "recipients": report.recipients, "recipients_from": from_where, "config": config_path,
+            "restore": restore, "resumed": report.resumed, "took_over": { "from": from, "last": last },
+            "accept": accept, "warnings": warnings,
         }));
     }
     let head = [

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use super::epoch::{first_free, make_epoch};
 use super::history::{History, Reader, Selector};
 use super::kept_keys::keep_listed;
-use super::unlock::{Opening, open_newest};
+use super::keys::{back_again, unnamed};
+use super::unlock::{OpenedGeneration, Opening, open_newest};
 use super::{InitReport, Listing, OperationError, Remote, Warning};
 use crate::clock;
 use crate::crypto::{Digest, PublicSigner, Recipient, Signer, seal};
@@ -24,6 +25,8 @@ pub struct TakeOverPlan {
     pub parent: Arc<SignedRecord>,
     /// Whom this host will seal for.
     pub recipients: Vec<Recipient>,
+    /// Why the recipients may not be those that an operator wanted; nothing where they were named.
+    pub doubts: Vec<Warning>,
     pub warnings: Vec<Warning>,
     /// An earlier one on this machine did not come to a snapshot.
     pub resumed: bool,
@@ -67,22 +70,35 @@ pub async fn plan_take_over(
     let epoch = newest_epoch(&parent)?;
     let opening = open_newest(remote, epoch, &reader.identities).await?;
     history.refuse_exchanged(remote)?;
-    let recipients = if recipients.is_empty() { holders(&opening, epoch)? } else { recipients };
+    let (recipients, doubts) = if recipients.is_empty() {
+        (holders(&opening, epoch)?, doubts(remote, reader, &history, (epoch.epoch, &opening.opened)).await?)
+    } else {
+        (recipients, Vec::new())
+    };
     // Before anything is made: a plugin that is missing, or keys that age will not mix.
     seal(b"", &recipients)?;
     let (from, last) = (parent.signed.signer().clone(), parent.record.sequence);
     let step = TakeOver::new(remote.id(), from, last, signer.public(), (epoch.epoch, &opening.opened.identity));
     let vouched = opened_keys(remote, reader, &history).await?;
     let warnings = history.warnings;
-    Ok(TakeOverPlan { parent, recipients, warnings, resumed, remote: remote.clone(), dir, signer, step, vouched })
+    Ok(TakeOverPlan {
+        parent,
+        recipients,
+        doubts,
+        warnings,
+        resumed,
+        remote: remote.clone(),
+        dir,
+        signer,
+        step,
+        vouched,
+    })
 }
 
 /// The newest wrapped key of each epoch that a snapshot needs, where the operator opens one.
 async fn opened_keys(remote: &Remote, reader: &Reader, history: &History) -> Result<BTreeSet<Digest>, OperationError> {
-    let needed = history.verified().flat_map(|record| &record.record.epochs);
-    let needed: BTreeMap<u32, &Epoch> = needed.map(|epoch| (epoch.epoch, epoch)).collect();
     let mut opened = BTreeSet::new();
-    for epoch in needed.into_values() {
+    for epoch in needed(history).into_values() {
         match open_newest(remote, epoch, &reader.identities).await {
             Ok(opening) => drop(opened.insert(opening.opened.digest)),
             Err(OperationError::Store(error)) => return Err(error.into()),
@@ -91,6 +107,25 @@ async fn opened_keys(remote: &Remote, reader: &Reader, history: &History) -> Res
         }
     }
     Ok(opened)
+}
+
+/// The epochs that snapshots need.
+fn needed(history: &History) -> BTreeMap<u32, &Epoch> {
+    history.verified().flat_map(|record| &record.record.epochs).map(|epoch| (epoch.epoch, epoch)).collect()
+}
+
+/// Why the names in a generation may not be those that an operator wrote there: whoever was removed can plant one, too.
+async fn doubts(
+    remote: &Remote,
+    reader: &Reader,
+    history: &History,
+    (epoch, opened): (u32, &OpenedGeneration),
+) -> Result<Vec<Warning>, OperationError> {
+    let (needed, listed) = (needed(history), remote.list_keys().await?);
+    let before = listed.into_keys().filter(|place| *place < (epoch, opened.generation));
+    let earlier = before.filter_map(|place| Some((place, &needed.get(&place.0)?.recipient)));
+    let back = back_again(remote, &reader.identities, (epoch, opened), earlier).await?;
+    Ok(unnamed(epoch, opened).into_iter().chain(back).collect())
 }
 
 /// A key that is here already may go on if no record knows it: an earlier take-over did not come to a snapshot.

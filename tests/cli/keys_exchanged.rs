@@ -231,7 +231,7 @@ fn a_key_that_is_planted_above_all_others_is_removed_when_a_person_says_so() {
 }
 
 /// Puts generation `number` of epoch 1 there as whoever knows its data identity can: with these lines of comments.
-fn forge(world: &World, number: u32, known: &str, sealed_for: &[&str], comments: &str) {
+pub fn forge(world: &World, number: u32, known: &str, sealed_for: &[&str], comments: &str) {
     let plain = age::decrypt(&secret(world, known), &fs::read(first(world)).unwrap()).unwrap();
     let key = String::from_utf8(plain).unwrap().lines().find(|line| line.starts_with("AGE-")).unwrap().to_owned();
     let people: Vec<age::x25519::Recipient> = sealed_for.iter().map(|one| secret(world, one).to_public()).collect();

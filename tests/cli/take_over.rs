@@ -4,6 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::keys::{keys, person, secret};
+use crate::keys_exchanged::forge;
 use crate::support::minio::Minio;
 use crate::support::s3s::{S3s, Side};
 use crate::support::world::{Output, Sources, World, copy_tree, tree};
@@ -362,6 +364,58 @@ fn a_generation_that_the_identity_does_not_open_wants_the_recipients_spelled_out
     let recipient = text.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap().to_owned();
     take_over(&fresh, &["--yes", "-r", &recipient]).exits(0);
     fresh.backup();
+}
+
+/// With --yes it is refused and nothing is written; with the set spelled out it goes on.
+fn assert_wants_the_set_spelled_out(world: &World, host: &str, why: &str) {
+    let before = tree(&world.path("repository"));
+    let fresh = world.other_host(host);
+    take_over(&fresh, &["--yes"]).exits(15).says(why).says("name everybody who is to open the backups with -r");
+    assert!(tree(&world.path("repository")) == before && !fresh.config().exists());
+    let own = secret(world, "operator").to_public().to_string();
+    let report = take_over(&fresh, &["--yes", "-r", &own]).exits(0).json();
+    assert_eq!((&report["recipients"], &report["recipients_from"]), (&json!([own]), &json!("command")));
+}
+
+#[test]
+fn a_generation_that_is_for_others_than_it_names_wants_the_recipients_spelled_out() {
+    let world = World::ready();
+    world.backup();
+    let (own, removed) = (secret(&world, "operator").to_public(), person(&world, "removed"));
+    let both = format!("# recipient: {own}\n# recipient: {removed}\n");
+    forge(&world, 2, "operator", &["operator"], &both);
+    assert_wants_the_set_spelled_out(&world, "fewer", "keys/1/2.age is sealed for 1 and names 2");
+    forge(&world, 2, "operator", &["operator", "removed"], &format!("# recipient: {own}\n"));
+    assert_wants_the_set_spelled_out(&world, "more", "keys/1/2.age is sealed for 2 and names 1");
+    forge(&world, 2, "operator", &["operator"], &format!("# recipient: {own}\n"));
+    let report = take_over(&world.other_host("whole"), &["--yes"]).exits(0).json();
+    assert_eq!((&report["recipients"], &report["recipients_from"]), (&json!([own.to_string()]), &json!("comments")));
+}
+
+#[test]
+fn a_generation_for_somebody_who_was_removed_before_wants_the_recipients_spelled_out() {
+    let world = World::ready();
+    world.backup();
+    let (own, removed) = (secret(&world, "operator").to_public().to_string(), person(&world, "removed"));
+    let (proof, key) = (world.text("operator.key"), world.path("repository/keys/1/1.age"));
+    let known = fs::read(&key).unwrap();
+    keys(&world, &["add", "-r", &removed, "--proof", &proof], &["operator"]).exits(0);
+    keys(&world, &["remove", "-r", &removed, "--proof", &proof], &["operator"]).exits(0);
+    take_over(&world.other_host("before"), &["--yes"]).exits(0);
+    // He plants one in the same epoch, which names him as an operator would.
+    let both = format!("# recipient: {own}\n# recipient: {removed}\n");
+    fs::write(&key, known).unwrap();
+    forge(&world, 4, "operator", &["operator", "removed"], &both);
+    fs::remove_file(&key).unwrap();
+    let why = format!("keys/1/4.age is for {removed}, whom keys/1/3.age names as removed");
+    assert_wants_the_set_spelled_out(&world, "same epoch", &why);
+    // Or in a later one.
+    fs::remove_file(world.path("repository/keys/1/4.age")).unwrap();
+    fs::remove_dir_all(world.path("repository/keys/2")).unwrap();
+    fs::remove_dir_all(world.path("repository/keys/3")).unwrap();
+    world.sealift(&["keys", "rebase", "-r", &own, "-r", &removed]).exits(0);
+    let why = format!("keys/2/1.age is for {removed}, whom keys/1/3.age names as removed");
+    assert_wants_the_set_spelled_out(&world, "later epoch", &why);
 }
 
 #[test]

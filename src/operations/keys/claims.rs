@@ -3,12 +3,11 @@
 
 use super::super::unlock::{OpenedGeneration, open_generation};
 use super::super::{OperationError, Remote, Warning};
-use super::survey::SurveyedEpoch;
-use crate::crypto::{IdentityFile, Recipient};
+use crate::crypto::{DataRecipient, IdentityFile, Recipient};
 use crate::repository::layout;
 
 /// A doubt where the header shows another number of recipients than the comments name.
-pub(super) fn unnamed(epoch: u32, opened: &OpenedGeneration) -> Option<Warning> {
+pub(in super::super) fn unnamed(epoch: u32, opened: &OpenedGeneration) -> Option<Warning> {
     let mut named: Vec<&Recipient> = Vec::new();
     for recipient in &opened.holders.recipients {
         if !named.contains(&recipient) {
@@ -26,24 +25,23 @@ pub(super) fn unnamed(epoch: u32, opened: &OpenedGeneration) -> Option<Warning> 
     })
 }
 
-/// A doubt where `opened` names as a recipient whom an earlier generation names as removed.
-pub(super) async fn back_again(
+/// A doubt where `opened`, of `epoch`, names as a recipient whom one of the `earlier` generations names as removed.
+pub(in super::super) async fn back_again<'a>(
     remote: &Remote,
     identities: &[IdentityFile],
-    epoch: &SurveyedEpoch,
-    opened: &OpenedGeneration,
+    (epoch, opened): (u32, &OpenedGeneration),
+    earlier: impl IntoIterator<Item = ((u32, u32), &'a DataRecipient)>,
 ) -> Result<Option<Warning>, OperationError> {
-    for generation in epoch.generations.range(..opened.generation) {
-        let place = (epoch.epoch, *generation);
-        let Ok(earlier) = open_generation(remote, place, Some(&epoch.recipient), identities).await? else { continue };
+    for (place, named) in earlier {
+        let Ok(earlier) = open_generation(remote, place, Some(named), identities).await? else { continue };
         let back = opened.holders.recipients.iter().find(|recipient| earlier.holders.former.contains(recipient));
         if let Some(back) = back {
             let text = format!(
                 "{} is for {}, whom {} names as removed: perhaps he made it himself. If he is to open the snapshots again, \
                  `sealift keys rotate -r … --proof FILE` with the whole set says so",
-                layout::data_key(epoch.epoch, opened.generation),
+                layout::data_key(epoch, opened.generation),
                 back.as_str(),
-                layout::data_key(epoch.epoch, *generation)
+                layout::data_key(place.0, place.1)
             );
             return Ok(Some(Warning::doubt("removed-recipient-back", text)));
         }

@@ -99,7 +99,11 @@ async fn doubt(
     }
     match unnamed(epoch.epoch, &opening.opened) {
         Some(doubt) => Ok(Some(doubt)),
-        None => back_again(remote, &reader.identities, epoch, &opening.opened).await,
+        None => {
+            let before = epoch.generations.range(..opening.opened.generation);
+            let earlier = before.map(|generation| ((epoch.epoch, *generation), &epoch.recipient));
+            back_again(remote, &reader.identities, (epoch.epoch, &opening.opened), earlier).await
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod replace;
 mod rotate;
 mod survey;
 
+pub(super) use claims::{back_again, unnamed};
 pub use confirm::{ConfirmReport, ConfirmedEpoch, confirm_keys};
 pub use list::{KeyList, ListedEpoch, ListedGeneration, keys_of, list_keys};
 pub(super) use new::identity_made_for;
