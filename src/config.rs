@@ -14,7 +14,7 @@ use crate::repository::{Retention, Within, is_safe_name};
 /// The name under which the configuration itself is backed up.
 pub const FILE_NAME: &str = "sealift.toml";
 
-/// How many of all snapshots an unattended run of retention may remove at once.
+/// How many of the snapshots, in percent, an unattended run of retention may lose at once.
 const MAX_REMOVE_PERCENT: u8 = 50;
 
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +136,7 @@ pub struct RetentionSection {
     pub keep_tag: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// How many of all snapshots an unattended run may remove at once; 50 unless told otherwise.
+    /// How many of the snapshots an unattended run may lose at once; 50 unless told otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_remove_percent: Option<u8>,
 }

@@ -368,7 +368,8 @@ pub struct Retain {
     /// host signed or a newer sealift made; repeatable
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "Keep")]
     pub forget: Vec<u64>,
-    /// Nobody looks on, as in a timer: refuse to remove more than [retention] max_remove_percent of all snapshots at once
+    /// Nobody looks on, as in a timer: refuse to go by rules that neither [retention] nor a flag sets, and to lose more than
+    /// max_remove_percent of the snapshots at once, not counting those whose hour, day and so on a newer one has
     #[arg(long)]
     pub unattended: bool,
     /// How long to wait for another run on this machine, such as 10m

@@ -211,7 +211,9 @@ fn what_must_stay_is_not_removed_and_rules_that_keep_nothing_are_none() {
     for rules in [&["--keep-last", "0"][..], &["--keep-tag", "none"]] {
         world.sealift(&[&["retain", "--apply"], rules].concat()).exits(15).says("keep no snapshot");
     }
-    world.sealift(&["retain", "--keep-last", "1", "--unattended", "--apply"]).exits(15).says("2 of 3");
+    let refused = world.sealift(&["retain", "--keep-last", "1", "--unattended", "--apply"]).exits(15);
+    refused.says("2 of 3").says("a higher max_remove_percent");
+    world.sealift(&["retain", "--unattended", "--apply"]).exits(15).says("nobody looks on").says("keep_daily = 14");
     world.sealift(&["retain", "--keep-last", "1", "--remove", "1"]).exits(2);
     world.sealift(&["retain", "--keep-within", "never"]).exits(2).says("30d");
     world.sealift(&["retain", "--forget", "1"]).exits(2).says("--remove 1");
@@ -219,6 +221,19 @@ fn what_must_stay_is_not_removed_and_rules_that_keep_nothing_are_none() {
     configure(&world, "[retention]\nkeep_last = 2\nmax_remove_percent = 34");
     world.sealift(&["retain", "--unattended", "--apply"]).exits(0);
     assert_eq!(listed(&world), [2, 3]);
+}
+
+/// A timer runs once a day.
+#[test]
+fn hourly_snapshots_of_which_a_day_keeps_one_are_thinned_by_a_run_that_nobody_looks_at() {
+    let (world, _) = history_of(&[9]);
+    let past = Past::of(&world, &world.path("repository"));
+    past.repeat((2..9).rev().map(|days| (days_ago(days), days_ago(days))));
+    let hour = |hour: i64| days_ago(1) + SignedDuration::from_hours(hour);
+    past.repeat((-12..12).map(|number| (hour(number), hour(number))));
+    configure(&world, "[retention]\nkeep_daily = 7");
+    world.sealift(&["retain", "--unattended", "--apply"]).exits(0);
+    assert_eq!(listed(&world), [3, 4, 5, 6, 7, 8, 32]);
 }
 
 #[test]

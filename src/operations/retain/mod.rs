@@ -44,7 +44,7 @@ pub struct RetainRequest {
     pub believed: Vec<PublicSigner>,
     /// Carries the plan out; otherwise nothing is changed.
     pub apply: bool,
-    /// Nobody looks on: refuses to remove more than this part of all snapshots at once.
+    /// Nobody looks on: goes by own rules only, and refuses to lose more than this part of the snapshots at once.
     pub max_remove_percent: Option<u8>,
     /// How long to wait for another run on this machine.
     pub wait: Duration,
@@ -176,21 +176,37 @@ fn refuse_what_nobody_wants(
     request: &RetainRequest,
 ) -> Result<(), OperationError> {
     let by_rules = request.remove.is_empty() && request.forget.is_empty();
+    if by_rules && request.max_remove_percent.is_some() {
+        refuse_rules_of_nobody(rules)?;
+    }
     if by_rules && plan.removed().next().is_some() {
         refuse_rules_of_others(view, rules)?;
         refuse_misfits(view)?;
     }
     match request.max_remove_percent {
-        Some(percent) if plan.removes_more_than(percent) => Err(OperationError::Refused {
+        Some(percent) if plan.loses_more_than(percent) => Err(OperationError::Refused {
             what: format!(
-                "{} of {} snapshots would be removed at once, and max_remove_percent is {percent}",
-                plan.removed().count(),
-                plan.lines.len()
+                "{} of {} snapshots would go at once without another one in their place, and max_remove_percent is {percent}",
+                plan.lost(),
+                plan.weighed()
             ),
-            way_out: "look at the plan with `sealift retain`; `sealift retain --apply` carries it out".to_owned(),
+            way_out: "look at the plan with `sealift retain`; `sealift retain --apply` carries it out, and a higher \
+                      max_remove_percent in [retention] of sealift.toml lets this run do it"
+                .to_owned(),
         }),
         _ => Ok(()),
     }
+}
+
+/// Where nobody looks on, somebody must have said before what to keep.
+fn refuse_rules_of_nobody(rules: &Rules) -> Result<(), OperationError> {
+    if rules.origin == Origin::Own {
+        return Ok(());
+    }
+    Err(OperationError::Refused {
+        what: "neither [retention] of sealift.toml here nor a flag says what to keep, and nobody looks on".to_owned(),
+        way_out: format!("write the rules into sealift.toml ([retention] {}), or give them as flags", rules.rules),
+    })
 }
 
 /// What the host said, whoever holds its key could have said; and that it no longer says anything, too.

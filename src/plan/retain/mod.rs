@@ -92,9 +92,20 @@ impl Plan {
         self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Keep(_))).map(|line| line.sequence)
     }
 
-    /// Whether more than `percent` of all snapshots would go.
-    pub fn removes_more_than(&self, percent: u8) -> bool {
-        self.removed().count() * 100 > self.lines.len() * usize::from(percent)
+    /// How many go although no other one has their hour, day and so on. Whatever else goes only makes history coarser.
+    pub fn lost(&self) -> usize {
+        let is_lost = |line: &&Line| matches!(line.verdict, Verdict::Remove(Cause::Unreached | Cause::ByHand));
+        self.lines.iter().filter(is_lost).count()
+    }
+
+    /// Those that are lost, and those that stay.
+    pub fn weighed(&self) -> usize {
+        self.lost() + self.kept().count()
+    }
+
+    /// Whether more than `percent` of those that are weighed are lost.
+    pub fn loses_more_than(&self, percent: u8) -> bool {
+        self.lost() * 100 > self.weighed() * usize::from(percent)
     }
 }
 

@@ -79,6 +79,23 @@ fn many_a_day_the_last_of_each_day_stays() {
     );
 }
 
+/// An hour each, of which a day keeps the last: that is what the rules are for, and no loss.
+#[test]
+fn what_goes_for_a_newer_one_in_its_place_is_not_lost() {
+    let days = (1..=8).map(|day| format!("2026-11-0{day}T23:00:00Z"));
+    let hours = (0..24).map(|hour| format!("2026-11-09T{hour:02}:30:00Z"));
+    let times: Vec<String> = days.chain(hours).collect();
+    let history = snapshots(&times.iter().map(String::as_str).collect::<Vec<_>>());
+    let plan = retain(&history, &rules("keep_daily 8"), &proved()).expect("a plan");
+    assert_eq!((plan.removed().count(), plan.lost(), plan.weighed()), (24, 1, 9));
+    assert!(plan.loses_more_than(11) && !plan.loses_more_than(12));
+    let plan = retain(&history[..8], &rules("keep_daily 3"), &proved()).expect("a plan");
+    assert_eq!((plan.lost(), plan.weighed()), (5, 8));
+    assert!(plan.loses_more_than(50));
+    let plan = remove(&history, &rules("keep_daily 8"), &proved(), &[3].into()).expect("a plan");
+    assert_eq!(plan.lost(), 1);
+}
+
 #[test]
 fn days_without_a_snapshot_are_not_counted() {
     let history = snapshots(&["2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z"]);
