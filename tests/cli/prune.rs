@@ -320,6 +320,29 @@ async fn a_record_that_is_listed_and_not_handed_out_stops_the_prune_until_somebo
     world.assert_restores(3, &sources[2]);
 }
 
+/// Between the two looks of this run; the second one remembers it, so nobody else would hear of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_vanishes_while_another_one_is_removed_is_told() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    for _ in 0..3 {
+        world.add_rows(5);
+        world.backup();
+    }
+    let pruner = pruner(&server, &world, "pruner");
+    pruner.sealift(&["snapshots"]).exits(0);
+    server.delete_one_by_one();
+    let held = server.hold("DELETE", "/snapshots/", Side::Before);
+    let running = pruner.start(&["retain", "--remove", "1", "--apply", "--json"]);
+    held.reached();
+    fs::remove_file(repository(&server).join("snapshots/0000000002.record")).unwrap();
+    held.release();
+    let output = running.wait().exits(3);
+    assert_eq!(output.warnings(), ["unexplained-removal", "record-vanished"]);
+    output.says("snapshot 2 was there and is gone");
+    pruner.sealift(&["snapshots"]).exits(0);
+}
+
 /// A server that locks objects keeps their versions, and says that each was deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_versioned_bucket_is_told_and_what_is_hidden_there_is_gone_for_sealift() {

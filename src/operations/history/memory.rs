@@ -3,7 +3,7 @@
 //! What is gone is told once and is then the new state of things; a repository that was set back is told until it has
 //! gone on beyond the newest snapshot that was seen.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -65,6 +65,15 @@ pub(in crate::operations) fn missing(
     let warnings = gone(pins, parent, &there, &[]);
     pins.seen.retain(|seen| contains(&there, seen.sequence));
     warnings
+}
+
+/// What is told once and then remembered: a second look would not tell it again.
+pub(in crate::operations) const TOLD_ONCE: [&str; 3] = ["record-exchanged", "record-vanished", "record-removed"];
+
+/// That these `removed` ones are gone is no news to this machine: it takes them out itself.
+pub(in crate::operations) fn expect_gone(pins: &mut Pins, removed: &BTreeSet<u64>) {
+    let new = without(&ranges(removed.iter().copied()), &pins.gone);
+    pins.gone = joined(std::mem::take(&mut pins.gone), new);
 }
 
 /// This machine's own new record is the newest that it saw.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub(super) use self::memory::{missing, remember_own};
+pub(super) use self::memory::{TOLD_ONCE, expect_gone, missing, remember_own};
 pub(super) use self::reader::Pin;
 pub use self::reader::Reader;
 pub(super) use self::trust::Trust;

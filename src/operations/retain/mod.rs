@@ -19,6 +19,7 @@ use self::forget::LetGo;
 pub use self::rules::{Origin, Rules};
 pub use self::view::retention_plan;
 use self::view::{Doubts, View};
+use super::history::{TOLD_ONCE, expect_gone};
 use super::turn::take_turn;
 use super::{OperationError, Reader, Remote, Selector, Warning};
 use crate::crypto::PublicSigner;
@@ -26,6 +27,7 @@ use crate::fsx;
 use crate::plan::prune::{self, Stop};
 use crate::plan::retain::{self as planning, RetainError};
 use crate::repository::{Retention, layout};
+use crate::state::Pins;
 use crate::store::Key;
 
 /// The doubts about a history whose records do not fit together.
@@ -110,8 +112,7 @@ async fn carry_out(
     if !records.is_empty() {
         let sizes = view.sizes();
         let failed = delete(remote, records, warnings).await?;
-        // What this run removed is no news, so the warnings of the second look are left out.
-        view = View::read(remote, reader, &request.believed).await?;
+        view = look_again(remote, reader, request, records, warnings).await?;
         let left = left_of(records, failed, |key| view.lists(key));
         deleted.count(records, &left, &sizes);
         let gone = left.len() < records.len();
@@ -132,6 +133,26 @@ async fn carry_out(
         warnings.extend(tell_of_left(remote, left, gone).await?);
     }
     Ok((prune, deleted))
+}
+
+/// What the records say after some of them were deleted. What this run removed is no news; of the rest that is which would
+/// not be told again.
+async fn look_again(
+    remote: &Remote,
+    reader: &Reader,
+    request: &RetainRequest,
+    records: &[Key],
+    warnings: &mut Vec<Warning>,
+) -> Result<View, OperationError> {
+    let dir = reader.state_dir(remote);
+    let mut pins = Pins::load(&dir)?;
+    expect_gone(&mut pins, &records.iter().filter_map(layout::record_sequence).collect());
+    pins.save(&dir)?;
+    let view = View::read(remote, reader, &request.believed).await?;
+    let is_news = |warning: &&Warning| TOLD_ONCE.contains(&warning.name) && !warnings.contains(warning);
+    let news: Vec<Warning> = view.history.warnings.iter().filter(is_news).cloned().collect();
+    warnings.extend(news);
+    Ok(view)
 }
 
 fn plan(view: &View, rules: &Rules, request: &RetainRequest) -> Result<planning::Plan, OperationError> {
