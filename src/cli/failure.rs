@@ -3,6 +3,7 @@
 use crate::config::ConfigError;
 use crate::crypto::CryptoError;
 use crate::operations::OperationError;
+use crate::repository::layout;
 use crate::source::SourceError;
 use crate::state::StateError;
 use crate::store::{StoreError, UrlError};
@@ -59,7 +60,8 @@ impl From<OperationError> for Failure {
             E::State(error) => error.into(),
             E::Crypto(error) => error.into(),
             E::NoRepository { .. } => Self::new(NO_REPOSITORY, message)
-                .hint("check --repository; `sealift init` makes a new repository there"),
+                .hint("check --repository; where snapshots/ lies there, put repository.json back from a recovery kit, which \
+                       holds a copy; in an empty place `sealift init` makes a new repository"),
             E::AlreadyThere { .. } => Self::refused(message, "`sealift backup` takes a snapshot into it"),
             E::NoSnapshot(None) => Self::new(FAILED, message).hint("`sealift backup` takes the first one"),
             E::NoSnapshot(Some(_)) => Self::new(FAILED, message).hint("`sealift snapshots` lists what is there"),
@@ -79,6 +81,12 @@ impl From<OperationError> for Failure {
             ),
             E::NoIdentityOpens { .. } => {
                 Self::new(NO_IDENTITY, message).hint("give the private key of one of the recipients with -i")
+            }
+            E::Verification { ref object, .. } | E::NewerFormat { ref object, .. }
+                if *object == layout::descriptor().as_str() =>
+            {
+                Self::new(VERIFICATION, message)
+                    .hint("put repository.json back from a recovery kit, which holds a copy; a newer format needs a newer sealift")
             }
             E::Verification { .. } => Self::new(VERIFICATION, message)
                 .hint("nothing was written; another snapshot may be whole: `sealift snapshots` lists them"),

@@ -63,7 +63,8 @@ pub async fn init(
     let sealed_to =
         sealed_to.ok_or_else(|| OperationError::OtherWriter(format!("epoch {epoch} was just made by another init")))?;
     // What reads on this machine trusts this host.
-    Pins { signer: Some(signer.public()), ..Pins::load(&dir)? }.save(&dir)?;
+    let remembered = descriptor.to_json().ok();
+    Pins { signer: Some(signer.public()), descriptor: remembered, ..Pins::load(&dir)? }.save(&dir)?;
     let host = HostState::create(&dir, signer, sealed_to)?;
     Ok(InitReport {
         repository: descriptor.repository,

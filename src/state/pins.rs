@@ -18,6 +18,9 @@ use crate::fsx;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pins {
     pub signer: Option<PublicSigner>,
+    /// `repository.json` as it was first seen here.
+    #[serde(default)]
+    pub descriptor: Option<String>,
     /// The verified record with the highest sequence number ever.
     pub newest: Option<(u64, Digest)>,
     /// The verified records that were listed last time.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::damage::{Harm, harm};
+use crate::support::past::{days_ago, set_time};
 use crate::support::s3s::S3s;
 use crate::support::world::{Output, World, copy_tree};
 
@@ -80,7 +81,7 @@ fn script(harm: Harm, _: Who) -> Option<(Object, &'static str)> {
     }
 }
 
-/// For people, and the same everywhere but for the version of sealift that wrote it, so no check knows its bytes.
+/// For people, and the same everywhere but for the version of sealift that wrote it: another one is a warning.
 fn text(harm: Harm, _: Who) -> Option<(Object, &'static str)> {
     (harm == Harm::Delete).then_some((Itself, "missing"))
 }
@@ -145,6 +146,8 @@ fn assert_found(kind: &Kind, harm: Harm, who: Who, output: &Output) {
     let problems = json["problems"].as_array().unwrap();
     let Some((object, word)) = (kind.found)(harm, who) else {
         assert_eq!((output.code, problems.len()), (0, 0), "{case}");
+        let differs = output.warnings().contains(&"recovery-text-differs".to_owned());
+        assert_eq!(differs, kind.path.ends_with("RECOVERY.txt"), "{case}");
         return;
     };
     assert_eq!((output.code, problems.len()), (13, 1), "{case}");
@@ -278,4 +281,39 @@ fn after_every_damage_that_the_host_finds_its_next_backup_is_whole_or_says_the_w
             fs::remove_dir_all(world.path("checker-state")).unwrap();
         }
     }
+}
+
+/// It is signed by nobody, and says how long retention leaves alone what nobody needs.
+#[test]
+fn a_changed_descriptor_is_found_by_whoever_remembers_it_and_a_shorter_grace_period_is_not_obeyed() {
+    let world = World::ready();
+    world.backup();
+    let watcher = world.other_host("watcher");
+    watcher.sealift(&["check"]).exits(0);
+    let path = world.path("repository/repository.json");
+    let good = fs::read_to_string(&path).unwrap();
+    assert!(good.contains("\"grace_seconds\":604800"));
+    let garbage = world.path(&format!("repository/packs/{}.age", sealift::crypto::sha256(b"garbage")));
+    fs::write(&garbage, "garbage").unwrap();
+    set_time(&garbage, days_ago(3));
+    fs::write(&path, good.replace("604800", "0")).unwrap();
+    for machine in [&world, &watcher] {
+        let output = machine.sealift(&["check", "--json"]).exits(13);
+        let problem = output.json()["problems"][0].clone();
+        assert_eq!(problem["object"], "repository.json");
+        assert!(problem["why"].as_str().unwrap().contains("604800"), "{problem}");
+        machine.sealift(&["retain", "--keep-last", "9", "--apply"]).exits(3).says("descriptor-changed");
+        assert!(garbage.exists());
+    }
+    // Longer is as wrong, and whoever was never here cannot tell.
+    fs::write(&path, good.replace("604800", "9000000")).unwrap();
+    world.sealift(&["check"]).exits(13).says("repository.json");
+    world.other_host("stranger").sealift(&["check"]).exits(0);
+    // The way out of the worse damages is named.
+    fs::write(&path, &good[..40]).unwrap();
+    world.sealift(&["check"]).exits(13).says("recovery kit");
+    fs::remove_file(&path).unwrap();
+    world.sealift(&["check"]).exits(10).says("recovery kit");
+    fs::write(&path, &good).unwrap();
+    world.sealift(&["check"]).exits(0);
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
+use sealift::state::Pins;
 use sealift::store::{Key, Stored, open};
 
 use crate::support::Server;
@@ -393,6 +394,9 @@ async fn minio_lists_pages_and_deletes_batches() {
         json.to_string() + "\n"
     };
     store.put(&Key::new("repository.json").unwrap(), Stored::public_text(no_grace)).await.unwrap();
+    // As if it had been made like that.
+    let pins = Pins::load(&world.state_of_repository()).unwrap();
+    Pins { descriptor: None, ..pins }.save(&world.state_of_repository()).unwrap();
     let junk: Vec<Key> = (0..1200).map(|number| Key::new(format!("packs/{number:064x}.age")).unwrap()).collect();
     for some in junk.chunks(32) {
         let puts = some.iter().map(|key| store.create(key, Stored::public_text("junk")));

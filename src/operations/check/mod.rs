@@ -26,7 +26,7 @@ use self::problems::Problems;
 pub use self::problems::{Problem, ProblemKind};
 use self::sample::{Round, Sample};
 use self::snapshots::Contents;
-use super::history::{History, Reader, Selector, Unusable};
+use super::history::{DESCRIPTOR_CHANGED, History, Reader, Selector, Unusable};
 use super::unlock::open_newest;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
 use crate::clock;
@@ -92,7 +92,7 @@ pub async fn check(
     check.history(&history);
     check.warnings.extend(history.first_look());
     check.listing(&objects);
-    check.recovery(&objects);
+    check.recovery(&objects).await?;
     let of_all = request.snapshot.is_none();
     let round = request.read_percent.map(|percent| Round::next(&state_dir, percent, of_all, clock::now()));
     let round = round.map(|(round, begun_anew)| {
@@ -208,6 +208,9 @@ impl<'a> Check<'a> {
         for warning in &history.warnings {
             match (warning.doubt, warning.name) {
                 (true, "unverifiable-record" | "newer-record") => {}
+                (true, DESCRIPTOR_CHANGED) => {
+                    self.problems.add(layout::descriptor().to_string(), ProblemKind::History, &warning.text, []);
+                }
                 (true, name) => {
                     let object = format!("{} ({name})", layout::RECORDS);
                     self.problems.add(object, ProblemKind::History, &warning.text, []);

@@ -12,7 +12,7 @@ use super::{History, Warning};
 use crate::plan::effective::{Stated, effective_times};
 use crate::plan::retain::{Snapshot, retain};
 use crate::repository::ranges::{Range, contains, ranges, without, written};
-use crate::repository::{Health, Retention, SignedRecord};
+use crate::repository::{Descriptor, Health, Retention, SignedRecord};
 use crate::state::{Pins, Remembered, StateError};
 
 /// What does not agree with `pins`, which remember what is there now.
@@ -45,6 +45,34 @@ pub(super) fn not_remembered(error: &StateError) -> Warning {
          directory that can be written and lasts with --state-dir ({error})"
     );
     Warning::standing("not-remembered", text)
+}
+
+/// The name of the warning that `repository.json` is another than it was.
+pub(in crate::operations) const DESCRIPTOR_CHANGED: &str = "descriptor-changed";
+
+/// What is to be made of `repository.json`, by what this machine remembers of it.
+pub(super) struct KnownDescriptor {
+    /// The longer one.
+    pub grace_seconds: u64,
+    pub warning: Option<Warning>,
+}
+
+/// It is created once and signed by nobody: the first one that was seen here is remembered for good.
+pub(super) fn descriptor(pins: &mut Pins, now: &Descriptor) -> KnownDescriptor {
+    let known = pins.descriptor.as_deref().and_then(|json| Descriptor::parse(json.as_bytes()).ok());
+    let Some(known) = known else {
+        pins.descriptor = now.to_json().ok();
+        return KnownDescriptor { grace_seconds: now.grace_seconds, warning: None };
+    };
+    let warning = (known != *now).then(|| {
+        let text = format!(
+            "repository.json, which nothing should ever change, is another than this machine remembers; the longer grace \
+             period of the two counts here. Put the old one back, from a recovery kit or this line: {}",
+            pins.descriptor.as_deref().unwrap_or_default().trim_end()
+        );
+        Warning::doubt(DESCRIPTOR_CHANGED, text)
+    });
+    KnownDescriptor { grace_seconds: known.grace_seconds.max(now.grace_seconds), warning }
 }
 
 /// What a reader says that was not here before, or whose memory did not last.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub(super) use self::memory::{TOLD_ONCE, expect_gone, missing, remember_own};
+pub(super) use self::memory::{DESCRIPTOR_CHANGED, TOLD_ONCE, expect_gone, missing, remember_own};
 pub(super) use self::reader::Pin;
 pub use self::reader::Reader;
 pub(super) use self::trust::Trust;
@@ -66,6 +66,8 @@ pub struct History {
     exchanged: bool,
     /// This machine remembers no snapshot from before.
     is_new_here: bool,
+    /// How long what nobody needs is left alone: nothing signs `repository.json`, so no less than was ever seen there.
+    pub(super) grace_seconds: u64,
 }
 
 impl History {
@@ -97,9 +99,13 @@ impl History {
             signers: signers(&valid),
             exchanged: pin.exchanged,
             is_new_here: false,
+            grace_seconds: remote.descriptor.grace_seconds,
         };
         history.warn_of_unverifiable();
         history.warnings.extend(chain::check(&history));
+        let known = memory::descriptor(&mut pins, &remote.descriptor);
+        history.grace_seconds = known.grace_seconds;
+        history.warnings.extend(known.warning);
         history.is_new_here = pins.newest.is_none();
         history.warnings.extend(memory::compare(&mut pins, &history));
         // A signer is remembered once something it signed was seen, and never on the repository's word alone.

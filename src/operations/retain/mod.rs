@@ -86,7 +86,7 @@ pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -
         let kept: BTreeSet<u64> = plan.kept().collect();
         let unlisted = view.unlisted(remote, &[]).await?;
         let doubts = Doubts { unverifiable: let_go.unverifiable(), newer: let_go.newer(), unlisted };
-        let prune = view.prune(remote, |sequence| kept.contains(&sequence), doubts);
+        let prune = view.prune(|sequence| kept.contains(&sequence), doubts);
         warnings.extend(stopped(&prune));
         return Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: None, warnings });
     }
@@ -121,7 +121,7 @@ async fn carry_out(
     let let_go = LetGo::of(remote, &reader.state_dir(remote), &view, &BTreeSet::new()).await?;
     let unlisted = view.unlisted(remote, records).await?;
     let doubts = Doubts { unverifiable: let_go.unverifiable(), newer: let_go.newer(), unlisted };
-    let prune = view.prune(remote, |_| true, doubts);
+    let prune = view.prune(|_| true, doubts);
     let due: Vec<Key> = prune.due().into_iter().map(|object| object.key.clone()).collect();
     if !due.is_empty() {
         tracing::info!(objects = due.len(), "deleting what no snapshot needs");

@@ -119,7 +119,7 @@ impl View {
     }
 
     /// What may go when only the verified snapshots that `stay` says are left.
-    pub fn prune(&self, remote: &Remote, stay: impl Fn(u64) -> bool, doubts: Doubts) -> prune::Plan {
+    pub fn prune(&self, stay: impl Fn(u64) -> bool, doubts: Doubts) -> prune::Plan {
         let mut needed = Needed::default();
         let left = self.history.verified().filter(|record| stay(record.record.sequence));
         left.for_each(|record| needed.add(&record.record));
@@ -128,7 +128,7 @@ impl View {
         let ground = Ground {
             server_time: self.listing.server_time,
             newest: newest.map(|newest| self.listing.records[&newest.record.sequence].modified),
-            grace: SignedDuration::from_secs(i64::try_from(remote.descriptor.grace_seconds).unwrap_or(i64::MAX)),
+            grace: SignedDuration::from_secs(i64::try_from(self.history.grace_seconds).unwrap_or(i64::MAX)),
             unverifiable: doubts.unverifiable,
             newer: doubts.newer,
             unlisted: doubts.unlisted,
