@@ -6,7 +6,7 @@
 //! are not stored yet have a bounded number of bytes. Who adds blocks waits when all of that is full.
 //! A block can be found in the catalog from the moment it is added; its pack is named there once it is stored.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -43,20 +43,61 @@ pub(super) struct FinishedPack {
 
 /// How many bytes are sealed and not yet stored.
 #[derive(Clone, Default)]
-pub(super) struct InFlight(Arc<(Mutex<u64>, Condvar)>);
+pub(super) struct InFlight(Arc<(Mutex<Room>, Condvar)>);
+
+#[derive(Default)]
+struct Room {
+    bytes: u64,
+    /// Nobody takes packs any more.
+    closed: bool,
+}
 
 impl InFlight {
-    /// Waits until there is room for a pack of `bytes`.
-    fn begin(&self, bytes: u64) -> Pending {
-        let in_flight = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |in_flight: &mut u64| *in_flight > 0 && *in_flight + bytes > BYTES_IN_FLIGHT;
-        *self.0.1.wait_while(in_flight, full).unwrap_or_else(PoisonError::into_inner) += bytes;
-        Pending { in_flight: self.clone(), bytes }
+    /// Waits until there is room for a pack of `bytes`; `None` once nobody takes packs any more.
+    fn begin(&self, bytes: u64) -> Option<Pending> {
+        let mut room = self.wait_while(|room| room.bytes > 0 && room.bytes + bytes > BYTES_IN_FLIGHT)?;
+        room.bytes += bytes;
+        Some(Pending { in_flight: self.clone(), bytes })
     }
 
-    fn wait_for_none(&self) {
-        let in_flight = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.0.1.wait_while(in_flight, |in_flight| *in_flight > 0));
+    /// Waits until all is stored.
+    fn wait_for_none(&self) -> Result<(), OperationError> {
+        self.wait_while(|room| room.bytes > 0).map(drop).ok_or(OperationError::Stopped)
+    }
+
+    fn wait_while(&self, full: impl Fn(&Room) -> bool) -> Option<MutexGuard<'_, Room>> {
+        let room = self.room();
+        let room = self.0.1.wait_while(room, |room| !room.closed && full(room));
+        Some(room.unwrap_or_else(PoisonError::into_inner)).filter(|room| !room.closed)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Room)) {
+        change(&mut self.room());
+        self.0.1.notify_all();
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Packs as they get ready. Once this is dropped nobody waits for room any more: a pack may lie in the channel for good,
+/// sent just when its other end went away.
+pub(super) struct FinishedPacks {
+    packs: mpsc::Receiver<Result<FinishedPack, std::io::Error>>,
+    in_flight: InFlight,
+}
+
+impl FinishedPacks {
+    /// The next one; `None` after the last. Nothing is lost where it is not waited for to the end.
+    pub async fn next(&mut self) -> Option<Result<FinishedPack, std::io::Error>> {
+        self.packs.recv().await
+    }
+}
+
+impl Drop for FinishedPacks {
+    fn drop(&mut self) {
+        self.in_flight.change(|room| room.closed = true);
     }
 }
 
@@ -67,8 +108,7 @@ pub(super) struct Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        *self.in_flight.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
-        self.in_flight.0.1.notify_all();
+        self.in_flight.change(|room| room.bytes -= self.bytes);
     }
 }
 
@@ -124,17 +164,14 @@ pub(super) struct PackSettings {
 }
 
 impl Packer {
-    /// Starts the threads. Finished packs come out of the receiver, which ends after [`Packer::finish`].
-    pub fn start(
-        settings: &PackSettings,
-        catalog: Arc<RwLock<Catalog>>,
-    ) -> std::io::Result<(Self, mpsc::Receiver<Result<FinishedPack, std::io::Error>>)> {
+    /// Starts the threads. The packs end after [`Packer::finish`].
+    pub fn start(settings: &PackSettings, catalog: Arc<RwLock<Catalog>>) -> std::io::Result<(Self, FinishedPacks)> {
         let compressors = settings.threads.clamp(1, max_compressors(settings.level));
         let (jobs, jobs_out) = bounded::<Job>(FRAMES_WAITING);
         let (free_in, free) = unbounded();
         // With the one that is being sealed, as many as are compressed or wait for that.
         let (steps, steps_out) = bounded(compressors + FRAMES_WAITING - 1);
-        let (finished, receiver) = mpsc::channel(1);
+        let (finished, packs) = mpsc::channel(1);
         let in_flight = InFlight::default();
         let mut threads = Vec::new();
         for _ in 0..compressors {
@@ -144,8 +181,8 @@ impl Packer {
         let sealer = Sealer { recipient: settings.recipient.clone(), finished, in_flight: in_flight.clone() };
         threads.push(named("seal").spawn(move || sealer.run(&steps_out))?);
         let filling = Default::default();
-        let packer = Self { filling, free, jobs, steps, threads, catalog, in_flight };
-        Ok((packer, receiver))
+        let packs = FinishedPacks { packs, in_flight: in_flight.clone() };
+        Ok((Self { filling, free, jobs, steps, threads, catalog, in_flight }, packs))
     }
 
     /// Stores `block` unless it is known by now, and tells where.
@@ -220,8 +257,7 @@ impl Packer {
         let (done, wait) = bounded(1);
         self.step(Step::Drain(done))?;
         wait.recv().map_err(|_| OperationError::Stopped)?;
-        self.in_flight.wait_for_none();
-        Ok(())
+        self.in_flight.wait_for_none()
     }
 
     /// Closes all packs and waits for the threads; uploads may still be under way.
@@ -281,7 +317,7 @@ impl Sealer {
                 Step::Close(lifetime, ordinal) => {
                     let Some(writer) = writers[lifetime as usize].take() else { continue };
                     let sealed = writer.finish()?;
-                    let pending = self.in_flight.begin(sealed.len());
+                    let Some(pending) = self.in_flight.begin(sealed.len()) else { return Ok(()) };
                     let pack = FinishedPack { ordinal, sealed, _pending: pending };
                     if self.finished.blocking_send(Ok(pack)).is_err() {
                         return Ok(());

@@ -1,6 +1,7 @@
 //! A whole backup within this process, so that what happens beside it and how old its listing is can be chosen.
 
 mod holds;
+mod packs;
 
 use std::fs;
 use std::path::PathBuf;

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::packing::FinishedPack;
+use super::packing::{FinishedPack, FinishedPacks};
 use super::{Monitor, OperationError, Phase};
 use crate::crypto::Digest;
 use crate::repository::layout;
@@ -43,14 +42,11 @@ impl Uploader {
 
     /// Uploads what comes out of `packs` until it ends. After the first failure the rest is dropped, which stops the
     /// lanes; packs already stored stay noted, and the next run goes on from them.
-    pub async fn run(
-        self: Arc<Self>,
-        mut packs: mpsc::Receiver<Result<FinishedPack, std::io::Error>>,
-    ) -> Result<(), OperationError> {
+    pub async fn run(self: Arc<Self>, mut packs: FinishedPacks) -> Result<(), OperationError> {
         let mut uploads = JoinSet::new();
         loop {
             tokio::select! {
-                pack = packs.recv() => match pack {
+                pack = packs.next() => match pack {
                     Some(pack) => drop(uploads.spawn(Arc::clone(&self).upload(pack.map_err(OperationError::Packing)?))),
                     None => break,
                 },

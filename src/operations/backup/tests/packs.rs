@@ -1,0 +1,32 @@
+//! Packs of which nobody takes the next one.
+
+use super::*;
+use crate::crypto::{DataIdentity, FingerprintKey};
+use crate::operations::backup::packing::{PackSettings, Packer};
+
+/// Random enough not to compress.
+fn block(number: u64) -> Vec<u8> {
+    let hashes =
+        (0..128_u64).flat_map(|part| *blake3::hash(&[number.to_le_bytes(), part.to_le_bytes()].concat()).as_bytes());
+    hashes.collect()
+}
+
+/// As when the network fails: one pack is in nobody's hands, and the next one finds no room beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_makes_packs_ends_when_nobody_takes_them_any_more() {
+    let settings = PackSettings { recipient: DataIdentity::generate().recipient(), level: 1, threads: 2 };
+    let (mut packer, mut packs) = Packer::start(&settings, Arc::new(RwLock::new(Catalog::of([])))).expect("threads");
+    let key = FingerprintKey::generate();
+    let adding = tokio::task::spawn_blocking(move || {
+        for number in 0..20_000 {
+            let block = block(number);
+            packer.add(&block, key.fingerprint(&block))?;
+        }
+        packer.finish()
+    });
+    let held = packs.next().await.expect("a pack").expect("sealed");
+    drop(packs);
+    // That it ended with the work undone is somebody else's to tell: whoever no longer takes packs knows why.
+    let _ = adding.await.expect("no panic");
+    drop(held);
+}
