@@ -79,7 +79,7 @@ pub async fn plan_take_over(
     seal(b"", &recipients)?;
     let (from, last) = (parent.signed.signer().clone(), parent.record.sequence);
     let step = TakeOver::new(remote.id(), from, last, signer.public(), (epoch.epoch, &opening.opened.identity));
-    let vouched = opened_keys(remote, reader, &history).await?;
+    let vouched = opened_keys(remote, reader, &history, (epoch.epoch, &opening.opened)).await?;
     let warnings = history.warnings;
     Ok(TakeOverPlan {
         parent,
@@ -95,18 +95,24 @@ pub async fn plan_take_over(
     })
 }
 
-/// The newest wrapped key of each epoch that a snapshot needs, where the operator opens one.
-async fn opened_keys(remote: &Remote, reader: &Reader, history: &History) -> Result<BTreeSet<Digest>, OperationError> {
-    let mut opened = BTreeSet::new();
-    for epoch in needed(history).into_values() {
+/// The newest wrapped key of each epoch that a snapshot needs, where the operator opens one. The one that is `opened`
+/// already is not opened again: a token would want a second touch.
+async fn opened_keys(
+    remote: &Remote,
+    reader: &Reader,
+    history: &History,
+    (newest, opened): (u32, &OpenedGeneration),
+) -> Result<BTreeSet<Digest>, OperationError> {
+    let mut vouched = BTreeSet::from([opened.digest]);
+    for epoch in needed(history).into_values().filter(|epoch| epoch.epoch != newest) {
         match open_newest(remote, epoch, &reader.identities).await {
-            Ok(opening) => drop(opened.insert(opening.opened.digest)),
+            Ok(opening) => drop(vouched.insert(opening.opened.digest)),
             Err(OperationError::Store(error)) => return Err(error.into()),
             // It is for others, or lost: the host says so from its first backup on.
             Err(_) => {}
         }
     }
-    Ok(opened)
+    Ok(vouched)
 }
 
 /// The epochs that snapshots need.
