@@ -43,10 +43,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn is_good(&self) -> bool {
-        self.healthy && self.counts()
-    }
-
     /// Whether it may stand for the hour, day and so on that it is of, if one knows which.
     fn counts(&self) -> bool {
         self.whole && self.effective.late_after.is_none()

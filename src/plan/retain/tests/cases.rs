@@ -314,6 +314,37 @@ fn what_no_rule_can_change_stays_for_reasons_of_its_own() {
     assert_eq!(kept(&[7]), kept(&[]));
 }
 
+/// Copied in no order, or put back from a copy: 2 is drilled and of the proved epoch, and the server has it from a day
+/// when it had 4 for long. One that did not come late stays, too: whoever holds the host's key could have planted 2.
+#[test]
+fn what_came_late_loses_no_protection_and_takes_it_from_no_other() {
+    let mut history = snapshots(&[
+        "2026-01-01T00:00:00Z",
+        "2026-01-02T00:00:00Z",
+        "2026-01-03T00:00:00Z",
+        "2026-01-04T00:00:00Z",
+        "2026-01-05T00:00:00Z",
+    ]);
+    for drilled in &mut history[..2] {
+        drilled.drilled = true;
+    }
+    history[1].effective.late_after = Some(4);
+    for younger in &mut history[2..] {
+        younger.epochs = [2].into();
+    }
+    let rules = rules("keep_last 1");
+    let plan = retain(&history, &rules, &proved()).expect("a plan");
+    let drilled = vec![Reason::NewestDrilled, Reason::LastProvedEpoch(1)];
+    assert_eq!(plan.lines[0].verdict, Verdict::Keep(drilled.clone()));
+    assert_eq!(plan.lines[1].verdict, Verdict::Keep(drilled));
+    assert_eq!(plan.lines[3].verdict, Verdict::Keep(vec![Reason::ShowsLate(2)]));
+    assert_eq!(plan.removed().collect::<Vec<_>>(), [3]);
+    assert!(matches!(
+        remove(&history, &rules, &proved(), &[2].into()),
+        Err(RetainError::Protected { sequence: 2, .. })
+    ));
+}
+
 #[test]
 fn a_hurt_snapshot_takes_no_place_and_is_not_counted() {
     let mut history = snapshots(&[
