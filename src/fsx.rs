@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -91,12 +91,43 @@ impl ScratchDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Removes it now, for whoever has to tell when that fails. One that is no longer in its place fails, too: what was in
+    /// it may be anywhere.
+    pub fn remove(self) -> io::Result<()> {
+        remove_tree(&self.path)
+    }
 }
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove_tree(&self.path);
     }
+}
+
+/// Removes a folder with everything in it, folders that forbid their owner to write to them, too. What cannot go keeps
+/// nothing else.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    open_up(path)?;
+    for entry in fs::read_dir(path)?.filter_map(Result::ok) {
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let _ = if is_dir { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+    }
+    fs::remove_dir_all(path)
+}
+
+/// Lets the owner read and change a folder, and the folders in it as far as that can be done.
+fn open_up(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)?.filter_map(Result::ok) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = open_up(&entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// A [`ScratchDir`] whose process was killed before it could remove it.
@@ -123,7 +154,7 @@ impl LeftBehind {
     }
 
     pub fn remove(self) -> io::Result<()> {
-        fs::remove_dir_all(&self.path)
+        remove_tree(&self.path)
     }
 }
 
@@ -201,8 +232,7 @@ mod tests {
         fs::write(parent.join("kind-5"), "a file").expect("written");
         std::os::unix::fs::symlink(outside.path(), parent.join("kind-6")).expect("a link");
         fs::create_dir(parent.join("kind-8")).expect("a folder that others may read");
-        fs::set_permissions(parent.join("kind-8"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .expect("a mode");
+        fs::set_permissions(parent.join("kind-8"), PermissionsExt::from_mode(0o755)).expect("a mode");
         let running = ScratchDir::new(parent, "kind").expect("scratch");
         assert_eq!(left(parent), Vec::<PathBuf>::new());
         create_private_dir(&parent.join("kind-7")).expect("a folder");
@@ -216,5 +246,47 @@ mod tests {
         let path = running.path().to_owned();
         drop(running);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_forbids_its_owner_to_remove_it_goes_and_so_does_all_beside_what_cannot() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let locked = |name: &str| {
+            let scratch = ScratchDir::new(parent.path(), "kind").expect("scratch");
+            let folder = scratch.path().join(name).join("inner");
+            fs::create_dir_all(&folder).expect("folders");
+            fs::write(folder.join("secret"), "secret").expect("written");
+            fs::write(scratch.path().join("app.db"), "secret").expect("written");
+            for folder in [folder.as_path(), super::parent(&folder)] {
+                fs::set_permissions(folder, PermissionsExt::from_mode(0o500)).expect("a mode");
+            }
+            scratch
+        };
+        // Root may do what the mode forbids.
+        let nobody = rustix::process::Uid::from_raw(65_534);
+        let as_nobody = move |scratch: ScratchDir| {
+            if rustix::process::geteuid().is_root() {
+                let give = |path: &Path| std::os::unix::fs::lchown(path, Some(65_534), None);
+                let mut paths = vec![scratch.path().to_owned()];
+                while let Some(path) = paths.pop() {
+                    give(&path).expect("given away");
+                    paths
+                        .extend(fs::read_dir(&path).into_iter().flatten().map(|entry| entry.expect("an entry").path()));
+                }
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("another user");
+            }
+            scratch.remove()
+        };
+        let (own, path) = (locked("cache"), parent.path().to_owned());
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).expect("a mode");
+        std::thread::spawn(move || as_nobody(own)).join().expect("joined").expect("removed");
+        assert_eq!(fs::read_dir(&path).expect("listed").count(), 0);
+        // Its own place in a folder of somebody else is what cannot go.
+        let stuck = locked("cache");
+        let left = stuck.path().to_owned();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o555)).expect("a mode");
+        std::thread::spawn(move || as_nobody(stuck)).join().expect("joined").expect_err("it cannot go");
+        assert_eq!(fs::read_dir(&left).map_or(0, Iterator::count), 0, "nothing is in it any more");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("a mode");
     }
 }

@@ -344,7 +344,8 @@ pub struct Drill {
     /// Where the scratch directory is made; it needs the snapshot's size [default: the temporary directory]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Run this in the directory of the restored files, by `sh -c`; anything but exit code 0 fails the drill
+    /// Run this in the directory of the restored files, by `sh -c`; anything but exit code 0 fails the drill. What it left
+    /// running is ended with it; only where the drill itself is killed (SIGKILL) it may run on
     #[arg(long, value_name = "CMD")]
     pub command: Option<String>,
     /// Drill on the host that writes the repository, where no identity should be

@@ -14,6 +14,18 @@ pub fn scratch_dir(parent: &Path, kind: &str) -> Result<(ScratchDir, Vec<Warning
     Ok((scratch, warnings))
 }
 
+/// Removes one of this run's own; a doubt where that cannot be done, because what lies in it is in the clear.
+pub(super) fn remove_scratch(scratch: ScratchDir) -> Option<Warning> {
+    let path = scratch.path().to_owned();
+    scratch.remove().err().map(|error| {
+        let text = format!(
+            "the restored data in {} cannot be removed ({error}): see what became of it, and remove it",
+            path.display()
+        );
+        Warning::doubt("scratch-left", text)
+    })
+}
+
 fn remove(left: LeftBehind) -> Warning {
     let path = left.path.clone();
     match left.remove() {
@@ -26,7 +38,7 @@ fn remove(left: LeftBehind) -> Warning {
                 "a run that was killed left restored data in {}, which cannot be removed ({error}): remove it",
                 path.display()
             );
-            Warning::standing("scratch-left", text)
+            Warning::doubt("scratch-left", text)
         }
     }
 }

@@ -184,10 +184,33 @@ fn an_interrupted_drill_ends_its_command_and_leaves_nothing() {
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "there it is");
     running.interrupt().exits(130);
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
-    let pids = fs::read_to_string(world.path("pids")).unwrap();
-    let is_over = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"));
-    wait_until("all that it started is over", || pids.split_whitespace().all(is_over));
+    wait_until("all that it started is over", || all_are_over(&world.path("pids")));
     assert!(!world.path("repository/receipts").exists(), "no verdict");
+}
+
+fn all_are_over(pids: &Path) -> bool {
+    let is_over = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"));
+    fs::read_to_string(pids).unwrap().split_whitespace().all(is_over)
+}
+
+#[test]
+fn what_the_command_leaves_running_is_ended_with_it_and_nothing_is_left() {
+    let world = backed_up();
+    let (dir, pids) = (world.text("empty"), world.text("pids"));
+    let command = format!("mkdir cache && touch cache/x && chmod 500 cache; sleep 600 & echo $! > {pids}");
+    drill(&world, &["--dir", &dir, "--command", &command]).exits(0);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    wait_until("what it left running is over", || all_are_over(&world.path("pids")));
+}
+
+#[test]
+fn restored_files_that_cannot_be_removed_are_a_doubt_that_names_where_they_were() {
+    let world = backed_up();
+    let dir = world.text("empty");
+    let output = drill(&world, &["--dir", &dir, "--command", "mv \"$PWD\" \"$PWD.moved\""]).exits(3);
+    let report = output.json();
+    assert_eq!((&report["passed"], warnings(&report)), (&json!(true), vec!["scratch-left"]));
+    output.says(&format!("{dir}/sealift-drill-"));
 }
 
 /// The file in the clear that a held drill has restored already.

@@ -22,7 +22,7 @@ use super::history::{History, Reader, Selector};
 use super::opened::open;
 use super::receipts::put_if_allowed;
 use super::restore::{Destination, restore_opened};
-use super::scratch::scratch_dir;
+use super::scratch::{remove_scratch, scratch_dir};
 use super::still::open_still;
 use super::{Monitor, OperationError, Remote, RestoreReport, Warning};
 use crate::clock;
@@ -124,6 +124,7 @@ pub async fn drill(
         }
         Err(other) => return Err(other),
     }
+    report.warnings.extend(remove_scratch(scratch));
     let keys = keys.into_iter().filter(|_| report.passed()).collect();
     let receipt = Receipt { keys, ..receipt(remote, &signed, &report, bad) };
     match put_if_allowed(remote, receipt, &signer).await? {
