@@ -123,8 +123,8 @@ fn ways_out(problems: &[Problem]) -> impl Iterator<Item = String> {
     let mut ways: Vec<String> =
         ways.iter().filter(|(kinds, _)| concerns(kinds)).map(|(_, way)| (*way).to_owned()).collect();
     if problems.iter().any(|problem| problem.kind == ProblemKind::Held) {
-        let way = "what was found bad before is until `sealift check --read-data` reads it whole; a snapshot that is lost \
-                   goes with `sealift retain --remove N --apply`";
+        let way = "what was found bad before is until `sealift check --read-data` reads it whole, or, where an identity \
+                   found it, a check of all with an identity (-i) does; a snapshot that is lost goes with `sealift retain --remove N --apply`";
         ways.push(way.to_owned());
     }
     if problems.iter().any(|problem| is_newer(&problem)) {

@@ -88,7 +88,7 @@ impl From<OperationError> for Failure {
                 Self::new(VERIFICATION, message)
                     .hint("put repository.json back from a recovery kit, which holds a copy; a newer format needs a newer sealift")
             }
-            E::Verification { .. } => Self::new(VERIFICATION, message)
+            E::Verification { .. } | E::Contents { .. } => Self::new(VERIFICATION, message)
                 .hint("nothing was written; another snapshot may be whole: `sealift snapshots` lists them"),
             E::SignerChanged(claim) => Self::new(VERIFICATION, message).hint(claim.advice()),
             E::NewerFormat { .. } => Self::new(VERIFICATION, message).hint("a newer sealift reads it"),

@@ -125,6 +125,7 @@ fn document(url: &str, status: &operations::Status) -> Value {
         "newest": status.newest, "newest_good": status.newest_good,
         "newest_drilled": status.newest_drilled.map(drilled_json),
         "newest_drilled_by_unknown": status.newest_drilled_by_unknown.map(drilled_json),
+        "newest_failed_drill": status.newest_failed.map(drilled_json),
         "stored_bytes": status.stored_bytes, "growth_bytes": status.growth_bytes,
         "managed_by_rotation": status.managed_by_rotation, "snapshots": status.snapshots,
         "warnings": status.warnings,
@@ -152,6 +153,7 @@ fn lines(url: &str, status: &operations::Status) -> Vec<String> {
     ];
     lines
         .extend(status.newest_drilled_by_unknown.map(|unknown| format!("                  {}", drilled_line(unknown))));
+    lines.extend(status.newest_failed.map(|failed| format!("  drill FAILED    {}", drilled_line(failed))));
     lines.push(format!(
         "  stored          {}, of that {} new within 7 days",
         human_bytes(status.stored_bytes),

@@ -2,15 +2,17 @@
 //!
 //! A signer's newest check receipt names all that it holds bad at that time; what later drills of its failed on comes on
 //! top. So nothing is taken back by silence, and a later check can say that an object is whole again.
+//!
+//! A drill that failed says of its snapshot that it does not come back, whatever stood in the way, until a later one passes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::receipts::receipts;
+use super::receipts::{last_drill_of, receipts};
 use super::remote::{Listing, missing_of};
 use super::{OperationError, Remote};
 use crate::crypto::{Digest, PublicSigner};
-use crate::repository::{ReceiptKind, Record, SignedReceipt, layout};
+use crate::repository::{ReceiptKind, Record, SignedReceipt, SignedRecord, layout};
 use crate::state::Findings;
 use crate::store::Key;
 
@@ -25,7 +27,14 @@ enum Bad {
 
 /// Packs, manifests and wrapped keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BadObjects(BTreeSet<Bad>);
+pub struct BadObjects {
+    /// They hurt every snapshot that needs them.
+    bad: BTreeSet<Bad>,
+    /// In them something may be wrong: they hurt none, and nothing is to be made of them any more.
+    doubted: BTreeSet<Bad>,
+    /// Snapshots whose last drill failed: the number and the digest of the record.
+    failed: BTreeSet<(u64, Digest)>,
+}
 
 impl BadObjects {
     /// What is known to a machine with its state in `state_dir` that believes `believed`.
@@ -35,9 +44,8 @@ impl BadObjects {
 
     /// The same, from receipts that were read before.
     pub(super) fn known(receipts: &[SignedReceipt], state_dir: &Path) -> Result<Self, OperationError> {
-        let own = Findings::load(state_dir)?.bad;
         let mut all = Self::of(receipts);
-        all.0.extend(own.iter().filter_map(|name| bad(name)));
+        all.hold(&Findings::load(state_dir)?);
         Ok(all)
     }
 
@@ -49,36 +57,58 @@ impl BadObjects {
                 signers.push(receipt.signed.signer());
             }
         }
-        let held = signers.into_iter().flat_map(|signer| Self::held_by(receipts, signer));
-        Self(held.filter_map(|name| bad(name)).collect())
+        let failed = last_drills(receipts).filter(|last| !last.receipt.passed);
+        let failed = failed.map(|last| (last.receipt.sequence, last.receipt.record)).collect();
+        let mut all = Self { failed, ..Self::default() };
+        signers.into_iter().for_each(|signer| all.hold(&Self::held_by(receipts, signer)));
+        all
     }
 
-    /// The names of what `signer` holds bad, by those of `receipts` that it signed.
-    pub fn held_by<'a>(receipts: &'a [SignedReceipt], signer: &PublicSigner) -> impl Iterator<Item = &'a String> {
+    fn hold(&mut self, findings: &Findings) {
+        self.bad.extend(findings.bad.iter().filter_map(|name| bad(name)));
+        self.doubted.extend(findings.contents.iter().filter_map(|name| bad(name)));
+    }
+
+    /// What `signer` holds bad, by those of `receipts` that it signed.
+    pub fn held_by(receipts: &[SignedReceipt], signer: &PublicSigner) -> Findings {
         let own = || receipts.iter().filter(|receipt| receipt.signed.signer() == signer);
         let checks = own().filter(|own| own.receipt.kind == ReceiptKind::Check);
         let newest = checks.max_by_key(|own| own.order());
         let drills = own().filter(|own| own.receipt.kind == ReceiptKind::Drill && !own.receipt.passed);
         let later = drills.filter(|drill| newest.is_none_or(|newest| drill.order() > newest.order()));
-        let holding: Vec<&SignedReceipt> = newest.into_iter().chain(later).collect();
-        holding.into_iter().flat_map(|receipt| &receipt.receipt.bad)
+        let findings = |signed: &SignedReceipt| Findings {
+            bad: signed.receipt.bad.iter().cloned().collect(),
+            contents: signed.receipt.contents.iter().cloned().collect(),
+        };
+        newest.into_iter().chain(later).map(findings).fold(Findings::default(), Findings::with)
+    }
+
+    /// Whether the snapshot is whole, and the last drill of it, if there was any, did not fail.
+    pub(super) fn is_sound(&self, signed: &SignedRecord, listing: &Listing) -> bool {
+        let failed = self.failed.contains(&(signed.record.sequence, signed.signed.digest()));
+        !failed && self.is_whole(&signed.record, listing)
     }
 
     /// Whether all that a snapshot needs is there, a wrapped key of each epoch too, and nothing of it is known to be bad.
     pub(super) fn is_whole(&self, record: &Record, listing: &Listing) -> bool {
-        let is_bad = |name: Digest| self.0.contains(&Bad::Sealed(name));
+        let is_bad = |name: Digest| self.bad.contains(&Bad::Sealed(name));
         let hurt = is_bad(record.manifest.name) || record.packs().any(|pack| is_bad(pack.0));
         let has_key = |epoch: u32| {
             let mut keys = listing.keys.keys().filter(|(of, _)| *of == epoch);
-            keys.any(|(epoch, generation)| !self.0.contains(&Bad::Key(*epoch, *generation)))
+            keys.any(|(epoch, generation)| !self.bad.contains(&Bad::Key(*epoch, *generation)))
         };
         let mut epochs = record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]);
         !hurt && missing_of(record, listing).is_empty() && epochs.all(has_key)
     }
 
+    /// Whether the object called `name` is only in doubt: no snapshot is known to be hurt by it.
+    pub(super) fn is_only_doubted(&self, name: &str) -> bool {
+        bad(name).is_some_and(|named| self.doubted.contains(&named) && !self.bad.contains(&named))
+    }
+
     /// Takes them out of a listing, as if they had been deleted: what still exists on the host is uploaded anew.
     pub(super) fn strike_from(&self, listing: &mut Listing) {
-        for bad in &self.0 {
+        for bad in self.bad.union(&self.doubted) {
             // The host judges the keys itself, by its copies.
             if let Bad::Sealed(name) = bad {
                 listing.packs.remove(name);
@@ -86,6 +116,13 @@ impl BadObjects {
             }
         }
     }
+}
+
+/// Of every snapshot that somebody drilled, the last one.
+fn last_drills(receipts: &[SignedReceipt]) -> impl Iterator<Item = &SignedReceipt> {
+    let drills = receipts.iter().filter(|signed| signed.receipt.kind == ReceiptKind::Drill);
+    let tried: BTreeSet<(u64, Digest)> = drills.map(|drill| (drill.receipt.sequence, drill.receipt.record)).collect();
+    tried.into_iter().filter_map(|tried| last_drill_of(tried, receipts.iter()))
 }
 
 /// `None` where the name is that of no object which a snapshot needs.
@@ -113,6 +150,7 @@ mod tests {
             epochs: Vec::new(),
             keys: Vec::new(),
             bad: bad.iter().map(|name| layout::pack(&sha256(name.as_bytes())).to_string()).collect(),
+            contents: Vec::new(),
             recovery_ms: None,
         };
         let signed = receipt.sign(signer).expect("signed");
@@ -133,7 +171,7 @@ mod tests {
         let wrong = ahead(receipt(&signer, Check, 1, &["a"]), &signer);
         let bad = |name: &str| Bad::Sealed(sha256(name.as_bytes()));
         let all = [wrong.clone(), receipt(&signer, Drill, 2, &["b"])];
-        assert_eq!(BadObjects::of(&all), BadObjects(BTreeSet::from([bad("a"), bad("b")])));
+        assert_eq!(BadObjects::of(&all).bad, BTreeSet::from([bad("a"), bad("b")]));
         assert_eq!(BadObjects::of(&[wrong, receipt(&signer, Check, 2, &[])]), BadObjects::default());
     }
 
@@ -153,7 +191,7 @@ mod tests {
         ];
         for (receipts, expected) in cases {
             let expected = expected.iter().map(|name| Bad::Sealed(sha256(name.as_bytes()))).collect();
-            assert_eq!(BadObjects::of(receipts), BadObjects(expected));
+            assert_eq!(BadObjects::of(receipts).bad, expected);
         }
     }
 }

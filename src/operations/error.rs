@@ -46,6 +46,9 @@ pub enum OperationError {
     /// A stored object is not what a signature or a hash says it should be.
     #[error("{object}: {why}")]
     Verification { object: String, why: String },
+    /// The bytes are those that a hash says, and what is sealed in them is wrong: in one of `objects`, or in several.
+    #[error("{what}: {why}")]
+    Contents { what: String, why: String, objects: Vec<String> },
     /// Newer snapshots are signed by somebody who says that he took over.
     #[error("{0}")]
     SignerChanged(Box<Claim>),
@@ -80,6 +83,12 @@ impl OperationError {
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |error| Self::Io { path, error }
+    }
+
+    /// What is sealed in an object that has the right hash is not what it should be.
+    pub(super) fn contents(key: &Key, why: impl Into<String>) -> Self {
+        let object = key.to_string();
+        Self::Contents { what: object.clone(), why: why.into(), objects: vec![object] }
     }
 
     /// A stored object cannot be read as what it should be.

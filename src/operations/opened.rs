@@ -69,7 +69,10 @@ pub(super) fn open_manifest(
 ) -> Result<Manifest, OperationError> {
     let key = layout::manifest(&record.manifest.name);
     let identity = identity_of(identities, record.manifest.epoch, &key)?;
-    Manifest::open(sealed, identity).map_err(|error| OperationError::object(&key, error))
+    Manifest::open(sealed, identity).map_err(|error| match OperationError::object(&key, error) {
+        OperationError::Verification { why, .. } => OperationError::contents(&key, why),
+        other => other,
+    })
 }
 
 /// The data identity of `epoch`, for opening the object `key`.
@@ -79,9 +82,9 @@ pub(super) fn identity_of<'a>(
     key: &Key,
 ) -> Result<&'a DataIdentity, OperationError> {
     let found = identities.iter().find(|(number, _)| *number == epoch);
-    found.map(|(_, identity)| identity).ok_or_else(|| OperationError::Verification {
-        object: key.to_string(),
-        why: format!("the record does not name its epoch {epoch}"),
+    found.map(|(_, identity)| identity).ok_or_else(|| {
+        let why = format!("the record does not name its epoch {epoch}");
+        OperationError::contents(key, why)
     })
 }
 
@@ -111,9 +114,9 @@ impl OpenedSnapshot {
             .collect();
         let plan = |(index, placements): &(usize, Range<usize>)| {
             let name = self.manifest.packs[*index];
-            let (pack, epoch) = *known.get(&name).ok_or_else(|| OperationError::Verification {
-                object: layout::manifest(&record.manifest.name).to_string(),
-                why: format!("it needs the pack {name}, which the signed record does not name"),
+            let (pack, epoch) = *known.get(&name).ok_or_else(|| {
+                let why = format!("it needs the pack {name}, which the signed record does not name");
+                OperationError::contents(&layout::manifest(&record.manifest.name), why)
             })?;
             Ok(PackPlan { pack, epoch, placements: placements.clone() })
         };

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::remote::{FETCHES, MAX_TEXT_BYTES, WITHHELD};
 use super::{OperationError, Remote, Warning};
-use crate::crypto::{PublicSigner, Signer};
+use crate::crypto::{Digest, PublicSigner, Signer};
 use crate::repository::{FormatError, Receipt, ReceiptKind, RecordError, SignedReceipt, SignedRecord, layout};
 use crate::store::{Creation, Key, ObjectInfo, StoreError, Stored};
 
@@ -98,7 +98,14 @@ pub(super) fn last_drill<'a>(
     signed: &SignedRecord,
     receipts: impl Iterator<Item = &'a SignedReceipt>,
 ) -> Option<&'a SignedReceipt> {
-    let (sequence, record) = (signed.record.sequence, signed.signed.digest());
+    last_drill_of((signed.record.sequence, signed.signed.digest()), receipts)
+}
+
+/// The same, of the snapshot with this number and digest of its record.
+pub(super) fn last_drill_of<'a>(
+    (sequence, record): (u64, Digest),
+    receipts: impl Iterator<Item = &'a SignedReceipt>,
+) -> Option<&'a SignedReceipt> {
     let drills = receipts.filter(|SignedReceipt { receipt, .. }| {
         receipt.kind == ReceiptKind::Drill && receipt.sequence == sequence && receipt.record == record
     });

@@ -43,7 +43,8 @@ pub struct Storage {
     /// Stored bytes that the snapshots before it do not need.
     pub new_bytes: u64,
     pub stored_bytes: u64,
-    /// No source was damaged or missing, and all that it needs is there and not known to be bad.
+    /// No source was damaged or missing, all that it needs is there and not known to be bad, and the last drill of it by
+    /// somebody who is believed here, if there was any, did not fail.
     pub good: bool,
 }
 
@@ -58,7 +59,7 @@ pub enum Freshness {
     Missing,
 }
 
-/// A snapshot whose last drill passed.
+/// A snapshot that was drilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drilled {
     pub point: Point,
@@ -79,6 +80,8 @@ pub struct Status {
     pub newest_drilled: Option<Drilled>,
     /// A newer one that an unknown driller says to have tried.
     pub newest_drilled_by_unknown: Option<Drilled>,
+    /// The newest one whose last drill failed, by somebody who is believed here: it is not good.
+    pub newest_failed: Option<Drilled>,
     /// Everything stored, whoever needs it.
     pub stored_bytes: u64,
     /// New with the snapshots of the last seven days.
@@ -96,13 +99,18 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     let now = listing.server_time.unwrap_or_else(clock::now);
     let storage = storage(&history, &verdicts, &listing, now);
     let drilled = |(storage, signed): &(Storage, &SignedRecord)| {
-        let drill = verdicts.drill(signed).filter(|drill| drill.receipt.receipt.passed)?;
-        Some(Drilled { point: storage.point, drilled: drill.receipt.time(), driller: drill.driller })
+        let drill = verdicts.drill(signed)?;
+        let drilled = Drilled { point: storage.point, drilled: drill.receipt.time(), driller: drill.driller };
+        Some((drilled, drill.receipt.receipt.passed))
     };
-    let passed: Vec<Drilled> = storage.iter().rev().filter_map(drilled).collect();
+    let drills = storage.iter().rev().filter_map(drilled);
+    let (passed, failed): (Vec<_>, Vec<_>) = drills.partition(|(_, passed)| *passed);
+    let [passed, failed] =
+        [passed, failed].map(|drills| drills.into_iter().map(|(drilled, _)| drilled).collect::<Vec<_>>());
     let is_unknown = |drilled: &&Drilled| drilled.driller == Driller::Unknown;
     let newest_drilled = passed.iter().find(|drilled| !is_unknown(drilled)).copied();
     let newest_drilled_by_unknown = passed.first().filter(is_unknown).copied();
+    let newest_failed = failed.iter().find(|drilled| !is_unknown(drilled)).copied();
     let snapshots: Vec<Storage> = storage.into_iter().map(|(storage, _)| storage).collect();
     let newest = snapshots.last().map(|storage| storage.point);
     let newest_good = snapshots.iter().rev().find(|storage| storage.good).map(|storage| storage.point);
@@ -128,6 +136,7 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
         newest_good,
         newest_drilled,
         newest_drilled_by_unknown,
+        newest_failed,
         stored_bytes: listing.stored_bytes(),
         growth_bytes: recent.map(|storage| storage.new_bytes).sum(),
         snapshots,
@@ -150,9 +159,9 @@ fn storage<'a>(
         let (record, time) = (&signed.record, effective.time);
         let new_bytes = bill.add(record);
         let healthy = record.worst_health() <= Health::Unchecked;
-        let whole = verdicts.is_whole(record, listing);
+        let sound = verdicts.is_sound(signed, listing);
         let point = Point { sequence: record.sequence, time, age_seconds: now.duration_since(time).as_secs() };
-        let storage = Storage { point, new_bytes, stored_bytes: record.stored_bytes(), good: healthy && whole };
+        let storage = Storage { point, new_bytes, stored_bytes: record.stored_bytes(), good: healthy && sound };
         (storage, signed.as_ref())
     };
     listed.map(storage).collect()

@@ -55,6 +55,11 @@ impl Verdicts {
         Some(Drill { receipt, driller: self.driller(receipt) })
     }
 
+    /// Whether the snapshot is whole, and the last drill of it, if there was any, did not fail.
+    pub fn is_sound(&self, signed: &SignedRecord, listing: &Listing) -> bool {
+        self.bad.is_sound(signed, listing)
+    }
+
     /// Whether all that the snapshot needs is in `listing` and not known to be bad.
     pub fn is_whole(&self, record: &Record, listing: &Listing) -> bool {
         self.bad.is_whole(record, listing)

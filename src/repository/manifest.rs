@@ -4,7 +4,7 @@
 //! What [`Manifest::parse`] returns is consistent: names are safe file names and unique, every run lies inside its
 //! pack table, and the runs of a source cover it exactly.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -56,6 +56,14 @@ pub struct Entry {
 impl Entry {
     pub fn is_database(&self) -> bool {
         matches!(self.body, Body::Database { .. })
+    }
+
+    /// The packs that its blocks lie in, as indices into the manifest's table.
+    pub fn used_packs(&self) -> BTreeSet<u32> {
+        match &self.body {
+            Body::Inline(_) => BTreeSet::new(),
+            Body::Blocks { runs, .. } | Body::Database { runs, .. } => runs.iter().map(|run| run.pack).collect(),
+        }
     }
 }
 

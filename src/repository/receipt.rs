@@ -44,6 +44,10 @@ pub struct Receipt {
     /// Stored objects that are not what their name or the record says: `packs/….age`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad: Vec<String>,
+    /// Stored objects that have the right hash, and in which something is wrong or may be: only who opens them can tell.
+    /// Those that are in `bad`, too, hurt whatever needs them; of the others a backup just takes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<String>,
     /// How long the restore took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_ms: Option<u64>,

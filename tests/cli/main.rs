@@ -36,4 +36,5 @@ mod take_over;
 mod targets;
 mod trust;
 mod unsent;
+mod verdicts;
 mod writers;

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 pub(super) use super::super::remote::missing_of;
-use super::{Listing, OperationError, Remote, Seen, Warning};
+use super::{BadObjects, Listing, OperationError, Remote, Seen, Warning};
 use crate::crypto::Digest;
 use crate::repository::{Epoch, SignedRecord};
 use crate::state::{Catalog, CatalogPack, HostState, Loaded};
@@ -40,27 +40,31 @@ pub(super) fn usable_catalog(
     Catalog::of(loaded.packs.into_iter().filter(usable))
 }
 
-/// Warns of objects that somebody else deleted or cut, or that a check found damaged, naming every listed snapshot that
-/// they hurt.
+/// The warning of objects that somebody else deleted or cut, or that a check found damaged, with every listed snapshot
+/// that they hurt.
 pub(super) async fn warn_of_missing(
     remote: &Remote,
     listing: &Listing,
+    bad: &BadObjects,
     missing: &[String],
-    warnings: &mut Vec<Warning>,
-) -> Result<(), OperationError> {
+) -> Result<Warning, OperationError> {
     let sequences: Vec<u64> = listing.records.keys().copied().collect();
-    let mut hurt = Vec::new();
-    for (sequence, record) in remote.records(&sequences).await? {
-        if record.is_ok_and(|record| !missing_of(&record.record, listing).is_empty()) {
-            hurt.push(sequence.to_string());
+    let hurts =
+        |record: &SignedRecord| missing_of(&record.record, listing).iter().any(|name| !bad.is_only_doubted(name));
+    let records = remote.records(&sequences).await?.into_iter();
+    let hurt = records.filter(|(_, record)| record.as_ref().is_ok_and(hurts)).map(|(sequence, _)| sequence.to_string());
+    let hurt: Vec<String> = hurt.collect();
+    let (objects, again) =
+        (missing.join(", "), "What still exists here is uploaded again, so that the new snapshot is whole");
+    let text = match hurt.is_empty() {
+        false => format!(
+            "{objects} missing from the repository, of another size or found damaged: snapshot {} cannot be restored in \
+             full. {again}",
+            hurt.join(", ")
+        ),
+        true => {
+            format!("{objects} perhaps hold something wrong, by a check of a snapshot that is gone or hurt. {again}")
         }
-    }
-    let objects = missing.join(", ");
-    let text = format!(
-        "{objects} missing from the repository, of another size or found damaged: snapshot {} cannot be restored in full. \
-         What still exists here is uploaded again, so that the new snapshot is whole",
-        hurt.join(", ")
-    );
-    warnings.push(Warning::doubt("objects-missing", text));
-    Ok(())
+    };
+    Ok(Warning::doubt("objects-missing", text))
 }

@@ -45,7 +45,7 @@ use super::{BadObjects, Monitor, OperationError, Phase, Warning};
 use crate::clock::Clock;
 use crate::crypto::{Digest, PublicSigner, Recipient};
 use crate::repository::ranges::{contains, ranges};
-use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedReceipt, SignedRecord, layout};
+use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout};
 use crate::source;
 use crate::state::{Catalog, HostState, KeptKeys, Last, Look, SealedTo, SourceLook, WriterLock, load_signer};
 use crate::store::Stored;
@@ -126,7 +126,8 @@ pub(super) async fn begin<'a>(
     let lock = take_turn(dir, request.wait).await?;
     let mut host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
     let receipts = receipts(remote, &request.believed).await?;
-    let mut listing = sound_listing(remote, dir, &receipts).await?;
+    let bad = BadObjects::known(&receipts, dir)?;
+    let mut listing = sound_listing(remote, &bad).await?;
     tracing::info!(records = listing.records.len(), packs = listing.packs.len(), "repository listed");
     let mut standing = standing::find(remote, &listing, &host, request.adopt).await?;
     if request.adopt {
@@ -138,12 +139,11 @@ pub(super) async fn begin<'a>(
     send_unsent(remote, &host, &listing, &request.believed, &mut standing).await?;
     let parent = standing.parent.as_ref().map(|(parent, _)| parent.signed.bytes());
     let finished = unsent.is_some() && unsent.as_deref() == parent.map(|bytes| &bytes[..]);
-    Ok(Run { remote, _lock: lock, host, listing, standing, finished, request, monitor })
+    Ok(Run { remote, _lock: lock, host, bad, listing, standing, finished, request, monitor })
 }
 
 /// What is in the repository and not known to be bad: what a check found damaged is as good as deleted.
-async fn sound_listing(remote: &Remote, dir: &Path, receipts: &[SignedReceipt]) -> Result<Listing, OperationError> {
-    let bad = BadObjects::known(receipts, dir)?;
+async fn sound_listing(remote: &Remote, bad: &BadObjects) -> Result<Listing, OperationError> {
     let mut listing = remote.list().await?;
     bad.strike_from(&mut listing);
     Ok(listing)
@@ -227,6 +227,7 @@ pub(super) struct Run<'a> {
     pub remote: &'a Remote,
     _lock: WriterLock,
     pub host: HostState,
+    bad: BadObjects,
     pub listing: Listing,
     pub standing: Standing,
     /// The parent is a record that a crash had left unsent.
@@ -247,7 +248,7 @@ impl Run<'_> {
             None => Vec::new(),
         };
         if !missing.is_empty() {
-            warn_of_missing(self.remote, &self.listing, &missing, &mut warnings).await?;
+            warnings.push(warn_of_missing(self.remote, &self.listing, &self.bad, &missing).await?);
         }
         if missing.is_empty()
             && self.parent_is_of_epoch()

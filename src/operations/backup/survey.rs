@@ -8,7 +8,7 @@ use super::known::usable_catalog;
 use super::scan::Scanner;
 use super::sources::{SourceKind, or_missing};
 use super::{
-    BackupRequest, Monitor, OperationError, Remote, Warning, not_the_writer, receipts, sound_listing, standing,
+    BackupRequest, BadObjects, Monitor, OperationError, Remote, Warning, not_the_writer, sound_listing, standing,
 };
 use crate::source;
 use crate::state::{Catalog, HostState};
@@ -30,7 +30,7 @@ pub async fn survey(
 ) -> Result<Survey, OperationError> {
     source::assert_sqlite()?;
     let host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
-    let listing = sound_listing(remote, dir, &receipts(remote, &request.believed).await?).await?;
+    let listing = sound_listing(remote, &BadObjects::load(remote, &request.believed, dir).await?).await?;
     let standing = standing::find(remote, &listing, &host, request.adopt).await?;
     let mut warnings = standing.warnings;
     let catalog =

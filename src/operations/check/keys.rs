@@ -23,9 +23,9 @@ impl Check<'_> {
         let listed = self.remote.list_keys().await?;
         let exchanged: Vec<&KeptKey> = kept.exchanged().collect();
         let set_back: Vec<&KeptKey> = kept.set_back().collect();
-        let needed = self.needs.epochs.clone();
-        for key in kept.iter().filter(|key| !key.gone) {
-            let (Some(snapshots), Some(seen)) = (needed.get(&key.epoch), listed.get(&key.place())) else { continue };
+        for key in kept.iter().filter(|key| !key.gone && self.needs.epochs.contains_key(&key.epoch)).collect::<Vec<_>>()
+        {
+            let Some(seen) = listed.get(&key.place()) else { continue };
             let compared = !all && kept.is_compared(key.place(), seen.bytes, seen.modified);
             let why = if set_back.contains(&key) {
                 SET_BACK
@@ -36,8 +36,7 @@ impl Check<'_> {
             } else {
                 "what the server hands out is not the key of which this host keeps a copy"
             };
-            let object = layout::data_key(key.epoch, key.generation).to_string();
-            self.problems.add(object, ProblemKind::Hash, why, snapshots.clone());
+            self.problem(layout::data_key(key.epoch, key.generation).as_str(), ProblemKind::Hash, why);
         }
         self.unseen_keys(kept, &listed).await?;
         let is_told = |key: &KeptKey| exchanged.contains(&key) || set_back.contains(&key);
@@ -53,11 +52,13 @@ impl Check<'_> {
         listed: &BTreeMap<(u32, u32), Seen>,
     ) -> Result<(), OperationError> {
         for place in listed.keys().filter(|place| kept.at(**place).is_none()) {
-            let Some(snapshots) = self.needs.epochs.get(&place.0).cloned() else { continue };
+            if !self.needs.epochs.contains_key(&place.0) {
+                continue;
+            }
             let key = layout::data_key(place.0, place.1);
             match self.remote.store.get(&key, MAX_KEY_BYTES).await {
                 Ok(stored) if kept.sets_back(*place, &sha256(&stored))? => {
-                    self.problems.add(key.to_string(), ProblemKind::Hash, SET_BACK, snapshots);
+                    self.problem(key.as_str(), ProblemKind::Hash, SET_BACK);
                 }
                 Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -88,7 +89,9 @@ impl Check<'_> {
     /// recipients can tell.
     pub async fn unlike_keys(&mut self, objects: &Objects) -> Result<(), OperationError> {
         for (key, place, _) in objects.wrapped_keys() {
-            let Some(snapshots) = self.needs.epochs.get(&place.0).cloned() else { continue };
+            if !self.needs.epochs.contains_key(&place.0) {
+                continue;
+            }
             let why = match self.remote.store.get(&key, MAX_KEY_BYTES).await {
                 Ok(stored) => Sealed::reread(stored).err().map(|error| format!("it is no wrapped key: {error}")),
                 Err(StoreError::NotFound { .. }) => self.is_listed(place).await?.then(|| WITHHELD.to_owned()),
@@ -96,7 +99,7 @@ impl Check<'_> {
                 Err(error) => return Err(error.into()),
             };
             if let Some(why) = why {
-                self.problems.add(key.to_string(), ProblemKind::Key, why, snapshots);
+                self.problem(key.as_str(), ProblemKind::Key, why);
             }
         }
         Ok(())

@@ -88,7 +88,8 @@ pub async fn check(
     };
     // After the records: whatever they need was stored before them, so it is in this listing.
     let objects = Objects::list(remote).await?;
-    let mut check = Check::of(remote, chosen, objects.recovery_scripts(), request.threads, monitor);
+    let needed = Needs::of(&all).with_keys(objects.wrapped_keys().map(|(key, ..)| key));
+    let mut check = Check::of(remote, chosen, needed, objects.recovery_scripts(), request.threads, monitor);
     check.history(&history);
     check.warnings.extend(history.first_look());
     check.listing(&objects);
@@ -119,20 +120,19 @@ pub async fn check(
     if sample.is_some() {
         check.receipts().await?;
     }
-    let needed = Needs::of(&all).with_keys(objects.wrapped_keys().map(|(key, ..)| key));
     let told = findings::told(remote, &reader.state_root).await?;
-    check.held(Findings::load(&state_dir)?.bad.union(&told), &needed);
+    check.held(&Findings::load(&state_dir)?.with(told.clone()));
     check.forget_gone().await?;
     if host.is_some() {
-        check.remember(&state_dir, &needed)?;
+        check.remember(&state_dir)?;
     }
     // The host tells others only what becomes of the drills that failed on it.
     if let Some(newest) = all.last().filter(|_| host.is_none() || !told.is_empty()) {
-        check.put_findings(&reader.state_root, told, newest, &needed).await?;
+        check.put_findings(&reader.state_root, told, newest).await?;
     }
     check.part = sample.map(|sample| sample.counted()).filter(|(_, parts)| *parts > 1);
     check.warnings.extend(round.and_then(Round::advance));
-    let (unreferenced, unknown) = objects.not_needed(&needed);
+    let (unreferenced, unknown) = objects.not_needed(&check.all);
     Ok(check.report(unreferenced, unknown))
 }
 
@@ -152,12 +152,20 @@ struct Check<'a> {
     /// The snapshots that are looked at.
     chosen: Vec<Arc<SignedRecord>>,
     needs: Needs,
+    /// What all snapshots need: whom it hurts is told of every one.
+    all: Needs,
     scripts: BTreeMap<Key, Need>,
     monitor: Arc<dyn Monitor>,
     problems: Problems,
     warnings: Vec<Warning>,
     /// Objects that were read and are what they should be.
     good: BTreeSet<String>,
+    /// Wrapped keys that an identity opened.
+    opened_keys: BTreeSet<String>,
+    /// Snapshots every file of which was made anew from its blocks and compared, right or wrong.
+    compared: BTreeSet<u64>,
+    /// Packs of files that are not what their manifests say: whole by their hashes, and perhaps wrong inside.
+    doubted: BTreeSet<String>,
     read_bytes: u64,
     keys_untried: bool,
     part: Option<(u64, u64)>,
@@ -170,6 +178,7 @@ impl<'a> Check<'a> {
     fn of(
         remote: &'a Remote,
         chosen: Vec<Arc<SignedRecord>>,
+        all: Needs,
         scripts: BTreeMap<Key, Need>,
         threads: usize,
         monitor: Arc<dyn Monitor>,
@@ -178,12 +187,16 @@ impl<'a> Check<'a> {
             remote,
             threads,
             needs: Needs::of(&chosen),
+            all,
             scripts,
             chosen,
             monitor,
             problems: Problems::default(),
             warnings: Vec::new(),
             good: BTreeSet::new(),
+            opened_keys: BTreeSet::new(),
+            compared: BTreeSet::new(),
+            doubted: BTreeSet::new(),
             read_bytes: 0,
             keys_untried: false,
             part: None,
@@ -222,25 +235,20 @@ impl<'a> Check<'a> {
 
     /// What is not there, or has another size.
     fn listing(&mut self, objects: &Objects) {
-        for (key, need) in self.needs.all() {
-            match objects.bytes(key) {
-                Some(bytes) if bytes == need.bytes => {}
-                Some(bytes) => {
-                    let why = format!("it has {bytes} bytes, and the record says {}", need.bytes);
-                    self.problems.add(key.to_string(), ProblemKind::Size, why, need.snapshots.clone());
-                }
-                None => {
-                    let snapshots = need.snapshots.clone();
-                    self.problems.add(key.to_string(), ProblemKind::Missing, "it is missing", snapshots);
-                }
+        let wrong = |(key, need): (&Key, &Need)| match objects.bytes(key) {
+            Some(bytes) if bytes == need.bytes => None,
+            Some(bytes) => {
+                let why = format!("it has {bytes} bytes, and the record says {}", need.bytes);
+                Some((key.to_string(), ProblemKind::Size, why))
             }
-        }
-        for (epoch, snapshots) in &self.needs.epochs {
-            if !objects.has_key(*epoch) {
-                let object = format!("{}{epoch}/", layout::KEYS);
-                let why = "no wrapped key of this epoch is there";
-                self.problems.add(object, ProblemKind::Missing, why, snapshots.clone());
-            }
+            None => Some((key.to_string(), ProblemKind::Missing, "it is missing".to_owned())),
+        };
+        let wrong: Vec<(String, ProblemKind, String)> = self.needs.all().filter_map(wrong).collect();
+        wrong.into_iter().for_each(|(object, kind, why)| self.problem(object, kind, why));
+        for epoch in self.needs.epochs.keys().filter(|epoch| !objects.has_key(**epoch)) {
+            let object = format!("{}{epoch}/", layout::KEYS);
+            let why = "no wrapped key of this epoch is there";
+            self.problems.add(object, ProblemKind::Missing, why, self.all.of_epoch(*epoch));
         }
     }
 
@@ -252,18 +260,19 @@ impl<'a> Check<'a> {
             if !tried.insert(epoch.epoch) {
                 continue;
             }
-            let snapshots = self.needs.epochs.get(&epoch.epoch).cloned().unwrap_or_default();
             match open_newest(self.remote, epoch, identities).await {
                 Ok(opening) => {
-                    self.good.insert(layout::data_key(epoch.epoch, opening.opened.generation).to_string());
+                    let key = layout::data_key(epoch.epoch, opening.opened.generation).to_string();
+                    self.good.insert(key.clone());
+                    self.opened_keys.insert(key);
                     opened.push((epoch.epoch, opening.opened.identity));
                 }
                 Err(error @ OperationError::NoIdentityOpens { .. }) => {
-                    self.warnings.push(epoch_not_opened(epoch.epoch, &snapshots));
+                    self.warnings.push(epoch_not_opened(epoch.epoch, &self.needs.of_epoch(epoch.epoch)));
                     closed = Some(error);
                 }
                 Err(OperationError::Verification { object, why } | OperationError::NoKeyLeft { object, why }) => {
-                    self.problems.add(object, ProblemKind::Key, why, snapshots);
+                    self.problems.add(object, ProblemKind::Key, why, self.all.of_epoch(epoch.epoch));
                 }
                 Err(other) => return Err(other),
             }
@@ -293,13 +302,17 @@ impl<'a> Check<'a> {
                     self.read_bytes += bytes;
                     self.good.insert(key.to_string());
                 }
-                Err((kind, why)) => {
-                    let snapshots = self.needs.get(&key).map(|need| need.snapshots.clone()).unwrap_or_default();
-                    self.problems.add(key.to_string(), kind, why, snapshots);
-                }
+                Err((kind, why)) => self.problem(key.as_str(), kind, why),
             }
         }
         Ok(())
+    }
+
+    /// Notes what is wrong with an object, and every snapshot that needs it.
+    fn problem(&mut self, object: impl Into<String>, kind: ProblemKind, why: impl Into<String>) {
+        let object = object.into();
+        let hurt = Key::new(object.as_str()).ok().and_then(|key| self.all.snapshots(&key).cloned());
+        self.problems.add(object, kind, why, hurt.unwrap_or_default());
     }
 
     /// Retention may have taken a snapshot while this ran: what is gone with it is no problem.

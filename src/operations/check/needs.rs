@@ -57,6 +57,11 @@ impl Needs {
         self.packs.get(key).or_else(|| self.manifests.get(key))
     }
 
+    /// The snapshots that need the data identity of `epoch`.
+    pub fn of_epoch(&self, epoch: u32) -> BTreeSet<u64> {
+        self.epochs.get(&epoch).cloned().unwrap_or_default()
+    }
+
     /// The snapshots that need a pack, a manifest or a wrapped key; `None` where none does.
     pub fn snapshots(&self, key: &Key) -> Option<&BTreeSet<u64>> {
         let of_epoch = || self.epochs.get(&layout::epoch_and_generation(key)?.0);

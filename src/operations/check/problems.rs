@@ -31,6 +31,13 @@ pub enum ProblemKind {
     Content,
 }
 
+impl ProblemKind {
+    /// Whether a hash says nothing about it.
+    pub(super) fn is_of_contents(self) -> bool {
+        matches!(self, Self::Key | Self::Content)
+    }
+}
+
 /// One object that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {

@@ -13,7 +13,7 @@ use super::scratch::Scratch;
 use super::{Check, OperationError, Phase, ProblemKind};
 use crate::crypto::DataIdentity;
 use crate::operations::opened::open_manifest;
-use crate::repository::{Body, Entry, Manifest, Record, SignedRecord, layout};
+use crate::repository::{Entry, Manifest, Record, SignedRecord, layout};
 use crate::store::Key;
 
 /// What opens the snapshots, and where their packs lie opened.
@@ -63,7 +63,7 @@ impl Check<'_> {
             let sealed = match self.remote.sealed(&key, &record.manifest.name).await {
                 Ok(sealed) => sealed,
                 Err(OperationError::Verification { why, .. }) => {
-                    self.manifest_problem(&key, ProblemKind::Hash, why);
+                    self.problem(key.as_str(), ProblemKind::Hash, why);
                     continue;
                 }
                 Err(other) => return Err(other),
@@ -71,7 +71,7 @@ impl Check<'_> {
             self.read_bytes += sealed.len() as u64;
             match open_manifest(&sealed, record, &contents.identities) {
                 Ok(manifest) => self.manifest(&key, record, manifest, contents).await?,
-                Err(error) => self.manifest_problem(&key, ProblemKind::Content, error.to_string()),
+                Err(error) => self.problem(key.as_str(), ProblemKind::Content, error.to_string()),
             }
         }
         Ok(())
@@ -88,13 +88,16 @@ impl Check<'_> {
         let packs: Vec<Key> = manifest.packs.iter().map(layout::pack).collect();
         if let Some(stranger) = packs.iter().find(|pack| !named.contains(pack)) {
             let why = format!("it needs {stranger}, which the signed record does not name");
-            self.manifest_problem(key, ProblemKind::Content, why);
+            self.problem(key.as_str(), ProblemKind::Content, why);
             return Ok(());
         }
         let numbers: Arc<Vec<usize>> = Arc::new(packs.iter().filter_map(|pack| contents.number(pack)).collect());
         self.monitor.begin(Phase::Verifying, Some(manifest.entries.iter().map(|entry| entry.bytes).sum()));
+        let mut compared = true;
         for entry in manifest.entries {
-            if self.is_hurt(&entry, &packs) {
+            let used: Vec<&Key> = entry.used_packs().into_iter().map(|pack| &packs[pack as usize]).collect();
+            if self.is_hurt(&entry.name, &used) {
+                compared = false;
                 continue;
             }
             let (name, digest) = (entry.name.clone(), entry.digest);
@@ -104,7 +107,9 @@ impl Check<'_> {
                     let found =
                         found.map_or("its packs hold too few blocks".to_owned(), |found| format!("it is {found}"));
                     let why = format!("it says that the digest of {name} is {digest}, and {found}");
-                    self.manifest_problem(key, ProblemKind::Content, why);
+                    self.problem(key.as_str(), ProblemKind::Content, why);
+                    // Whether the manifest is wrong or a block is, nobody can tell.
+                    self.doubted.extend(used.iter().map(ToString::to_string));
                     if let Some(problem) = self.problems.of(key.as_str()) {
                         problem.files.insert(name);
                     }
@@ -115,20 +120,18 @@ impl Check<'_> {
         if !self.problems.has(key.as_str()) {
             self.good.insert(key.to_string());
         }
+        if compared {
+            self.compared.extend(self.all.manifests.get(key).iter().flat_map(|need| &need.snapshots));
+        }
         Ok(())
     }
 
-    /// Whether a pack that the file needs is bad already; then the file's name is noted there.
-    fn is_hurt(&mut self, entry: &Entry, packs: &[Key]) -> bool {
-        let runs = match &entry.body {
-            Body::Inline(_) => return false,
-            Body::Blocks { runs, .. } | Body::Database { runs, .. } => runs,
-        };
-        let used: BTreeSet<u32> = runs.iter().map(|run| run.pack).collect();
+    /// Whether a pack that the file called `name` uses is bad already; then the name is noted there.
+    fn is_hurt(&mut self, name: &str, used: &[&Key]) -> bool {
         let mut hurt = false;
         for pack in used {
-            if let Some(problem) = self.problems.of(packs[pack as usize].as_str()) {
-                problem.files.insert(entry.name.clone());
+            if let Some(problem) = self.problems.of(pack.as_str()) {
+                problem.files.insert(name.to_owned());
                 hurt = true;
             }
         }
@@ -152,10 +155,5 @@ impl Check<'_> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(OperationError::io("the scratch file")(error)),
         }
-    }
-
-    fn manifest_problem(&mut self, key: &Key, kind: ProblemKind, why: String) {
-        let snapshots = self.needs.manifests.get(key).map(|need| need.snapshots.clone()).unwrap_or_default();
-        self.problems.add(key.to_string(), kind, why, snapshots);
     }
 }

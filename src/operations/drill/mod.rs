@@ -7,6 +7,7 @@ mod application;
 mod databases;
 mod host;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::crypto::{Digest, PublicSigner};
 use crate::fsx::ScratchDir;
 use crate::repository::{Receipt, ReceiptKind, SignedRecord, layout};
 use crate::source::Credentials;
-use crate::state::driller;
+use crate::state::{Findings, driller};
 use crate::store::Key;
 
 pub struct DrillRequest {
@@ -107,26 +108,26 @@ pub async fn drill(
         signer: signer.public(),
         warnings,
     };
-    let (mut bad, mut keys) = (Vec::new(), Vec::new());
-    match tried {
+    let (mut blamed, mut keys) = (Findings::default(), Vec::new());
+    match tried.map_err(blame) {
         Ok((restored, opened)) => {
             keys = opened;
             try_files(&request, restored, &scratch, &mut report).await?;
         }
-        Err(OperationError::Verification { object, why }) => {
+        Err(Ok((failure, objects))) => {
             // Retention may have taken the snapshot meanwhile, and what it needs: that says nothing about it.
             let sequence = signed.record.sequence;
             if !remote.list_records().await?.contains_key(&sequence) {
                 return Err(OperationError::NoSnapshot(Some(format!("{sequence} any more"))));
             }
-            report.failures.push(format!("{object}: {why}"));
-            bad.extend(Some(object).filter(|object| is_needed_object(object)));
+            report.failures.push(failure);
+            blamed = objects;
         }
-        Err(other) => return Err(other),
+        Err(Err(other)) => return Err(other),
     }
     report.warnings.extend(remove_scratch(scratch));
     let keys = keys.into_iter().filter(|_| report.passed()).collect();
-    let receipt = Receipt { keys, ..receipt(remote, &signed, &report, bad) };
+    let receipt = Receipt { keys, ..receipt(remote, &signed, &report, blamed) };
     match put_if_allowed(remote, receipt, &signer).await? {
         Ok(key) => report.receipt = Some(key),
         Err(warning) => report.warnings.push(warning),
@@ -183,13 +184,30 @@ async fn try_files(
     Ok(())
 }
 
+/// Why a restore failed, and the stored objects that are to blame for it; or the error, where it says nothing about the
+/// snapshot.
+fn blame(error: OperationError) -> Result<(String, Findings), OperationError> {
+    use OperationError as E;
+    let failure = error.to_string();
+    let (objects, has_hash) = match error {
+        E::Verification { object, .. } => (vec![object], false),
+        // A wrapped key has no hash for a name: only who tries it can tell that it is bad, or no longer.
+        E::NoKeyLeft { object, .. } => (vec![object], true),
+        E::Contents { objects, .. } => (objects, true),
+        other => return Err(other),
+    };
+    let bad: BTreeSet<String> = objects.into_iter().filter(|object| is_needed_object(object)).collect();
+    let contents = if has_hash { bad.clone() } else { BTreeSet::new() };
+    Ok((failure, Findings { bad, contents }))
+}
+
 /// Whether it is the name of a pack, a manifest or a wrapped key.
 fn is_needed_object(object: &str) -> bool {
     let is_needed = |key: Key| layout::digest(&key).is_some() || layout::epoch_and_generation(&key).is_some();
     Key::new(object).is_ok_and(is_needed)
 }
 
-fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, bad: Vec<String>) -> Receipt {
+fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, blamed: Findings) -> Receipt {
     Receipt {
         format: Receipt::FORMAT,
         repository: remote.id().clone(),
@@ -200,7 +218,8 @@ fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, bad: Ve
         passed: report.passed(),
         epochs: signed.record.epochs.iter().map(|epoch| epoch.epoch).filter(|_| report.passed()).collect(),
         keys: Vec::new(),
-        bad,
+        bad: blamed.bad.into_iter().collect(),
+        contents: blamed.contents.into_iter().collect(),
         recovery_ms: report.passed().then_some(report.recovery_time.as_millis() as u64),
     }
 }

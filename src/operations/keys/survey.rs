@@ -162,6 +162,7 @@ impl<'a> Proved<'a> {
             epochs: self.numbers.clone(),
             keys: self.keys.clone(),
             bad: Vec::new(),
+            contents: Vec::new(),
             recovery_ms: None,
         };
         Ok(match put_receipt(remote, receipt, &signer).await {

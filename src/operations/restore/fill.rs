@@ -10,15 +10,17 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::scatter::{Placement, Scatter, ScatterError, Target};
 use super::writeback::Writeback;
 use super::{Monitor, OperationError, PackPlan, Phase, Remote, Warning, digest_of, identity_of, integrity_check};
-use crate::crypto::DataIdentity;
-use crate::repository::{Body, layout};
+use crate::crypto::{DataIdentity, Digest};
+use crate::repository::{Body, Entry, SignedRecord, layout};
 
 /// Packs in memory at once at most, which bounds memory on machines with many cores.
 const MAX_PACKS: usize = 3;
 
 pub(super) struct Fill {
     pub remote: Remote,
-    pub sequence: u64,
+    pub signed: Arc<SignedRecord>,
+    /// The manifest's table of them.
+    pub packs: Vec<Digest>,
     pub identities: Vec<(u32, DataIdentity)>,
     pub placements: Vec<Placement>,
     pub targets: Arc<[Target]>,
@@ -45,7 +47,7 @@ impl Fill {
     /// Fetches, opens and scatters the packs, and verifies what came of it; at the end it is on the disk.
     pub async fn run(self: &Arc<Self>, packs: Vec<PackPlan>) -> Result<Vec<Warning>, OperationError> {
         let writeback = Writeback::start(Arc::clone(&self.targets));
-        self.packs(packs, &writeback).await?;
+        self.scatter(packs, &writeback).await?;
         tracing::info!(files = self.targets.len(), "files filled");
         // Nothing is written from here on, so the disk gets what is verified.
         let (warnings, ()) = tokio::try_join!(self.verify(), writeback.finish())?;
@@ -55,7 +57,7 @@ impl Fill {
 
     /// One pack more at once than there are threads, so that the network does not wait for the cores. The first failure
     /// ends it.
-    async fn packs(self: &Arc<Self>, packs: Vec<PackPlan>, writeback: &Writeback) -> Result<(), OperationError> {
+    async fn scatter(self: &Arc<Self>, packs: Vec<PackPlan>, writeback: &Writeback) -> Result<(), OperationError> {
         self.monitor.begin(Phase::Restoring, Some(self.total_bytes()));
         let mut waiting = VecDeque::from(packs);
         let mut running = JoinSet::new();
@@ -83,7 +85,7 @@ impl Fill {
             let placements = &self.placements[plan.placements];
             let scatter = Scatter { sealed: &sealed, identity, placements, targets: &self.targets };
             scatter.run(|bytes| self.monitor.advance(Phase::Restoring, bytes)).map_err(|error| match error {
-                ScatterError::Pack(why) => OperationError::Verification { object: key.to_string(), why },
+                ScatterError::Pack(why) => OperationError::contents(&key, why),
                 ScatterError::Target(file, error) => {
                     OperationError::Io { path: self.targets[file].path.clone(), error }
                 }
@@ -110,14 +112,26 @@ impl Fill {
             let digest = digest_of(target.entry.bytes, self.threads, read_at, advance)
                 .map_err(OperationError::io(&target.path))?;
             if digest != target.entry.digest {
-                return Err(OperationError::Verification {
-                    object: format!("{} of snapshot {}", target.entry.name, self.sequence),
-                    why: format!("its digest is {digest}, and the manifest says {}", target.entry.digest),
-                });
+                return Err(self.wrong_digest(&target.entry, digest));
             }
         }
         self.monitor.end(Phase::Verifying);
         Ok(())
+    }
+
+    /// Either the manifest's word is wrong or a block in one of the packs that the file is made of.
+    fn wrong_digest(&self, entry: &Entry, found: Digest) -> OperationError {
+        let record = &self.signed.record;
+        let packs = entry.used_packs().into_iter().map(|pack| layout::pack(&self.packs[pack as usize]));
+        OperationError::Contents {
+            what: format!("{} of snapshot {}", entry.name, record.sequence),
+            why: format!("its digest is {found}, and the manifest says {}", entry.digest),
+            objects: [layout::manifest(&record.manifest.name)]
+                .into_iter()
+                .chain(packs)
+                .map(|key| key.to_string())
+                .collect(),
+        }
     }
 
     fn check_databases(&self) -> Vec<Warning> {

@@ -103,10 +103,10 @@ pub(super) async fn restore_opened(
     // It goes with everything in it when this is dropped, by an error or by Ctrl-C.
     let dir = TargetDir::prepare(to.target, &names, to.force)?;
     let targets = opened.manifest.entries.into_iter().map(|entry| dir.create(entry));
-    let sequence = report.sequence;
     let fill = Arc::new(Fill {
         remote: remote.clone(),
-        sequence,
+        signed: opened.signed,
+        packs: opened.manifest.packs,
         identities: opened.identities,
         placements,
         targets: targets.collect::<Result<_, _>>()?,

@@ -61,7 +61,7 @@ impl View {
     /// Snapshots that this machine itself found hurt, and that count as whole because nobody here believes it.
     pub fn unheard(&self) -> Option<Warning> {
         let own = self.own.as_ref()?;
-        let counts = |bad: &BadObjects, record: &SignedRecord| bad.is_whole(&record.record, &self.listing);
+        let counts = |bad: &BadObjects, record: &SignedRecord| bad.is_sound(record, &self.listing);
         let unheard = |record: &&Arc<SignedRecord>| counts(&self.bad, record) && !counts(&own.bad, record);
         let hurt = ranges(self.history.verified().filter(unheard).map(|record| record.record.sequence));
         (!hurt.is_empty()).then(|| {
@@ -196,7 +196,7 @@ fn snapshots<'a>(
             effective,
             tags: record.tags.clone(),
             healthy: record.worst_health() <= Health::Unchecked,
-            whole: bad.is_whole(record, listing),
+            whole: bad.is_sound(signed, listing),
             drilled: last_drill(signed, receipts.clone()).is_some_and(|last| last.receipt.passed),
             epochs: record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]).collect(),
         }

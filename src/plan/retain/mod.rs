@@ -34,7 +34,7 @@ pub struct Snapshot {
     pub tags: Vec<String>,
     /// No source was damaged or missing.
     pub healthy: bool,
-    /// Nothing that it needs is known to be missing or bad.
+    /// Nothing that it needs is known to be missing or bad, and the last drill of it by a known driller did not fail.
     pub whole: bool,
     /// The last drill of it by a known driller passed.
     pub drilled: bool,
