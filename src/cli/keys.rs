@@ -29,7 +29,7 @@ pub async fn run(command: Keys, global: Global) -> Result<u8, Failure> {
         Keys::Rotate(rotation) => rotate(&rotation, Change::Set, &Context::load(global)?).await,
         Keys::Confirm { reader, remove_newer } => confirm(&reader, remove_newer, &Context::load(global)?).await,
         Keys::Restore { reader, from } => restore(&reader, from, &Context::load(global)?).await,
-        Keys::Rebase(command) => rebase(&command, &Context::load(global)?).await,
+        Keys::Rebase(command) => Box::pin(rebase(&command, &Context::load(global)?)).await,
         Keys::New { file, no_passphrase, signer } => new(file, no_passphrase, signer, &Context::load(global)?).await,
     }
 }

@@ -93,7 +93,7 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
         }
         Command::Init(command) => init::run(command, Context::unconfigured(args.global)?).await,
         Command::Backup(command) => backup::run(command, Context::load(args.global)?).await,
-        Command::Snapshots(command) => snapshots::run(command, Context::load(args.global)?).await,
+        Command::Snapshots(command) => Box::pin(snapshots::run(command, Context::load(args.global)?)).await,
         Command::Restore(command) => restore::run(command, Context::load_if_sound(args.global)?).await,
         Command::Check(command) => check::run(command, Context::load(args.global)?).await,
         Command::Keys(command) => Box::pin(keys::run(command, args.global)).await,

@@ -62,6 +62,8 @@ pub struct Ground {
     pub unverifiable: Vec<u64>,
     /// Listed records that a newer sealift made.
     pub newer: Vec<u64>,
+    /// Records of the right signer that contradict each other.
+    pub disputed: Vec<u64>,
     /// Records that are there although the listing lacks them.
     pub unlisted: Vec<u64>,
 }
@@ -79,6 +81,8 @@ pub enum Stop {
     Unverifiable(Vec<u64>),
     #[error("snapshot {} has a format that only a newer sealift reads, so nobody here knows what it needs", list(.0))]
     NewerFormat(Vec<u64>),
+    #[error("of snapshot {} some contradict the others, so nobody knows which are the host's", list(.0))]
+    Contradiction(Vec<u64>),
     #[error("snapshot {} is there and the listing lacks it, so nobody knows what else it lacks", list(.0))]
     Unlisted(Vec<u64>),
 }
@@ -147,6 +151,9 @@ fn stop(objects: &[ObjectInfo], ground: &Ground) -> Option<Stop> {
     if !ground.unverifiable.is_empty() {
         return Some(Stop::Unverifiable(ground.unverifiable.clone()));
     }
+    if !ground.disputed.is_empty() {
+        return Some(Stop::Contradiction(ground.disputed.clone()));
+    }
     if !ground.unlisted.is_empty() {
         return Some(Stop::Unlisted(ground.unlisted.clone()));
     }
@@ -185,6 +192,7 @@ mod tests {
             grace: SignedDuration::from_hours(7 * 24),
             unverifiable: Vec::new(),
             newer: Vec::new(),
+            disputed: Vec::new(),
             unlisted: Vec::new(),
         }
     }
@@ -262,6 +270,7 @@ mod tests {
         // Whoever let go of the one would still not know what the other needs.
         let newer = Ground { unverifiable: vec![5], newer: vec![6], ..ground() };
         assert_eq!(stops(newer, &old), Some(Stop::NewerFormat(vec![6])));
+        assert_eq!(stops(Ground { disputed: vec![6], ..ground() }, &old), Some(Stop::Contradiction(vec![6])));
         assert_eq!(stops(Ground { unlisted: vec![6], ..ground() }, &old), Some(Stop::Unlisted(vec![6])));
         let at = |seconds: i64| {
             let young = ObjectInfo { key: layout::record(7), bytes: 1, modified: time(NOW + seconds) };

@@ -42,8 +42,7 @@ def open_sealed(path, key, limit):
     """What is sealed in a pack or a manifest, once the stored bytes have the hash that is their name."""
     if hashlib.sha256(read(path, MAX_SEALED)).hexdigest() != path.stem:
         raise Stop(VERIFICATION, f"{path}: its bytes do not have the hash that is its name")
-    command = ["sh", "-c", 'age -d -i "$0" "$1" | zstd -d -c -q', key, path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as pipe:
+    with subprocess.Popen(["sh", "-c", 'age -d -i "$0" "$1" | zstd -dcq', key, path], stdout=subprocess.PIPE) as pipe:
         plain = pipe.stdout.read(limit + 1)
         pipe.stdout.close()  # Ends a bomb, whoever made it.
     if pipe.returncode or len(plain) > limit:
@@ -61,9 +60,8 @@ def read_record(path, repository, scratch):
     if shutil.which("ssh-keygen"):
         (scratch / "signature").write_bytes(armour)
         (scratch / "signers").write_text(f'host namespaces="sealift" {signer}\n')
-        verify = ["ssh-keygen", "-Y", "verify", "-I", "host", "-n", "sealift"]
-        verify += ["-f", scratch / "signers", "-s", scratch / "signature"]
-        if subprocess.run(verify, input=line + b"\n", capture_output=True).returncode:
+        verify = "ssh-keygen -Y verify -I host -n sealift -f signers -s signature".split()
+        if subprocess.run(verify, cwd=scratch, input=line + b"\n", capture_output=True).returncode:
             raise ValueError("its signature does not hold")
     record = {"take_overs": [], **parse(line, path.name), "signer": signer}
     if record["repository"] != repository or f"{record['sequence']:010d}" != path.stem:
@@ -101,14 +99,16 @@ def find_pin(given, description, comments):
     return description["signer"]
 
 def judge(records, pin):
-    """The signer's records and those of earlier hosts that his newest vouches for; and take-overs that others claim."""
+    """The signer's records and those of earlier hosts that his oldest vouches for; and take-overs that others claim."""
     known, claims = [record for record in records.values() if record], []
-    vouched = next((record["take_overs"] for record in reversed(known) if record["signer"] == pin), [])
+    vouched = next((record["take_overs"] for record in known if record["signer"] == pin), [])
     expected = lambda record: next((one["from"] for one in vouched if record["sequence"] <= one["last"]), pin)
-    good = [record for record in known if record["signer"] == expected(record)]
-    for record in (record for record in known if record["signer"] != expected(record)):
+    good = [record for record in known if record["signer"] in (pin, expected(record))]
+    for record in (record for record in known if record["signer"] not in (pin, expected(record))):
         warn(f"snapshot {record['sequence']} is passed over: {record['signer']} signed it, not {expected(record)}")
         claims += [change for change in record["take_overs"] if change["from"] == pin]
+    if other := [one["sequence"] for one in good if one["signer"] == pin and one["take_overs"] != vouched]:
+        warn(f"snapshots {other} tell of other take-overs than their signer's oldest: somebody else has the host's key")
     return good, claims
 
 def judge_take_over(change, repository, good, open_key):

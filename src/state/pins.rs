@@ -18,6 +18,9 @@ use crate::fsx;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pins {
     pub signer: Option<PublicSigner>,
+    /// What that signer's records say of the signers before; `None`: not known yet.
+    #[serde(default)]
+    pub lineage: Option<Lineage>,
     /// `repository.json` as it was first seen here.
     #[serde(default)]
     pub descriptor: Option<String>,
@@ -29,6 +32,14 @@ pub struct Pins {
     /// Sequence numbers, as inclusive ranges, that the newest record names and that are known to be gone.
     #[serde(default)]
     pub gone: Vec<(u64, u64)>,
+}
+
+/// Whose place a signer took. All its records say the same, so that one which does not is by somebody else who has its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    pub signer: PublicSigner,
+    /// As the records have it, in JSON.
+    pub take_overs: String,
 }
 
 /// What it takes to tell whether retention would have removed a snapshot.

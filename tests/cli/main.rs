@@ -7,6 +7,7 @@ mod check_damage;
 mod check_parts;
 mod clocks;
 mod compaction;
+mod contradictions;
 mod damage;
 mod documents;
 mod drill;

@@ -75,6 +75,24 @@ fn a_take_over_by_somebody_without_an_identity_is_called_a_forgery() {
     check(&world, &["1"]).exits(3).says("snapshot 1 of");
 }
 
+/// Whoever has the host's key says in a snapshot of his own that all before it are by somebody else.
+#[test]
+fn what_the_signer_signed_comes_back_whatever_a_later_record_of_his_says_of_who_was_before() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let world = World::ready();
+    world.backup();
+    let mut record = next_record(&world, 1);
+    let id: RepositoryId = record["repository"].as_str().unwrap().parse().unwrap();
+    let (other, own) = (Signer::generate().unwrap().public(), world.signer());
+    let step = TakeOver::new(&id, other, 1, own.public(), (1, &DataIdentity::generate()));
+    record["take_overs"] = serde_json::to_value([step]).unwrap();
+    world.write_record(2, &record, &own);
+    check(&world, &["1"]).exits(3).says("snapshot 1 of").says("snapshots [2] tell of other take-overs");
+    check(&world, &[]).exits(3).says("snapshot 2 of");
+}
+
 #[test]
 fn a_list_of_take_overs_that_does_not_lead_to_its_signer_is_no_list() {
     if !have(&TOOLS) {

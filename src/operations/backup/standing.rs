@@ -5,7 +5,7 @@
 //! begins above the newest record of its predecessor.
 
 use super::{Listing, OperationError, Remote, Seen, Warning};
-use crate::operations::history::{Trust, missing};
+use crate::operations::history::{Trust, missing, take_overs_of};
 use crate::repository::{SignedRecord, TakeOver, layout};
 use crate::state::{HostState, Pins};
 
@@ -43,7 +43,7 @@ pub(super) async fn find(
     if let Some(known) = known {
         standing.parent = Some(parent_in_place(remote, listing, known).await?);
     }
-    let lineage = lineage(host, standing.parent.iter().map(|(parent, _)| parent).chain(&above))?;
+    let lineage = lineage(host, &standing.pins, standing.parent.iter().map(|(parent, _)| parent).chain(&above))?;
     let unsent = if adopt { None } else { host.unsent()? };
     for found in above {
         if judge(&found, &lineage, adopt, unsent.as_deref())? {
@@ -91,14 +91,21 @@ struct Lineage {
 /// The lineage that this host's own newest record tells; before its first one, its take-over does.
 fn lineage<'a>(
     host: &HostState,
+    pins: &Pins,
     records: impl DoubleEndedIterator<Item = &'a SignedRecord> + Clone,
 ) -> Result<Lineage, OperationError> {
     let signer = host.signer.public();
-    if let Some(own) = records.clone().rfind(|record| *record.signed.signer() == signer) {
-        return Ok(Lineage { trust: Trust { signer, take_overs: own.record.take_overs.clone() }, begun: true });
+    if let Some(take_overs) = take_overs_of(pins, &signer) {
+        return Ok(Lineage { trust: Trust { take_overs, signer, is_known: true }, begun: true });
+    }
+    if let Some(own) = records.clone().find(|record| *record.signed.signer() == signer) {
+        return Ok(Lineage {
+            trust: Trust { signer, take_overs: own.record.take_overs.clone(), is_known: true },
+            begun: true,
+        });
     }
     let Some(bytes) = host.take_over()? else {
-        return Ok(Lineage { trust: Trust { signer, take_overs: Vec::new() }, begun: false });
+        return Ok(Lineage { trust: Trust { signer, take_overs: Vec::new(), is_known: true }, begun: false });
     };
     let step: TakeOver = serde_json::from_slice(&bytes)
         .map_err(|error| OperationError::OtherWriter(format!("this host's take-over cannot be read: {error}")))?;
@@ -106,7 +113,7 @@ fn lineage<'a>(
     let newest = records.rev().find(theirs);
     let mut take_overs = newest.map(|record| record.record.take_overs.clone()).unwrap_or_default();
     take_overs.push(step);
-    Ok(Lineage { trust: Trust { signer, take_overs }, begun: false })
+    Ok(Lineage { trust: Trust { signer, take_overs, is_known: true }, begun: false })
 }
 
 fn took_over_from(found: &SignedRecord, host: &HostState) -> bool {
@@ -175,6 +182,18 @@ fn judge(found: &SignedRecord, lineage: &Lineage, adopt: bool, unsent: Option<&[
     let Lineage { trust, begun } = lineage;
     let (sequence, signer) = (found.record.sequence, found.signed.signer());
     let by = &found.record.host;
+    if trust.is_contradicted_by(found) {
+        return Err(OperationError::NotTheWriter {
+            what: format!(
+                "snapshot {sequence} carries this host's signature and tells of other take-overs than this host does: \
+                 somebody else has its key"
+            ),
+            way_out: format!(
+                "take it out with `sealift retain --forget {sequence} --apply`, and let a fresh host with a key of its own \
+                 go on: `sealift init --take-over`"
+            ),
+        });
+    }
     if !trust.counts(found) {
         return match trust.take_overs.iter().find(|step| step.from == *signer) {
             Some(_) if *begun => Ok(false),

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{History, Warning};
+use crate::crypto::PublicSigner;
 use crate::plan::effective::{Stated, effective_times};
 use crate::plan::retain::{Snapshot, retain};
 use crate::repository::ranges::{Range, contains, ranges, without, written};
-use crate::repository::{Descriptor, Health, Retention, SignedRecord};
-use crate::state::{Pins, Remembered, StateError};
+use crate::repository::{Descriptor, Health, Retention, SignedRecord, TakeOver};
+use crate::state::{Lineage, Pins, Remembered, StateError};
 
 /// What does not agree with `pins`, which remember what is there now.
 pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
@@ -31,7 +32,11 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
         })
         .collect();
     warnings.extend(gone(pins, newest, &there, &now));
-    pins.seen = now;
+    // What verified once and does not today, because another signer was named or other bytes lie there, is not forgotten.
+    let verified = ranges(now.iter().map(|seen| seen.sequence));
+    pins.seen.retain(|seen| contains(&there, seen.sequence) && !contains(&verified, seen.sequence));
+    pins.seen.extend(now);
+    pins.seen.sort_by_key(|seen| seen.sequence);
     if pins.newest.is_none_or(|before| before.0 <= newest.record.sequence) {
         pins.newest = Some((newest.record.sequence, newest.signed.digest()));
     }
@@ -104,9 +109,22 @@ pub(in crate::operations) fn expect_gone(pins: &mut Pins, removed: &BTreeSet<u64
     pins.gone = joined(std::mem::take(&mut pins.gone), new);
 }
 
+/// The take-overs that led to `signer`, where they are remembered.
+pub(in crate::operations) fn take_overs_of(pins: &Pins, signer: &PublicSigner) -> Option<Vec<TakeOver>> {
+    let known = pins.lineage.as_ref().filter(|lineage| lineage.signer == *signer)?;
+    serde_json::from_str(&known.take_overs).ok()
+}
+
+pub(super) fn remember_take_overs(pins: &mut Pins, signer: &PublicSigner, take_overs: &[TakeOver]) {
+    let json = serde_json::to_string(take_overs).ok();
+    pins.lineage = json.map(|take_overs| Lineage { signer: signer.clone(), take_overs });
+}
+
 /// This machine's own new record is the newest that it saw.
 pub(in crate::operations) fn remember_own(pins: &mut Pins, own: &SignedRecord) {
-    pins.signer = Some(own.signed.signer().clone());
+    let signer = own.signed.signer().clone();
+    remember_take_overs(pins, &signer, &own.record.take_overs);
+    pins.signer = Some(signer);
     pins.newest = Some((own.record.sequence, own.signed.digest()));
     pins.seen.push(remembered(own, None));
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub(super) use self::memory::{DESCRIPTOR_CHANGED, TOLD_ONCE, expect_gone, missing, remember_own};
+pub(super) use self::memory::{DESCRIPTOR_CHANGED, TOLD_ONCE, expect_gone, missing, remember_own, take_overs_of};
 pub(super) use self::reader::Pin;
 pub use self::reader::Reader;
 pub(super) use self::trust::Trust;
@@ -21,8 +21,12 @@ use super::remote::Seen;
 use super::{OperationError, Remote, Warning};
 use crate::crypto::PublicSigner;
 use crate::plan::effective::{Stated, effective_times};
-use crate::repository::{SignedRecord, TakeOver, layout, signer_of};
+use crate::repository::ranges::{ranges, written};
+use crate::repository::{SignedRecord, layout};
 use crate::state::Pins;
+
+/// The name of the warning that the signer's own records contradict each other.
+pub(super) const CONTRADICTION: &str = "take-overs-differ";
 
 /// Which snapshot is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +61,8 @@ pub struct History {
     pub warnings: Vec<Warning>,
     /// Whose signature counts from the last take-over on.
     pub signer: PublicSigner,
-    /// Whose did before.
-    take_overs: Vec<TakeOver>,
+    /// With whose did before.
+    trust: Trust,
     /// Who says to have taken over from that signer.
     claims: Vec<Claim>,
     /// Whoever signed one of the records, or is named there as a writer before.
@@ -84,7 +88,7 @@ impl History {
         let pin = reader.pin(remote, &pins);
         let read = read(remote, listing).await?;
         let valid: Vec<Arc<SignedRecord>> = read.iter().filter_map(|(_, record)| record.clone().ok()).collect();
-        let (trust, claims) = trusted(remote, reader, pin.signer, &valid).await?;
+        let (trust, claims) = trusted(remote, reader, (pin.signer, &pins), &valid).await?;
         let listed = read.into_iter().map(|(sequence, record)| Listed {
             sequence,
             record: record.and_then(|record| judge(&trust, record)),
@@ -93,8 +97,8 @@ impl History {
         let mut history = Self {
             listed: listed.collect(),
             warnings: pin.warning.into_iter().collect(),
-            signer: trust.signer,
-            take_overs: trust.take_overs,
+            signer: trust.signer.clone(),
+            trust,
             claims,
             signers: signers(&valid),
             exchanged: pin.exchanged,
@@ -102,6 +106,7 @@ impl History {
             grace_seconds: remote.descriptor.grace_seconds,
         };
         history.warn_of_unverifiable();
+        history.warnings.extend(history.warn_of_contradiction());
         history.warnings.extend(chain::check(&history));
         let known = memory::descriptor(&mut pins, &remote.descriptor);
         history.grace_seconds = known.grace_seconds;
@@ -111,6 +116,9 @@ impl History {
         // A signer is remembered once something it signed was seen, and never on the repository's word alone.
         if history.verified().next().is_some() && history.is_pinned() {
             pins.signer = Some(history.signer.clone());
+            if history.disputed().is_empty() && history.own().next().is_some() {
+                memory::remember_take_overs(&mut pins, &history.signer, &history.trust.take_overs);
+            }
         }
         history.warnings.extend(pins.save(&state_dir).err().map(|error| memory::not_remembered(&error)));
         Ok(history)
@@ -192,9 +200,30 @@ impl History {
         self.signers.contains(signer)
     }
 
-    /// Whether the signature of `signer` is the one that counts under `sequence`.
+    /// Whether the signature of `signer` counts under `sequence`, or is that of the signer who counts.
     pub(super) fn is_signer_of(&self, sequence: u64, signer: &PublicSigner) -> bool {
-        signer_of(&self.take_overs, &self.signer, sequence) == signer
+        self.signer == *signer || self.trust.expects(sequence, signer)
+    }
+
+    /// See [`Trust::is_contradicted_by`].
+    pub(super) fn is_contradicted_by(&self, record: &SignedRecord) -> bool {
+        self.trust.is_contradicted_by(record)
+    }
+
+    /// Whose signature counts where.
+    pub(super) fn trust(&self) -> Trust {
+        self.trust.clone()
+    }
+
+    /// What the signer who counts signed himself.
+    fn own(&self) -> impl Iterator<Item = &Arc<SignedRecord>> {
+        self.verified().filter(|record| *record.signed.signer() == self.signer)
+    }
+
+    /// All that the signer who counts signed, where the records contradict each other and nobody here knows which are right.
+    pub(super) fn disputed(&self) -> Vec<u64> {
+        let is_disputed = self.own().any(|record| self.trust.is_contradicted_by(record));
+        self.own().filter(|_| is_disputed).map(|record| record.record.sequence).collect()
     }
 
     /// Whether `signer` says to have taken over from the one who counts.
@@ -210,6 +239,21 @@ impl History {
             }
             _ => OperationError::NoSnapshot(wanted),
         }
+    }
+
+    fn warn_of_contradiction(&self) -> Option<Warning> {
+        let (others, first): (Vec<_>, Vec<_>) = self.own().partition(|record| self.trust.is_contradicted_by(record));
+        let numbers = |of: Vec<&Arc<SignedRecord>>| written(&ranges(of.iter().map(|record| record.record.sequence)));
+        (!others.is_empty()).then(|| {
+            let text = format!(
+                "snapshot {} and snapshot {} are signed by the same host and tell of other take-overs: the ones or the \
+                 others are by somebody else who has its key. A machine that saw this repository before knows which; \
+                 nothing is deleted until those are let go of that do not belong there: `sealift retain --forget N --apply`",
+                numbers(first),
+                numbers(others)
+            );
+            Warning::doubt(CONTRADICTION, text)
+        })
     }
 
     fn warn_of_unverifiable(&mut self) {
@@ -233,10 +277,10 @@ impl History {
 async fn trusted(
     remote: &Remote,
     reader: &Reader,
-    pinned: PublicSigner,
+    (pinned, pins): (PublicSigner, &Pins),
     valid: &[Arc<SignedRecord>],
 ) -> Result<(Trust, Vec<Claim>), OperationError> {
-    let trust = Trust::of(pinned, valid);
+    let trust = Trust::of(pinned, valid, pins);
     let claims = proved_claims(remote, reader, &trust, valid).await?;
     let Some(accept) = reader.accept.as_ref().filter(|accept| **accept != trust.signer) else {
         return Ok((trust, claims));
@@ -244,7 +288,7 @@ async fn trusted(
     match claims.into_iter().find(|claim| claim.signer == *accept) {
         Some(claim) if claim.proof == Proof::Forged => Err(OperationError::SignerChanged(Box::new(claim))),
         Some(claim) => {
-            let trust = Trust::of(claim.signer, valid);
+            let trust = Trust::of(claim.signer, valid, pins);
             let claims = proved_claims(remote, reader, &trust, valid).await?;
             Ok((trust, claims))
         }

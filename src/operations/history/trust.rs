@@ -1,7 +1,9 @@
 //! Whose signature counts under which number, for somebody who trusts one signer.
 //!
-//! A signer vouches for his predecessors by the list of take-overs in his newest record. For his successors he cannot:
-//! whoever says that he took over makes a claim, which a person accepts or does not.
+//! What that signer signed counts under whatever number. For his predecessors he vouches by the list of take-overs that all
+//! his records carry. One with another list is by somebody else who has his key: where the list is remembered here, that
+//! one does not count; where it is not, all do, by the list of the oldest one, and nobody deletes anything.
+//! For his successors he cannot vouch: whoever says that he took over makes a claim, which a person accepts or does not.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,31 +15,59 @@ use crate::crypto::PublicSigner;
 use crate::operations::unlock::open_newest;
 use crate::operations::{OperationError, Remote};
 use crate::repository::{Epoch, SignedRecord, TakeOver, signer_of};
+use crate::state::Pins;
 
 use super::Reader;
+use super::memory::take_overs_of;
 
 /// One signer who is trusted, and what follows from it.
+#[derive(Clone)]
 pub(in crate::operations) struct Trust {
     pub signer: PublicSigner,
     pub take_overs: Vec<TakeOver>,
+    /// The list is more than what the records that lie there now happen to say.
+    pub is_known: bool,
 }
 
 impl Trust {
-    /// With the list in the newest of `records` that `signer` signed. They are in the order of their numbers.
-    pub fn of(signer: PublicSigner, records: &[Arc<SignedRecord>]) -> Self {
-        let newest = records.iter().rev().find(|record| *record.signed.signer() == signer);
-        let take_overs = newest.map(|record| record.record.take_overs.clone()).unwrap_or_default();
-        Self { signer, take_overs }
+    /// With the list that `pins` remember, else that in the oldest of `records` that `signer` signed. They are in the order
+    /// of their numbers.
+    pub fn of(signer: PublicSigner, records: &[Arc<SignedRecord>], pins: &Pins) -> Self {
+        if let Some(take_overs) = take_overs_of(pins, &signer) {
+            return Self { take_overs, signer, is_known: true };
+        }
+        let oldest = records.iter().find(|record| *record.signed.signer() == signer);
+        let take_overs = oldest.map(|record| record.record.take_overs.clone()).unwrap_or_default();
+        Self { signer, take_overs, is_known: false }
     }
 
     /// Whether the right one signed it.
     pub fn counts(&self, record: &SignedRecord) -> bool {
-        signer_of(&self.take_overs, &self.signer, record.record.sequence) == record.signed.signer()
+        if *record.signed.signer() == self.signer {
+            return !(self.is_known && self.is_contradicted_by(record));
+        }
+        self.expects(record.record.sequence, record.signed.signer())
+    }
+
+    /// Whether `sequence` is `signer`'s by the list.
+    pub fn expects(&self, sequence: u64, signer: &PublicSigner) -> bool {
+        signer_of(&self.take_overs, &self.signer, sequence) == signer
+    }
+
+    /// Whether it carries the trusted signature and another list: somebody else who has that key made the one or the other.
+    pub fn is_contradicted_by(&self, record: &SignedRecord) -> bool {
+        *record.signed.signer() == self.signer && record.record.take_overs != self.take_overs
     }
 
     /// Why a record does not count.
     pub fn refusal(&self, record: &SignedRecord) -> String {
         let (signer, sequence) = (record.signed.signer(), record.record.sequence);
+        if self.is_contradicted_by(record) {
+            return format!(
+                "it is signed by {signer}, as it should be, and tells of other take-overs than all that this machine saw of \
+                 that signer: somebody else has the host's key"
+            );
+        }
         let right = signer_of(&self.take_overs, &self.signer, sequence);
         if let Some(step) = self.take_overs.iter().rev().find(|step| step.from == *signer) {
             return format!("it is signed by {signer}, whose place was taken after snapshot {}", step.last);
@@ -58,13 +88,14 @@ impl Trust {
     /// Everybody who says to have taken over from the trusted signer, by his newest record.
     pub fn claims(&self, records: &[Arc<SignedRecord>]) -> Vec<Claim> {
         let mut claims: Vec<Claim> = Vec::new();
-        for record in records.iter().rev().filter(|record| !self.counts(record)) {
+        let others = |record: &&Arc<SignedRecord>| *record.signed.signer() != self.signer && !self.counts(record);
+        for record in records.iter().rev().filter(others) {
             let Some(steps) = self.steps_to(record) else { continue };
             let signer = record.signed.signer();
             if claims.iter().any(|claim| claim.signer == *signer) {
                 continue;
             }
-            let theirs = Self { signer: signer.clone(), take_overs: record.record.take_overs.clone() };
+            let theirs = Self { signer: signer.clone(), take_overs: record.record.take_overs.clone(), is_known: false };
             let claimed: Vec<_> = records.iter().filter(|it| theirs.counts(it) && !self.counts(it)).collect();
             claims.push(Claim {
                 from: self.signer.clone(),

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::history::{History, Pin, Reader, Selector, Trust};
+use super::super::history::{History, Pin, Reader, Selector, Trust, take_overs_of};
 use super::super::{OperationError, Remote, Warning};
 use crate::crypto::PublicSigner;
-use crate::repository::{Epoch, SignedRecord, layout};
+use crate::repository::{Epoch, SignedRecord, TakeOver, layout};
 use crate::state::Pins;
 
 /// The records that count, fetched one by one as they are asked for.
@@ -45,14 +45,14 @@ impl<'a> Records<'a> {
         // A signer is never remembered on the repository's word alone.
         if pin.warning.is_none() {
             let seen = Some((newest.record.sequence, newest.signed.digest()));
-            let pins = Pins { signer: Some(pin.signer.clone()), newest: seen, ..pins };
+            let pins = Pins { signer: Some(pin.signer.clone()), newest: seen, ..pins.clone() };
             if let Err(error) = pins.save(&state_dir) {
                 tracing::debug!(%error, "pins could not be remembered");
             }
         }
         Ok(Self {
             remote,
-            trust: Trust::of(pin.signer, std::slice::from_ref(&newest)),
+            trust: Trust::of(pin.signer, std::slice::from_ref(&newest), &pins),
             sequences: listing.into_keys().collect(),
             read: BTreeMap::from([(newest.record.sequence, newest)]),
             warnings: pin.warning.into_iter().collect(),
@@ -63,7 +63,7 @@ impl<'a> Records<'a> {
         let records: Vec<Arc<SignedRecord>> = history.verified().cloned().collect();
         Self {
             remote,
-            trust: Trust::of(history.signer.clone(), &records),
+            trust: history.trust(),
             sequences: records.iter().map(|record| record.record.sequence).collect(),
             read: records.into_iter().map(|record| (record.record.sequence, record)).collect(),
             warnings: history.warnings.clone(),
@@ -125,5 +125,8 @@ impl<'a> Records<'a> {
 fn is_as_expected(newest: &SignedRecord, pin: &Pin, pins: &Pins) -> bool {
     let (sequence, digest) = (newest.record.sequence, newest.signed.digest());
     let follows = |before: (u64, _)| before.0 < sequence || before == (sequence, digest);
-    *newest.signed.signer() == pin.signer && pins.newest.is_none_or(follows)
+    let tells_the_same = |known: Vec<TakeOver>| newest.record.take_overs == known;
+    *newest.signed.signer() == pin.signer
+        && pins.newest.is_none_or(follows)
+        && take_overs_of(pins, &pin.signer).is_none_or(tells_the_same)
 }

@@ -11,8 +11,8 @@ use super::super::remote::MAX_TEXT_BYTES;
 use super::super::{OperationError, Remote, Unusable, Warning};
 use super::view::{View, unusable};
 use crate::crypto::{Digest, Signed, sha256};
-use crate::repository::layout;
-use crate::state::Forgotten;
+use crate::repository::{SignedRecord, layout};
+use crate::state::{Forgotten, Pins};
 use crate::store::StoreError;
 
 pub(super) struct LetGo {
@@ -36,7 +36,9 @@ impl LetGo {
         let (newer, unverifiable): (Vec<_>, Vec<_>) =
             unusable(view).partition(|(_, why)| matches!(why, Unusable::NewerFormat(_)));
         let numbers = |of: Vec<(u64, &Unusable)>| of.into_iter().map(|(sequence, _)| sequence).collect::<Vec<u64>>();
-        let (newer, unverifiable) = (numbers(newer), numbers(unverifiable));
+        let (newer, mut unverifiable) = (numbers(newer), numbers(unverifiable));
+        unverifiable.extend(disputed(view, named)?);
+        unverifiable.sort_unstable();
         if let Some(sequence) = named.iter().find(|sequence| newer.contains(sequence)) {
             return Err(OperationError::Refused {
                 what: format!("snapshot {sequence} has a newer format, and may be as good as any"),
@@ -51,7 +53,7 @@ impl LetGo {
                 false => OperationError::NoSnapshot(Some(wrong.to_string())),
             });
         }
-        let forgotten = Forgotten::load(dir)?;
+        let (forgotten, seen) = (Forgotten::load(dir)?, Pins::load(dir)?.seen);
         let mut records = Vec::new();
         for sequence in unverifiable {
             let key = layout::record(sequence);
@@ -59,7 +61,8 @@ impl LetGo {
                 Ok(bytes) => {
                     let digest = sha256(&bytes);
                     if named.contains(&sequence) {
-                        refuse_signed(view, sequence, bytes)?;
+                        let was_seen = seen.iter().any(|seen| seen.record == digest);
+                        refuse_signed(remote, view, (sequence, was_seen), bytes)?;
                     }
                     Some(digest)
                 }
@@ -113,14 +116,42 @@ impl LetGo {
     }
 }
 
-/// What the right one signed he meant, whatever is odd about it.
-fn refuse_signed(view: &View, sequence: u64, bytes: Bytes) -> Result<(), OperationError> {
-    match Signed::verify(bytes) {
-        Ok(signed) if view.history.is_signer_of(sequence, signed.signer()) => Err(OperationError::Refused {
-            what: format!("{} holds what this repository's host signed", layout::record(sequence)),
-            way_out: "put it where it belongs, or delete it with the tools of the bucket, if nobody needs it"
-                .to_owned(),
-        }),
-        _ => Ok(()),
+/// Of the records that contradict each other, those that a person names. One side must be left.
+fn disputed(view: &View, named: &BTreeSet<u64>) -> Result<Vec<u64>, OperationError> {
+    let disputed = view.history.disputed();
+    if !disputed.is_empty() && disputed.iter().all(|sequence| named.contains(sequence)) {
+        return Err(OperationError::Refused {
+            what: "all that this repository's host signed would go".to_owned(),
+            way_out: "name only those that do not belong there".to_owned(),
+        });
     }
+    Ok(disputed.into_iter().filter(|sequence| named.contains(sequence)).collect())
+}
+
+/// What the right one signed he meant, whatever is odd about it, and so what verified here before; but for what contradicts
+/// all else that he signed.
+fn refuse_signed(
+    remote: &Remote,
+    view: &View,
+    (sequence, was_seen): (u64, bool),
+    bytes: Bytes,
+) -> Result<(), OperationError> {
+    let record = SignedRecord::read(bytes.clone(), sequence, remote.id());
+    let own = view.history.disputed();
+    if own.contains(&sequence) || record.is_ok_and(|record| view.history.is_contradicted_by(&record)) {
+        return Ok(());
+    }
+    let key = layout::record(sequence);
+    let (what, way_out) = match Signed::verify(bytes) {
+        Ok(signed) if view.history.is_signer_of(sequence, signed.signer()) => (
+            "holds what this repository's host signed",
+            "put it where it belongs, or delete it with the tools of the bucket, if nobody needs it",
+        ),
+        _ if was_seen => (
+            "is as it was when this machine could verify it",
+            "say with --signer whose signature counts here: that of the host that wrote it",
+        ),
+        _ => return Ok(()),
+    };
+    Err(OperationError::Refused { what: format!("{key} {what}"), way_out: way_out.to_owned() })
 }

@@ -19,7 +19,7 @@ use self::forget::LetGo;
 pub use self::rules::{Origin, Rules};
 pub use self::view::retention_plan;
 use self::view::{Doubts, View};
-use super::history::{TOLD_ONCE, expect_gone};
+use super::history::{CONTRADICTION, TOLD_ONCE, expect_gone};
 use super::turn::take_turn;
 use super::{OperationError, Reader, Remote, Selector, Warning};
 use crate::crypto::PublicSigner;
@@ -31,7 +31,7 @@ use crate::state::Pins;
 use crate::store::Key;
 
 /// The doubts about a history whose records do not fit together.
-const MISFITS: [&str; 3] = ["earlier-unfit", "broken-chain", "record-unlisted"];
+const MISFITS: [&str; 4] = ["earlier-unfit", "broken-chain", "record-unlisted", CONTRADICTION];
 
 /// What to keep, and whether to do anything about the rest.
 #[derive(Clone, Debug, Default)]
@@ -156,7 +156,8 @@ async fn look_again(
 }
 
 fn plan(view: &View, rules: &Rules, request: &RetainRequest) -> Result<planning::Plan, OperationError> {
-    let (snapshots, proof) = (view.snapshots(), view.proof());
+    let (mut snapshots, proof) = (view.snapshots(), view.proof());
+    snapshots.retain(|snapshot| !request.forget.contains(&snapshot.sequence));
     let plan = if request.remove.is_empty() && !request.forget.is_empty() {
         // Letting go of a record is asked for, and nothing else.
         planning::remove(&snapshots, &rules.rules, &proof, &BTreeSet::new())
@@ -271,6 +272,9 @@ fn stopped(prune: &prune::Plan) -> Option<Warning> {
             format!(". Put it back from a copy, or let go of it with `sealift retain{forget} --apply`")
         }
         Stop::NewerFormat(_) => ". Upgrade sealift on this machine".to_owned(),
+        Stop::Contradiction(_) => {
+            ". Let go of those that do not belong there: `sealift retain --forget N --apply`".to_owned()
+        }
         Stop::Unlisted(_) | Stop::NoSnapshot | Stop::NoServerTime | Stop::AheadOfServer(_) => String::new(),
     };
     Some(Warning::doubt("nothing-pruned", format!("no pack, manifest or key is deleted: {stop}{way_out}")))

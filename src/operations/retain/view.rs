@@ -131,6 +131,7 @@ impl View {
             grace: SignedDuration::from_secs(i64::try_from(self.history.grace_seconds).unwrap_or(i64::MAX)),
             unverifiable: doubts.unverifiable,
             newer: doubts.newer,
+            disputed: self.history.disputed(),
             unlisted: doubts.unlisted,
         };
         prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &ground)
