@@ -108,6 +108,20 @@ fn a_dropped_view_lets_writers_in() {
 }
 
 #[test]
+fn a_reader_that_ends_takes_no_lock_from_another_one_of_this_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    Application::start("make", &path).finish();
+    let mut database = open(&path);
+    let view = database.begin().unwrap();
+    open(&path).begin().unwrap().finish().unwrap();
+    sealift::source::quick_check(&path, Duration::from_secs(1));
+    Application::start("be locked out", &path).finish();
+    drop(view);
+    Application::start("lock", &path).finish();
+}
+
+#[test]
 fn a_hot_journal_is_left_to_the_application() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");

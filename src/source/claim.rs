@@ -1,62 +1,85 @@
-//! Which files this process has open, and how: through SQLite, or as ordinary files, never both.
+//! Which files this process has open, and how: as databases, or as ordinary files, never both.
 //!
 //! POSIX locks belong to the process, and closing *any* descriptor of a file drops all of them. SQLite takes care of that
-//! for its own connections; a descriptor of ours would silently unlock a database that is being read.
+//! for its own connections; a descriptor of ours would silently unlock a database that is being read. So beside SQLite's
+//! a database has one descriptor of ours, whoever reads it, and that is closed when its last reader is gone.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::OFlags;
 
 use super::SourceError;
 use super::print::Stamp;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Use {
-    Database,
-    File,
+/// How one inode is open, and by how many.
+struct Open {
+    /// The one descriptor of a database.
+    database: Option<Arc<File>>,
+    count: usize,
 }
 
-static OPEN: Mutex<BTreeMap<(u64, u64), (Use, usize)>> = Mutex::new(BTreeMap::new());
+static OPEN: Mutex<BTreeMap<(u64, u64), Open>> = Mutex::new(BTreeMap::new());
 
-/// The right to have one inode open in one way. Held until after the descriptor is closed.
+/// The right to have one inode open in one way. Held until after the descriptor is closed, or let go.
 #[derive(Debug)]
 pub(super) struct Claim {
     inode: (u64, u64),
 }
 
 impl Claim {
-    pub(super) fn database(path: &Path, stamp: &Stamp) -> Result<Self, SourceError> {
-        Self::take(path, stamp, Use::Database)
+    /// With the descriptor that all who read this database share. Let go of it before the claim.
+    pub(super) fn database(path: &Path, stamp: &Stamp) -> Result<(Self, Arc<File>), SourceError> {
+        let mut all = registry();
+        let file = match all.get(&stamp.inode()) {
+            Some(Open { database: Some(file), .. }) => Arc::clone(file),
+            Some(Open { database: None, .. }) => return Err(SourceError::OpenTwice { path: path.to_owned() }),
+            None => Arc::new(open_regular(path)?),
+        };
+        let metadata = file.metadata().map_err(|error| SourceError::io(path, error))?;
+        if Stamp::of(&metadata).inode() != stamp.inode() {
+            return Err(SourceError::Replaced { path: path.to_owned() });
+        }
+        let open = all.entry(stamp.inode()).or_insert(Open { database: Some(Arc::clone(&file)), count: 0 });
+        open.count += 1;
+        Ok((Self { inode: stamp.inode() }, file))
     }
 
     pub(super) fn file(path: &Path, stamp: &Stamp) -> Result<Self, SourceError> {
-        Self::take(path, stamp, Use::File)
-    }
-
-    fn take(path: &Path, stamp: &Stamp, wanted: Use) -> Result<Self, SourceError> {
-        let mut open = registry();
-        let (held, count) = open.entry(stamp.inode()).or_insert((wanted, 0));
-        if *held != wanted {
+        let mut all = registry();
+        let open = all.entry(stamp.inode()).or_insert(Open { database: None, count: 0 });
+        if open.database.is_some() {
             return Err(SourceError::OpenTwice { path: path.to_owned() });
         }
-        *count += 1;
+        open.count += 1;
         Ok(Self { inode: stamp.inode() })
     }
 }
 
 impl Drop for Claim {
+    /// What is closed here is closed before anybody else can open it.
     fn drop(&mut self) {
-        let mut open = registry();
-        if let Some((_, count)) = open.get_mut(&self.inode) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.inode);
+        let mut all = registry();
+        if let Some(open) = all.get_mut(&self.inode) {
+            open.count -= 1;
+            if open.count == 0 {
+                all.remove(&self.inode);
             }
         }
     }
 }
 
+/// Opens what `stat` just called a regular file. Should a FIFO or a terminal have taken its place since: it is not waited
+/// for, and this process is not taken over by it.
+pub(super) fn open_regular(path: &Path) -> Result<File, SourceError> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| SourceError::io(path, error))
+}
+
 /// A panic elsewhere leaves the map whole: each change to it is complete before the lock is let go.
-fn registry() -> MutexGuard<'static, BTreeMap<(u64, u64), (Use, usize)>> {
+fn registry() -> MutexGuard<'static, BTreeMap<(u64, u64), Open>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }

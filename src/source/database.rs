@@ -1,12 +1,16 @@
 //! A live SQLite database, read page by page inside read transactions.
 //!
-//! Pages come from SQLite's own pager (`sqlite_dbpage`), so locks, logs and page sizes are its business. What is added
-//! here: waiting that does not starve, a bound on memory, and the proof that the file under the path stayed the same one,
-//! which SQLite does not look for.
+//! Locks, recovery, page size and page count are SQLite's business, and in WAL mode its pager gives the pages
+//! (`sqlite_dbpage`). In rollback mode the file itself *is* the pages for as long as SQLite holds the read lock, and is read
+//! in large pieces: that halves the time for which a writer waits. What is added here besides: waiting that does not starve, a
+//! bound on memory, and the proof that the file under the path stayed the same one, which SQLite does not look for.
 
 use std::cell::Cell;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
@@ -20,6 +24,9 @@ use super::{SourceError, place, wal};
 const OLDEST: (i32, &str) = (3_051_003, "it is older than 3.51.3");
 /// What an empty database is taken to have; it has no page that could say.
 const EMPTY_PAGE_SIZE: usize = 4096;
+/// Where SQLite's locks lie in the file; the page there is never used (<https://sqlite.org/fileformat2.html>, "The Lock-Byte
+/// Page").
+const LOCK_BYTES: u64 = 1 << 30;
 const PAGE: &str = "select data from sqlite_dbpage where pgno = ?1";
 
 /// Whether the SQLite in this build can do what is asked of it here.
@@ -51,6 +58,7 @@ impl Default for ReadLimits {
 #[derive(Debug)]
 pub struct Database {
     connection: Connection,
+    file: Arc<File>,
     path: PathBuf,
     opened: Stamp,
     journal: Option<Journal>,
@@ -68,10 +76,10 @@ impl Database {
         let metadata = place::regular(&path)?;
         wal::guard(&path, &metadata, None)?;
         let opened = Stamp::of(&metadata);
-        let claim = Claim::database(&path, &opened)?;
+        let (claim, file) = Claim::database(&path, &opened)?;
         let connection = connect(&path).map_err(|error| SourceError::sqlite(&path, error))?;
         let longest_hold = Cell::default();
-        Ok(Self { connection, path, opened, journal: None, limits: *limits, longest_hold, _claim: claim })
+        Ok(Self { connection, file, path, opened, journal: None, limits: *limits, longest_hold, _claim: claim })
     }
 
     /// Begins one read transaction, waiting for writers up to the limit.
@@ -236,11 +244,39 @@ impl DatabaseView<'_> {
     /// The lock page at 1 GiB and what a truncated file lacks of its last page are zeros. A page beyond the page count is
     /// an error: the caller asked for what is not there.
     pub fn read(&self, first: u32, out: &mut [u8]) -> Result<(), SourceError> {
-        self.copy_pages(first, out).map_err(|error| SourceError::sqlite(&self.database.path, error))
+        debug_assert_eq!(out.len() % self.page_size(), 0);
+        let path = &self.database.path;
+        match self.first.journal {
+            Journal::Wal => self.copy_pages(first, out).map_err(|error| SourceError::sqlite(path, error)),
+            Journal::Rollback => self.read_file(first, out).map_err(|error| SourceError::io(path, error)),
+        }
     }
 
+    /// What the file holds, under the read lock.
+    fn read_file(&self, first: u32, out: &mut [u8]) -> io::Result<()> {
+        let pages = out.len() / self.page_size();
+        if u64::from(first) + pages as u64 > u64::from(self.page_count()) + 1 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a page beyond the last one was asked for"));
+        }
+        let start = u64::from(first.saturating_sub(1)) * self.page_size() as u64;
+        let mut filled = 0;
+        while filled < out.len() {
+            match self.database.file.read_at(&mut out[filled..], start + filled as u64) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        out[filled..].fill(0);
+        if let Some(page) = LOCK_BYTES.checked_sub(start).and_then(|at| out.get_mut(at as usize..)) {
+            page.iter_mut().take(self.page_size()).for_each(|byte| *byte = 0);
+        }
+        Ok(())
+    }
+
+    /// What the pager gives: the log's pages where there are any.
     fn copy_pages(&self, first: u32, out: &mut [u8]) -> rusqlite::Result<()> {
-        debug_assert_eq!(out.len() % self.page_size(), 0);
         let mut statement = self.database.connection.prepare_cached(PAGE)?;
         for (number, slot) in (i64::from(first)..).zip(out.chunks_mut(self.page_size())) {
             let mut rows = statement.query([number])?;

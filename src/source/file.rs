@@ -3,16 +3,15 @@
 //! A symbolic link is followed to a regular file: what is stored is that file's bytes, under the configured name. Anything
 //! that is not a regular file is refused, and a FIFO is never waited for.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::claim::Claim;
+use super::claim::{Claim, open_regular};
 use super::print::{CLOCK_STEP, FileMeta, Print, Stamp};
 use super::{SourceError, place};
 
@@ -67,11 +66,7 @@ pub struct LargeFile {
 impl LargeFile {
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let claim = Claim::file(path, &Stamp::of(&place::regular(path)?))?;
-        // Should a FIFO or a terminal have taken its place since: do not wait for it, do not be taken over by it.
-        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let file = file.map_err(|error| SourceError::io(path, error))?;
-        Ok(Self { file, path: path.to_owned(), _claim: claim })
+        Ok(Self { file: open_regular(path)?, path: path.to_owned(), _claim: claim })
     }
 
     /// Looks at the file as it is now.

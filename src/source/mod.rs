@@ -1,11 +1,11 @@
-//! Reading what is backed up: live SQLite databases through SQLite's own pager, and ordinary files.
+//! Reading what is backed up: live SQLite databases inside SQLite's own transactions, and ordinary files.
 //!
 //! Promised to the rooms above:
 //! - What one [`View`] gives is one instant: a database's read transaction, or a file that did not change meanwhile;
 //!   [`View::finish`] says so, and only what it has confirmed may be used.
 //! - The source is never written, checkpointed, recovered or switched, and no file of a wrong owner appears beside it.
-//! - While a database is open here through SQLite, this process opens it in no other way: closing any descriptor of a
-//!   file drops every POSIX lock that the process holds on it (`claim.rs`).
+//! - While a database is open here, no descriptor of it is closed: that would drop every POSIX lock that the process holds
+//!   on it (`claim.rs`).
 //! - Memory does not grow with the source.
 //!
 //! Everything is synchronous; a caller with an async runtime uses blocking threads.

@@ -44,8 +44,8 @@ pub(super) fn guard(path: &Path, metadata: &Metadata, known: Option<Journal>) ->
 
 /// The mode in the header's read version (byte 19), read without SQLite.
 ///
-/// This is the one place that opens a database file directly. Closing it drops this process's locks on it, so it is done
-/// only under a claim that no connection of this process has it open; where one has, that one has passed this gate before.
+/// Closing the file drops this process's locks on it, so it is opened only under a claim that no connection of this process has
+/// it open; where one has, that one has passed this gate before.
 fn peek(path: &Path, metadata: &Metadata) -> Result<Option<Journal>, SourceError> {
     let _claim = match Claim::file(path, &Stamp::of(metadata)) {
         Ok(claim) => claim,

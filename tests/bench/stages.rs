@@ -30,7 +30,7 @@ fn scan(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scan");
     group.throughput(Throughput::Bytes(bytes.len() as u64)).sample_size(10);
     let mut buffer = vec![0; 1 << 20];
-    group.bench_function("sqlite_dbpage", |bencher| {
+    group.bench_function("read", |bencher| {
         bencher.iter(|| {
             let mut database = Database::open(&path, &ReadLimits::default()).unwrap();
             let view = database.begin().unwrap();

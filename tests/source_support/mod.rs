@@ -177,6 +177,10 @@ fn application() {
         "write" => fill(&connection, 1),
         "write uncommitted" => connection.execute_batch("begin immediate; update t set body = 'changed'").unwrap(),
         "lock" => connection.execute_batch("begin exclusive").unwrap(),
+        "be locked out" => {
+            connection.busy_timeout(Duration::ZERO).unwrap();
+            connection.execute_batch("begin exclusive").expect_err("somebody reads");
+        }
         "spill" => {
             let big = "pragma cache_size = 2; pragma cache_spill = 2; begin; update t set body = body || 'changed'";
             connection.execute_batch(big).unwrap();
