@@ -70,6 +70,10 @@ impl From<OperationError> for Failure {
                  `sealift backup --adopt` goes on from the newest snapshot; otherwise give this host a repository of its own",
             ),
             E::NotTheWriter { way_out, .. } => Self::new(OTHER_WRITER, message).hint(way_out),
+            E::Disappeared { .. } => Self::new(OTHER_WRITER, message).hint(
+                "no snapshot was listed. Run it again: it goes on from what is still there. Should it happen again, find out \
+                 who deletes there",
+            ),
             E::OtherRotation { .. } => Self::new(OTHER_WRITER, message)
                 .hint("`sealift keys list --identity FILE` shows what it did; nothing of it was changed"),
             E::KeyDeleted { .. } => Self::new(OTHER_WRITER, message).hint(

@@ -32,6 +32,9 @@ pub enum OperationError {
     /// Another host writes here, or is about to, and no flag of ours changes that.
     #[error("{what}")]
     NotTheWriter { what: String, way_out: String },
+    /// What a backup was about to refer to is gone again, before its snapshot was listed.
+    #[error("{} disappeared from the repository while the backup ran", .objects.join(", "))]
+    Disappeared { objects: Vec<String> },
     /// Another rotation of keys was faster.
     #[error("{object} was just made by another rotation")]
     OtherRotation { object: String },

@@ -1,52 +1,54 @@
-//! The commit: a record goes out, once, and only when all that it needs was seen in the store.
+//! The commit: a record goes out, once, and only when all that it needs was seen in the store, not long ago.
+//!
+//! What this run put there is younger than the newest record, so no retention touches it, for as long as this host's parent
+//! is the newest. Should somebody else's record be there by then, the grace period protects for a while, and a look that is
+//! younger than that finds it.
 //!
 //! Its bytes are on this host's disk before they are sent, so that a crash in between leaves no doubt whose record it
 //! is: found there later, it is ours; not found, it is sent again or dropped.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::OperationError;
 use super::keys::{check_keys, look_after_keys};
 use super::known::missing_of;
-use super::{Listing, Remote};
+use super::{Listing, Remote, standing};
 use crate::crypto::PublicSigner;
 use crate::operations::history::remember_own;
 use crate::repository::{Record, SignedRecord, layout};
 use crate::state::{Catalog, HostState, Last, Pins};
 use crate::store::{Creation, Stored};
 
-/// A listing older than this is read again before anything is sent.
-const LISTING_VALID: Duration = Duration::from_secs(3600);
+/// What was seen or put longer ago than this is looked for again before anything is sent.
+const LOOK_VALID: Duration = Duration::from_secs(3600);
 /// How many taken numbers are passed over.
 const NUMBERS: usize = 100;
 
-/// Signs and sends `record`; it comes back as it was stored. `seen` says what is known to be in the store, `put_now` what
-/// this very run put there.
+/// Signs and sends `record`, which follows `parent`; it comes back as it was stored. `seen` says what is known to be in the
+/// store, `put_at` when this very run put something there.
 pub(super) async fn commit(
     remote: &Remote,
     host: &HostState,
+    parent: Option<&SignedRecord>,
     mut record: Record,
     seen: &Listing,
     believed: &[PublicSigner],
-    put_now: impl Fn(&str) -> bool,
+    put_at: impl Fn(&str) -> Option<Instant>,
 ) -> Result<SignedRecord, OperationError> {
-    let mut relisted = if seen.read.elapsed() < LISTING_VALID { None } else { Some(remote.list().await?) };
-    if let Some(listing) = &mut relisted {
-        // An operator may have rotated the keys meanwhile.
-        for warning in look_after_keys(remote, host, listing, &[], believed).await? {
-            tracing::warn!(%warning, "keys changed while the backup ran");
-        }
-    }
-    let listing = relisted.as_ref().unwrap_or(seen);
-    let missing: Vec<String> = missing_of(&record, listing).into_iter().filter(|name| !put_now(name)).collect();
-    if !missing.is_empty() {
-        return Err(OperationError::OtherWriter(format!(
-            "{} disappeared from the repository while the backup ran",
-            missing.join(", ")
-        )));
-    }
-    check_keys(host, &record.epochs, listing)?;
+    // Half of what protects is left for the sending.
+    let valid = LOOK_VALID.min(Duration::from_secs(remote.descriptor.grace_seconds) / 2);
+    let mut relisted = None;
     for _ in 0..NUMBERS {
+        let mut listing = relisted.as_ref().unwrap_or(seen);
+        if listing.read.elapsed() >= valid {
+            listing = relisted.insert(look_again(remote, host, parent, believed).await?);
+        }
+        let is_fresh = |name: &String| put_at(name).is_some_and(|put| put.elapsed() < valid);
+        let missing: Vec<String> = missing_of(&record, listing).into_iter().filter(|name| !is_fresh(name)).collect();
+        if !missing.is_empty() {
+            return Err(OperationError::Disappeared { objects: missing });
+        }
+        check_keys(host, &record.epochs, listing)?;
         let signed = record.sign(&host.signer).map_err(|error| OperationError::Usage(error.to_string()))?;
         host.set_unsent(signed.bytes())?;
         let own = SignedRecord { record: record.clone(), signed };
@@ -57,6 +59,22 @@ pub(super) async fn commit(
         record.sequence = layout::next_sequence(record.sequence).ok_or(OperationError::NoNumberLeft)?;
     }
     Err(OperationError::OtherWriter("somebody fills the snapshot numbers above the newest snapshot".to_owned()))
+}
+
+/// Everything that is there by now, if this host still is the one that writes here.
+async fn look_again(
+    remote: &Remote,
+    host: &HostState,
+    parent: Option<&SignedRecord>,
+    believed: &[PublicSigner],
+) -> Result<Listing, OperationError> {
+    let mut listing = remote.list().await?;
+    standing::confirm(remote, &listing, host, parent).await?;
+    // An operator may have rotated the keys meanwhile.
+    for warning in look_after_keys(remote, host, &mut listing, &[], believed).await? {
+        tracing::warn!(%warning, "keys changed while the backup ran");
+    }
+    Ok(listing)
 }
 
 /// `false`: the number is taken by something that carries no valid signature.

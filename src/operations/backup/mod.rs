@@ -21,7 +21,7 @@ mod upload;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -203,7 +203,8 @@ async fn send_unsent(
         tracing::info!(sequence = unsent.record.sequence, "an unsent record is dropped: what it needs is gone");
         return Ok(host.drop_unsent()?);
     }
-    let committed = commit(remote, host, unsent.record, listing, believed, |_| false).await?;
+    let parent = standing.parent.as_ref().map(|(parent, _)| parent);
+    let committed = commit(remote, host, parent, unsent.record, listing, believed, |_| None).await?;
     become_parent(host, &committed)?;
     let sequence = committed.record.sequence;
     standing.next = layout::next_sequence(sequence).ok_or(OperationError::NoNumberLeft)?;
@@ -296,7 +297,7 @@ impl Run<'_> {
             epochs: parent.record.epochs.clone(),
             ..self.blank_record()
         };
-        let done = commit(self.remote, &self.host, record, &self.listing, &self.request.believed, |_| false).await?;
+        let done = self.commit(record, |_| None).await?;
         // It needs the packs of its parent, so the catalog stays as it is.
         settle(&self.host, self.standing.pins, &done, None, &last)?;
         Ok(report(&done, true, 0, last.ideal_bytes, warnings))
@@ -342,8 +343,10 @@ impl Run<'_> {
         let (manifest, packs) = assemble(&set.contents, &read(&catalog))?;
         let plain = manifest.to_plain().map_err(|error| OperationError::Usage(error.to_string()))?;
         let manifest_print = self.host.fingerprint_key.print(&plain);
+        let began = Instant::now();
         let (reference, manifest_bytes) = self.store_manifest(&plain, &manifest_print, parent_whole).await?;
         let name = layout::manifest(&reference.name).to_string();
+        let manifest_at = (manifest_bytes > 0).then_some(began);
         let blocks = set.contents.iter().flat_map(|(_, content)| locations(content));
         let ideal_bytes = reference.bytes + restore_size(blocks, &read(&catalog)).ideal_bytes;
         let mut record = self.blank_record();
@@ -352,11 +355,20 @@ impl Run<'_> {
         record.writer_hold_ms = set.hold.as_millis() as u64;
         record.manifest = reference;
         record.epochs[0].packs = packs;
-        let put_now = |object: &str| object == name || uploader.put_now(object);
-        let done = commit(self.remote, &self.host, record, &self.listing, &self.request.believed, put_now).await?;
+        let put_at = |object: &str| if object == name { manifest_at } else { uploader.put_at(object) };
+        let done = self.commit(record, put_at).await?;
         let last = self.last(set, manifest_print, ideal_bytes);
         settle(&self.host, self.standing.pins, &done, Some(&read(&catalog)), &last)?;
         Ok(report(&done, manifest_bytes == 0, uploader.uploaded() + manifest_bytes, ideal_bytes, warnings))
+    }
+
+    async fn commit(
+        &self,
+        record: Record,
+        put_at: impl Fn(&str) -> Option<Instant>,
+    ) -> Result<SignedRecord, OperationError> {
+        let parent = self.standing.parent.as_ref().map(|(parent, _)| parent);
+        commit(self.remote, &self.host, parent, record, &self.listing, &self.request.believed, put_at).await
     }
 
     /// A database that had pages last time and has none now is either new or gone.
@@ -386,7 +398,7 @@ impl Run<'_> {
             dir: self.host.dir().to_owned(),
             monitor: Arc::clone(&self.monitor),
             bytes: Default::default(),
-            names: Default::default(),
+            put: Default::default(),
             log: Default::default(),
         })
     }

@@ -30,6 +30,26 @@ pub(super) async fn find(
 ) -> Result<Standing, OperationError> {
     let known = if adopt { None } else { host.parent()? };
     let known = known.map(|bytes| read_parent(remote, bytes)).transpose()?;
+    find_from(remote, listing, host, known, adopt).await
+}
+
+/// Whether `host` may still go on from `parent`, by a later listing.
+pub(super) async fn confirm(
+    remote: &Remote,
+    listing: &Listing,
+    host: &HostState,
+    parent: Option<&SignedRecord>,
+) -> Result<(), OperationError> {
+    find_from(remote, listing, host, parent.cloned(), false).await.map(drop)
+}
+
+async fn find_from(
+    remote: &Remote,
+    listing: &Listing,
+    host: &HostState,
+    known: Option<SignedRecord>,
+    adopt: bool,
+) -> Result<Standing, OperationError> {
     let floor = known.as_ref().map_or(0, |parent| parent.record.sequence);
     let (above, warnings) = read_above(remote, listing, floor).await?;
     if let Some(taken) = above.iter().find(|found| took_over_from(found, host)) {

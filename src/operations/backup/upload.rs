@@ -1,9 +1,10 @@
 //! Putting finished packs into the store as they come, each noted in the catalog's log first.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -23,8 +24,8 @@ pub(super) struct Uploader {
     pub monitor: Arc<dyn Monitor>,
     /// Bytes stored by this run.
     pub bytes: AtomicU64,
-    /// Names stored by this run.
-    pub names: Mutex<HashSet<String>>,
+    /// When each object that this run stored was on its way at the earliest, by name.
+    pub put: Mutex<HashMap<String, Instant>>,
     /// Held while the log is written to.
     pub log: Mutex<()>,
 }
@@ -35,9 +36,9 @@ impl Uploader {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether this run stored the object of this name.
-    pub fn put_now(&self, object: &str) -> bool {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).contains(object)
+    /// When this run put the object of this name, if it did.
+    pub fn put_at(&self, object: &str) -> Option<Instant> {
+        self.put.lock().unwrap_or_else(PoisonError::into_inner).get(object).copied()
     }
 
     /// Uploads what comes out of `packs` until it ends. After the first failure the rest is dropped, which stops the
@@ -67,8 +68,9 @@ impl Uploader {
         let noted = spawn_blocking(move || noting.note(pack.ordinal, name, bytes)).await;
         noted.map_err(|_| OperationError::Stopped)??;
         let key = layout::pack(&name);
+        let began = Instant::now();
         self.store.create(&key, Stored::from(pack.sealed.clone())).await?;
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_string());
+        self.put.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_string(), began);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.monitor.advance(Phase::Uploading, bytes);
         tracing::debug!(pack = %name, bytes, "pack stored");
