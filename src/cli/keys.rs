@@ -341,7 +341,7 @@ async fn rebase(command: &Rebase, context: &Context) -> Result<u8, Failure> {
     if let Some(path) = context.config_path.as_deref().filter(|_| !named.is_empty()) {
         write_recipients(path, &recipients)?;
     }
-    let report = rebase.run().await?;
+    let report = Box::pin(rebase.run()).await?;
     show_rebase(context, &report, &recipients, &meter.usage())?;
     Ok(context.exit_code(&report.backup.warnings))
 }

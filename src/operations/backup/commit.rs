@@ -41,7 +41,8 @@ pub(super) async fn commit(
     for _ in 0..NUMBERS {
         let mut listing = relisted.as_ref().unwrap_or(seen);
         if listing.read.elapsed() >= valid {
-            listing = relisted.insert(look_again(remote, host, parent, believed).await?);
+            // Boxed, because hardly any run comes here.
+            listing = relisted.insert(Box::pin(look_again(remote, host, parent, believed)).await?);
         }
         let is_fresh = |name: &String| put_at(name).is_some_and(|put| put.elapsed() < valid);
         let missing: Vec<String> = missing_of(&record, listing).into_iter().filter(|name| !is_fresh(name)).collect();
