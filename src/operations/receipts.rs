@@ -17,26 +17,20 @@ const NAMES: i64 = 60;
 /// Every receipt by one of `believed`, in the order of snapshots and times. What others signed, and what is no receipt,
 /// is noise: anybody who may write to the bucket can put it there.
 pub async fn receipts(remote: &Remote, believed: &[PublicSigner]) -> Result<Vec<SignedReceipt>, OperationError> {
-    Ok(listed_receipts(remote, believed).await?.into_iter().map(|(_, receipt)| receipt).collect())
-}
-
-/// The same, each with the object that holds it.
-pub(super) async fn listed_receipts(
-    remote: &Remote,
-    believed: &[PublicSigner],
-) -> Result<Vec<(ObjectInfo, SignedReceipt)>, OperationError> {
     if believed.is_empty() {
         return Ok(Vec::new());
     }
-    let mut receipts = receipts_of_anybody(remote).await?;
-    receipts.retain(|(_, receipt)| believed.contains(receipt.signed.signer()));
-    Ok(receipts)
+    let receipts = receipts_of_anybody(remote).await?.into_iter().map(|(_, receipt)| receipt);
+    Ok(receipts.filter(|receipt| believed.contains(receipt.signed.signer())).collect())
 }
 
 /// Every receipt whose signature holds, whosever it is: to be shown as such, and never to be believed.
 pub(super) async fn receipts_of_anybody(remote: &Remote) -> Result<Vec<(ObjectInfo, SignedReceipt)>, OperationError> {
     let read = read_all(remote).await?.into_iter();
-    Ok(read.filter_map(|(object, receipt)| Some((object, receipt.ok()?))).collect())
+    let mut receipts: Vec<(ObjectInfo, SignedReceipt)> =
+        read.filter_map(|(object, receipt)| Some((object, receipt.ok()?))).collect();
+    SignedReceipt::settle(receipts.iter_mut().map(|(_, receipt)| receipt));
+    Ok(receipts)
 }
 
 /// What has the name of a receipt and is none, with the reason.

@@ -15,14 +15,22 @@ pub struct Rounds {
     /// Of checks of every snapshot.
     #[serde(default)]
     pub all: BTreeMap<u64, u64>,
-    /// Of checks of one. Apart from the others: what they read is less.
+    /// Of checks of a single one, by its sequence number: each reads something else.
     #[serde(default)]
-    pub one: BTreeMap<u64, u64>,
+    pub each: BTreeMap<u64, BTreeMap<u64, u64>>,
 }
 
 impl Rounds {
     pub fn load(dir: &Path) -> Result<Self, StateError> {
         Ok(read_json(&path(dir))?.unwrap_or_default())
+    }
+
+    /// Those of checks of every snapshot, or of the only one that is looked at.
+    pub fn of(&mut self, only: Option<u64>) -> &mut BTreeMap<u64, u64> {
+        match only {
+            None => &mut self.all,
+            Some(sequence) => self.each.entry(sequence).or_default(),
+        }
     }
 
     pub fn save(&self, dir: &Path) -> Result<(), StateError> {

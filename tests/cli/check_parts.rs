@@ -56,6 +56,18 @@ fn in_turn(parts: &[u64]) -> Vec<u64> {
     (0..of).map(|step| (parts[0] - 1 + step) % of + 1).collect()
 }
 
+/// As somebody does who looks at two snapshots every time.
+#[test]
+fn checks_of_two_snapshots_in_turn_read_all_of_each() {
+    let world = World::ready();
+    snapshots(&world);
+    let number = |snapshot: &str| read(&world, &[snapshot, "--read-data=50"]).exits(0).json()["part"]["number"].clone();
+    let read: Vec<[Value; 2]> = (0..2).map(|_| ["1", "2"].map(number)).collect();
+    for snapshot in 0..2 {
+        assert_ne!(read[0][snapshot], read[1][snapshot], "{read:?}");
+    }
+}
+
 #[test]
 fn a_round_that_cannot_be_read_begins_anew_and_one_that_cannot_be_written_says_so() {
     let world = World::ready();

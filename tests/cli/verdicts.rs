@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::check::believe;
 use crate::damage::{Harm, harm};
+use crate::support::past::{days_ago, set_time};
 use crate::support::world::{Output, World};
 
 /// The second of two snapshots is wrong though every hash is right: the host mistook two blocks of the first one's pack.
@@ -193,4 +194,36 @@ fn the_next_backup_takes_nothing_from_a_pack_in_which_a_block_is_wrong() {
         world.assert_restores(4, &now);
         assert_eq!(sequence(&status(&world).exits(0).json()["newest_good"]), Some(4));
     }
+}
+
+/// Nobody reads them any more; those of known drillers go likewise.
+#[test]
+fn receipts_about_snapshots_that_are_long_gone_fall_away_whoever_signed_them() {
+    let world = World::ready();
+    let drilled = |name: &str| {
+        let key = world.text("operator.key");
+        let drilled = world.other_host(name).sealift(&["drill", "-i", &key, "--json"]).exits(0).json();
+        let path = world.path("repository").join(drilled["receipt"].as_str().unwrap());
+        set_time(&path, days_ago(30));
+        path
+    };
+    world.backup();
+    let gone = ["stranger", "another"].map(drilled);
+    // What somebody holds bad is his memory, though nobody here believes him.
+    let missing = world.manifest(1);
+    let good = fs::read(&missing).unwrap();
+    harm(&missing, Harm::Delete);
+    let found = world.other_host("checker").sealift(&["check", "--json"]).exits(13).json();
+    let held = world.path("repository").join(found["receipt"].as_str().unwrap());
+    set_time(&held, days_ago(30));
+    fs::write(&missing, good).unwrap();
+    world.add_rows(3);
+    world.backup();
+    let kept = drilled("stranger");
+    let young = world.path("repository/receipts").join("0000000001-20260101T000000Z.receipt");
+    fs::copy(&gone[0], &young).unwrap();
+    world.sealift(&["retain", "--keep-last", "1", "--apply"]).exits(0);
+    assert!(!world.record(1).exists());
+    assert_eq!(gone.map(|path| path.exists()), [false, false]);
+    assert_eq!([held, kept, young].map(|path| path.exists()), [true, true, true]);
 }

@@ -94,8 +94,8 @@ pub async fn check(
     check.warnings.extend(history.first_look());
     check.listing(&objects);
     check.recovery(&objects).await?;
-    let of_all = request.snapshot.is_none();
-    let round = request.read_percent.map(|percent| Round::next(&state_dir, percent, of_all, clock::now()));
+    let only = request.snapshot.as_ref().and(check.chosen.first()).map(|only| only.record.sequence);
+    let round = request.read_percent.map(|percent| Round::next(&state_dir, percent, only, clock::now()));
     let round = round.map(|(round, begun_anew)| {
         check.warnings.extend(begun_anew);
         round
@@ -131,7 +131,9 @@ pub async fn check(
         check.put_findings(&reader.state_root, told, newest).await?;
     }
     check.part = sample.map(|sample| sample.counted()).filter(|(_, parts)| *parts > 1);
-    check.warnings.extend(round.and_then(Round::advance));
+    check
+        .warnings
+        .extend(round.and_then(|round| round.advance(&all.iter().map(|signed| signed.record.sequence).collect())));
     let (unreferenced, unknown) = objects.not_needed(&check.all);
     Ok(check.report(unreferenced, unknown))
 }

@@ -5,6 +5,7 @@
 //! read, however often they run and whatever cuts one short. Where nothing is remembered, as in a container that is made
 //! anew each time, the day says which part it is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -36,35 +37,35 @@ impl Sample {
 /// A round through all parts, as this machine remembers it.
 pub(super) struct Round {
     dir: PathBuf,
-    /// Whether every snapshot is looked at.
-    of_all: bool,
+    /// The snapshot that is looked at; `None`: every one.
+    only: Option<u64>,
     pub sample: Sample,
 }
 
 impl Round {
     /// The part of `percent` (1 to 100) whose turn it is, by the state in `dir`, or by the day of `now`. A round that
     /// cannot be read any more begins anew: it cost nothing but the time to read again.
-    pub fn next(dir: &Path, percent: u8, of_all: bool, now: Timestamp) -> (Self, Option<Warning>) {
+    pub fn next(dir: &Path, percent: u8, only: Option<u64>, now: Timestamp) -> (Self, Option<Warning>) {
         let parts = 100_u64.div_ceil(u64::from(percent.clamp(1, 100)));
-        let (rounds, warning) = match Rounds::load(dir) {
+        let (mut rounds, warning) = match Rounds::load(dir) {
             Ok(rounds) => (rounds, None),
             Err(error) => (Rounds::default(), Some(begun_anew(&error))),
         };
-        let known = if of_all { &rounds.all } else { &rounds.one };
-        let part = known.get(&parts).map_or_else(|| part_of_day(now, parts), |part| part % parts);
-        (Self { dir: dir.to_owned(), of_all, sample: Sample { parts, part } }, warning)
+        let part = rounds.of(only).get(&parts).map_or_else(|| part_of_day(now, parts), |part| part % parts);
+        (Self { dir: dir.to_owned(), only, sample: Sample { parts, part } }, warning)
     }
 
-    /// To be called when all of the part was read: the next check reads the next one.
-    pub fn advance(self) -> Option<Warning> {
+    /// To be called when all of the part was read: the next check reads the next one. Only of snapshots that are `listed`
+    /// anything is remembered.
+    pub fn advance(self, listed: &BTreeSet<u64>) -> Option<Warning> {
         let Sample { parts, part } = self.sample;
         if parts == 1 {
             return None;
         }
         // Read again: another check may have ended meanwhile.
         let mut rounds = Rounds::load(&self.dir).unwrap_or_default();
-        let known = if self.of_all { &mut rounds.all } else { &mut rounds.one };
-        known.insert(parts, (part + 1) % parts);
+        rounds.of(self.only).insert(parts, (part + 1) % parts);
+        rounds.each.retain(|sequence, _| listed.contains(sequence));
         rounds.save(&self.dir).err().map(|error| not_remembered(&error))
     }
 }
@@ -95,9 +96,13 @@ mod tests {
     use crate::crypto::sha256;
 
     fn read(dir: &Path, percent: u8) -> Sample {
-        let (round, warning) = Round::next(dir, percent, true, Timestamp::UNIX_EPOCH);
+        read_of(dir, percent, None)
+    }
+
+    fn read_of(dir: &Path, percent: u8, only: Option<u64>) -> Sample {
+        let (round, warning) = Round::next(dir, percent, only, Timestamp::UNIX_EPOCH);
         let sample = round.sample;
-        assert_eq!((warning, round.advance()), (None, None));
+        assert_eq!((warning, round.advance(&BTreeSet::from([1, 2]))), (None, None));
         sample
     }
 
@@ -120,15 +125,20 @@ mod tests {
     }
 
     #[test]
-    fn what_came_to_no_end_is_read_again_and_one_snapshot_has_a_round_of_its_own() {
+    fn what_came_to_no_end_is_read_again_and_each_snapshot_has_a_round_of_its_own() {
         let dir = tempfile::tempdir().expect("a folder");
         let first = read(dir.path(), 10);
-        let cut_short = Round::next(dir.path(), 10, true, Timestamp::MAX).0.sample;
+        let cut_short = Round::next(dir.path(), 10, None, Timestamp::MAX).0.sample;
         assert_eq!((first.counted(), cut_short.counted()), ((1, 10), (2, 10)));
-        let (of_one, _) = Round::next(dir.path(), 10, false, Timestamp::UNIX_EPOCH);
-        assert_eq!(of_one.sample.counted(), (1, 10));
-        assert_eq!(of_one.advance(), None);
+        for counted in [(1, 10), (2, 10)] {
+            for only in [1, 2] {
+                assert_eq!(read_of(dir.path(), 10, Some(only)).counted(), counted);
+            }
+        }
         assert_eq!(read(dir.path(), 10), cut_short);
+        // Of one that is gone nothing is remembered.
+        read_of(dir.path(), 10, Some(3));
+        assert_eq!(Rounds::load(dir.path()).expect("rounds").each.into_keys().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
@@ -138,7 +148,7 @@ mod tests {
             for (between, rounds) in [(1, 2), (2, 20), (7, 20)] {
                 let part = |run: u16| {
                     let now = Timestamp::from_second((20_000 + i64::from(run) * between) * 24 * 3600).expect("a time");
-                    Round::next(dir.path(), percent, true, now).0.sample.part
+                    Round::next(dir.path(), percent, None, now).0.sample.part
                 };
                 let read: std::collections::BTreeSet<u64> = (0..rounds * runs).map(part).collect();
                 assert_eq!(read.len(), usize::from(runs), "{percent} % every {between} days");

@@ -1,4 +1,4 @@
-//! What there is to plan with: one listing, its records, and the receipts of those who are believed.
+//! What there is to plan with: one listing, its records, and the receipts.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::stream::{StreamExt, TryStreamExt};
 use jiff::SignedDuration;
 
-use super::super::receipts::{last_drill, listed_receipts, receipts};
+use super::super::receipts::{last_drill, receipts, receipts_of_anybody};
 use super::super::remote::{FETCHES, Listing, Seen};
 use super::super::{BadObjects, History, OperationError, Reader, Remote, Unusable, Warning};
 use super::rules::Rules;
@@ -25,8 +25,10 @@ const MAX_LOOKS: usize = 1000;
 pub(super) struct View {
     pub listing: Listing,
     pub history: History,
-    believed: Vec<PublicSigner>,
+    /// By those who are believed.
     receipts: Vec<(ObjectInfo, SignedReceipt)>,
+    /// By anybody else.
+    noise: Vec<(ObjectInfo, SignedReceipt)>,
     bad: BadObjects,
     own: Option<Unbelieved>,
 }
@@ -49,13 +51,15 @@ impl View {
         let listing = remote.list().await?;
         let history = History::of(remote, reader, &listing.records).await?;
         let own = known_driller(&reader.state_root)?.map(|own| own.public()).filter(|own| !believed.contains(own));
-        let signers: Vec<PublicSigner> = believed.iter().chain(&own).cloned().collect();
-        let receipts = listed_receipts(remote, &signers).await?;
-        let is_own = |(_, receipt): &(_, SignedReceipt)| own.as_ref() == Some(receipt.signed.signer());
-        let (unbelieved, receipts): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_own);
+        let is_believed = |(_, receipt): &(_, SignedReceipt)| believed.contains(receipt.signed.signer());
+        let (receipts, noise): (Vec<_>, Vec<_>) = receipts_of_anybody(remote).await?.into_iter().partition(is_believed);
         let bad = BadObjects::known(&signed(&receipts), &reader.state_dir(remote))?;
-        let own = own.map(|signer| Unbelieved { signer, bad: BadObjects::of(&signed(&unbelieved)) });
-        Ok(Self { listing, history, believed: believed.to_vec(), receipts, bad, own })
+        let own = own.map(|signer| {
+            let mut own = signed(&noise);
+            own.retain(|receipt| *receipt.signed.signer() == signer);
+            Unbelieved { signer, bad: BadObjects::of(&own) }
+        });
+        Ok(Self { listing, history, receipts, noise, bad, own })
     }
 
     /// Snapshots that this machine itself found hurt, and that count as whole because nobody here believes it.
@@ -137,34 +141,45 @@ impl View {
         prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &ground)
     }
 
+    fn all_receipts(&self) -> impl Iterator<Item = &(ObjectInfo, SignedReceipt)> {
+        self.receipts.iter().chain(&self.noise)
+    }
+
     fn signed_receipts(&self) -> impl Iterator<Item = &SignedReceipt> + Clone {
         self.receipts.iter().map(|(_, receipt)| receipt)
     }
 
-    /// Receipts about snapshots that are gone, but for what still says something: a signer's newest check, the newest proof
-    /// of each epoch that is needed, and what names a bad object that is still there.
+    /// Receipts about snapshots that are gone, whoever signed them, but for what still says something, be it to their
+    /// signer alone: his newest check, what names a bad object that is still there, and of those who are believed the newest
+    /// proof of each epoch that is needed.
     fn spent_receipts(&self, needed: &Needed, stay: impl Fn(u64) -> bool) -> HashSet<Key> {
         let listed = |sequence: &u64| self.listing.records.contains_key(sequence) && stay(*sequence);
         let there: HashSet<Key> = objects(&self.listing).map(|object| object.key).collect();
         let names_bad = |receipt: &SignedReceipt| {
-            receipt.receipt.bad.iter().any(|name| Key::new(name.as_str()).is_ok_and(|name| there.contains(&name)))
+            let named = receipt.receipt.bad.iter().chain(&receipt.receipt.contents);
+            named.into_iter().any(|name| Key::new(name.as_str()).is_ok_and(|name| there.contains(&name)))
         };
-        let newest = |says: &dyn Fn(&SignedReceipt) -> bool| {
-            let saying = self.receipts.iter().filter(|(_, receipt)| says(receipt));
-            saying.max_by_key(|(_, receipt)| receipt.order()).map(|(object, _)| &object.key)
+        let proof = |epoch: &u32| {
+            let proofs = self.receipts.iter().filter(|(_, it)| proves(it) && it.receipt.epochs.contains(epoch));
+            proofs.max_by_key(|(_, receipt)| receipt.order()).map(|(object, _)| &object.key)
         };
-        let is_check = |receipt: &SignedReceipt| receipt.receipt.kind == ReceiptKind::Check;
-        let proofs = needed.epochs.iter().map(|epoch| newest(&|it| proves(it) && it.receipt.epochs.contains(epoch)));
-        let checks = self.believed.iter().map(|signer| newest(&|it| is_check(it) && it.signed.signer() == signer));
-        let says: HashSet<&Key> = proofs.chain(checks).flatten().collect();
+        let mut checks: HashMap<String, (&ObjectInfo, &SignedReceipt)> = HashMap::new();
+        for (object, check) in self.all_receipts().filter(|(_, it)| it.receipt.kind == ReceiptKind::Check) {
+            let newest = checks.entry(check.signed.signer().to_string()).or_insert((object, check));
+            if check.order() > newest.1.order() {
+                *newest = (object, check);
+            }
+        }
+        let checks = checks.values().map(|(object, _)| &object.key);
+        let says: HashSet<&Key> = needed.epochs.iter().filter_map(proof).chain(checks).collect();
         let spent = |(object, receipt): &&(ObjectInfo, SignedReceipt)| {
             !listed(&receipt.receipt.sequence) && !says.contains(&object.key) && !names_bad(receipt)
         };
-        self.receipts.iter().filter(spent).map(|(object, _)| object.key.clone()).collect()
+        self.all_receipts().filter(spent).map(|(object, _)| object.key.clone()).collect()
     }
 
     fn objects(&self) -> impl Iterator<Item = ObjectInfo> {
-        objects(&self.listing).chain(self.receipts.iter().map(|(object, _)| object.clone()))
+        objects(&self.listing).chain(self.all_receipts().map(|(object, _)| object.clone()))
     }
 }
 
