@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::repository::{Within, recovery_script_digest};
 
@@ -14,6 +14,17 @@ pub struct Args {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// What this process was called with.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        let mut args = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
+        args.global.repository_is_of_environment =
+            matches.value_source("repository") == Some(clap::parser::ValueSource::EnvVariable);
+        Ok(args)
+    }
 }
 
 const EXIT_CODES: &str = "\
@@ -30,6 +41,9 @@ pub struct Global {
     /// Where the repository is: a directory, or s3://bucket/prefix
     #[arg(long, global = true, value_name = "URL", env = "SEALIFT_REPOSITORY")]
     pub repository: Vec<String>,
+    /// Nobody named it on the command line.
+    #[arg(skip)]
+    pub repository_is_of_environment: bool,
     /// What this host keeps between runs [default: /var/lib/sealift for root, else $XDG_STATE_HOME/sealift]
     #[arg(long, global = true, value_name = "DIR", env = "SEALIFT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
@@ -413,10 +427,10 @@ pub struct Keep {
 }
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "--repository may be given several times. The exit code is 14 where no good snapshot is fresh, and of \
-                        several repositories the highest one."
-)]
+#[command(after_help = "--repository may be given several times. With --repositories, SEALIFT_REPOSITORY is \
+                  passed over. The exit code is 14 where no good snapshot is fresh, and 3 where one is fresh and something \
+                  is doubtful, such as an older snapshot that is hurt; of several repositories it is that of the worst: one \
+                  that cannot be looked at (1, 10, 12 or 13) before one that is stale (14), and that before a doubtful one.")]
 pub struct Status {
     /// How old the newest good snapshot may be, such as 26h or 8d
     #[arg(long, value_name = "TIME", default_value = "26h", value_parser = age)]

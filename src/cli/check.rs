@@ -104,7 +104,9 @@ fn ways_out(problems: &[Problem]) -> impl Iterator<Item = String> {
     let ways = [
         (
             [layout::PACKS, layout::MANIFESTS],
-            "the next `sealift backup` that knows of it uploads anew what still exists on the host",
+            "the next `sealift backup` that knows of it uploads anew what still exists on the host, where the newest snapshot \
+             needs it, so that the new one is whole; a snapshot that is hurt stays so: it comes back from a copy of the bucket \
+             only, and goes with `sealift retain --remove N --apply`",
         ),
         (
             [layout::KEYS; 2],

@@ -50,7 +50,7 @@ fn document(report: &DrillReport) -> Value {
         "databases": databases.collect::<Vec<_>>(), "credentials": report.credentials,
         "command": report.command.map(|status| json!({ "exit_code": status.code() })),
         "recovery_seconds": report.recovery_time.as_secs_f64(),
-        "recovery_point_seconds": report.recovery_point.as_secs(),
+        "recovery_point_seconds": report.recovery_point.map(|age| age.as_secs()),
         "receipt": report.receipt.as_ref().map(ToString::to_string), "signer": report.signer,
         "warnings": report.warnings,
     })
@@ -67,8 +67,12 @@ fn lines(report: &DrillReport) -> Vec<String> {
             human_bytes(report.downloaded_bytes),
             human_bytes(report.restored_bytes)
         ));
-        let lost = human_age(report.recovery_point.as_secs());
-        lines.push(format!("  recovery point {lost} ago: what was written since would be lost"));
+        lines.push(match report.recovery_point {
+            Some(age) => {
+                format!("  recovery point {} ago: what was written since would be lost", human_age(age.as_secs()))
+            }
+            None => "  recovery point unknown: the snapshot's time lies ahead".to_owned(),
+        });
     }
     lines.extend(report.databases.iter().flat_map(database));
     lines.extend(report.credentials.map(|found| {

@@ -26,7 +26,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use args::{Args, Command};
 use context::Context;
@@ -37,7 +37,7 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match Args::of_process() {
         Ok(args) => args,
         Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
             let text = error.render().to_string();

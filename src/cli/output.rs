@@ -97,14 +97,21 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A span as a person reads it: `45 s`, `12 min`, `3 h`, `8 days`.
+/// A span as a person reads it: `45 s`, `12 min`, `3 h`, `8 days`; `8 days ahead` where a clock is wrong.
 pub fn human_age(seconds: i64) -> String {
     match seconds {
-        ..120 => format!("{} s", seconds.max(0)),
+        ..-60 => format!("{} ahead", human_age(seconds.saturating_neg())),
+        -60..120 => format!("{} s", seconds.max(0)),
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
     }
+}
+
+/// The same with a `word` such as `old` behind it.
+pub fn human_since(seconds: i64, word: &str) -> String {
+    let age = human_age(seconds);
+    if seconds < -60 { age } else { format!("{age} {word}") }
 }
 
 /// Rows as columns: the first row is the heading; columns named in `right` are aligned to the right.
@@ -131,6 +138,14 @@ mod tests {
         let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_950, "1.0 MB"), (168_000_000, "168.0 MB")];
         for (bytes, text) in cases {
             assert_eq!(human_bytes(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_time_to_come_is_told_as_such() {
+        let cases = [(-60, "0 s old"), (-61, "61 s ahead"), (30, "30 s old"), (-30 * 86_400, "30 days ahead")];
+        for (seconds, text) in cases {
+            assert_eq!(human_since(seconds, "old"), text);
         }
     }
 

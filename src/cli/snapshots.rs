@@ -168,7 +168,7 @@ impl Row<'_> {
             Ok(record) => vec![
                 self.sequence.to_string(),
                 record.time.to_string(),
-                human_age(now.duration_since(self.taken.unwrap_or(record.time)).as_secs().max(0)),
+                human_age(now.duration_since(self.taken.unwrap_or(record.time)).as_secs()),
                 if self.hurt { "hurt" } else { record.worst_health().as_str() }.to_owned(),
                 human_bytes(self.new_bytes),
                 human_bytes(record.stored_bytes()),

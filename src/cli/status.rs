@@ -8,7 +8,7 @@ use super::args::{self, Status};
 use super::context::Context;
 use super::failure::{DOUBT, Failure, STALE};
 use super::keys::MANAGED_BY_ROTATION;
-use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
+use super::output::{human_age, human_bytes, human_since, print_json, print_lines, print_warnings, table};
 use crate::clock;
 use crate::operations::{self, Drilled, Driller, Freshness, Point, StatusRequest, Storage};
 use crate::store::RepositoryUrl;
@@ -47,9 +47,11 @@ pub async fn run(command: Status, context: Context) -> Result<u8, Failure> {
     }
     match context.global.json {
         true => print_json(&looked.iter().map(Looked::document).collect::<Vec<_>>())?,
-        false => print_lines(fleet(&context, &looked))?,
+        false => print_lines(fleet(&looked))?,
     }
-    Ok(looked.iter().map(|one| one.code(&context)).max().unwrap_or(0))
+    // Of one that cannot be looked at nobody knows how bad it is.
+    let worst = looked.iter().map(|one| (one.status.is_err(), one.code(&context))).max();
+    Ok(worst.map_or(0, |(_, code)| code))
 }
 
 /// What the file and the flags name, else the one of the configuration.
@@ -58,8 +60,10 @@ fn watched(command: &Status, context: &Context) -> Result<Vec<Watched>, Failure>
         Some(path) => from_file(path)?,
         None => Vec::new(),
     };
-    let flags = &context.global.repository;
-    watched.extend(flags.iter().map(|url| Watched { url: url.clone(), signer: None }));
+    // Whoever names a file wants no other besides, but those that he names himself.
+    let ignores = command.repositories.is_some() && context.global.repository_is_of_environment;
+    let flags = context.global.repository.iter().filter(|_| !ignores);
+    watched.extend(flags.map(|url| Watched { url: url.clone(), signer: None }));
     if watched.is_empty() {
         watched.push(Watched { url: context.url()?.to_string(), signer: None });
     }
@@ -142,7 +146,7 @@ fn drilled_json(drilled: Drilled) -> Value {
 
 fn lines(url: &str, status: &operations::Status) -> Vec<String> {
     let point = |point: Option<Point>| match point {
-        Some(point) => format!("snapshot {}, {} old", point.sequence, human_age(point.age_seconds)),
+        Some(point) => format!("snapshot {}, {}", point.sequence, human_since(point.age_seconds, "old")),
         None => "none".to_owned(),
     };
     let drilled = status.newest_drilled.map_or("none: `sealift drill` tries one".to_owned(), drilled_line);
@@ -170,13 +174,13 @@ fn lines(url: &str, status: &operations::Status) -> Vec<String> {
 
 /// Which one, when, and whose word it is where retention does not go by it.
 fn drilled_line(drilled: Drilled) -> String {
-    let ago = human_age(clock::now().duration_since(drilled.drilled).as_secs());
+    let ago = human_since(clock::now().duration_since(drilled.drilled).as_secs(), "ago");
     let whose = match drilled.driller {
         Driller::Known => "",
         Driller::Own => ", by this machine alone",
         Driller::Unknown => ", says a driller who is not in drill_signers",
     };
-    format!("snapshot {}, {ago} ago{whose}", drilled.point.sequence)
+    format!("snapshot {}, {ago}{whose}", drilled.point.sequence)
 }
 
 /// The newest snapshots and what they take.
@@ -214,7 +218,7 @@ impl Looked {
 }
 
 /// A line for each repository, and under them what is wrong.
-fn fleet(context: &Context, looked: &[Looked]) -> Vec<String> {
+fn fleet(looked: &[Looked]) -> Vec<String> {
     let heading = ["STATUS", "NEWEST", "GOOD", "DRILLED", "STORED", "7 DAYS", "REPOSITORY"];
     let mut cells = vec![heading.map(str::to_owned).to_vec()];
     let mut notes = Vec::new();
@@ -240,8 +244,7 @@ fn fleet(context: &Context, looked: &[Looked]) -> Vec<String> {
             Err(failure) => notes.push(format!("{}: {}", one.url, failure.message)),
         }
         if let Ok(status) = &one.status {
-            let warnings = status.warnings.iter().filter(|warning| warning.doubt || context.global.strict);
-            notes.extend(warnings.map(|warning| format!("{}: {warning}", one.url)));
+            notes.extend(status.warnings.iter().map(|warning| format!("{}: {warning}", one.url)));
         }
     }
     let mut lines = table(&cells, &[1, 2, 3, 4, 5]);

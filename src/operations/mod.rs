@@ -22,6 +22,7 @@ mod scratch;
 mod status;
 mod still;
 mod take_over;
+mod time_to_come;
 mod turn;
 mod unlock;
 mod verdicts;

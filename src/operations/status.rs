@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use super::kept_keys::{later_epochs, managed_by_rotation, standing_warnings};
 use super::remote::Listing;
+use super::time_to_come::time_to_come;
 use super::{Bill, Driller, History, OperationError, Reader, Remote, Verdicts, Warning};
 use crate::clock;
 use crate::crypto::PublicSigner;
 use crate::plan::effective::{Effective, effective_times};
+use crate::repository::ranges::{ranges, written};
 use crate::repository::{Health, SignedRecord};
 use crate::state::{HostState, KeptKeys};
 
@@ -32,6 +34,7 @@ pub struct Point {
     pub sequence: u64,
     /// When it was taken, as far as its signed time can be believed.
     pub time: Timestamp,
+    /// Negative: its time lies ahead, so a clock is wrong.
     pub age_seconds: i64,
 }
 
@@ -43,8 +46,10 @@ pub struct Storage {
     /// Stored bytes that the snapshots before it do not need.
     pub new_bytes: u64,
     pub stored_bytes: u64,
-    /// No source was damaged or missing, all that it needs is there and not known to be bad, and the last drill of it by
-    /// somebody who is believed here, if there was any, did not fail.
+    /// Something that it needs is missing or known to be bad.
+    pub hurt: bool,
+    /// It is not hurt, no source was damaged or missing, and the last drill of it by somebody who is believed here, if there
+    /// was any, did not fail.
     pub good: bool,
 }
 
@@ -121,6 +126,8 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
     warnings.extend(first_look);
     warnings.extend(standing_warnings(&kept, &[], !request.believed.is_empty()));
     let sealed_to = HostState::load(&dir)?.map(|host| host.sealed_to.epoch);
+    warnings.extend(hurt_warning(remote, &snapshots).await?);
+    warnings.extend(newest_good.or(newest).and_then(|point| time_to_come(point.sequence, point.time, now)));
     warnings.extend(sealed_to.and_then(|epoch| later_epochs(&kept, epoch, listing.keys.keys())));
     let doubtful = warnings.iter().any(|warning| warning.doubt);
     let (freshness, verdict) = match newest {
@@ -159,17 +166,35 @@ fn storage<'a>(
         let (record, time) = (&signed.record, effective.time);
         let new_bytes = bill.add(record);
         let healthy = record.worst_health() <= Health::Unchecked;
+        let hurt = !verdicts.is_whole(record, listing);
         let sound = verdicts.is_sound(signed, listing);
         let point = Point { sequence: record.sequence, time, age_seconds: now.duration_since(time).as_secs() };
-        let storage = Storage { point, new_bytes, stored_bytes: record.stored_bytes(), good: healthy && sound };
+        let storage = Storage { point, new_bytes, stored_bytes: record.stored_bytes(), hurt, good: healthy && sound };
         (storage, signed.as_ref())
     };
     listed.map(storage).collect()
 }
 
+/// What no backup notices any more, once the newest snapshot does not need it. What retention took meanwhile is not hurt.
+async fn hurt_warning(remote: &Remote, snapshots: &[Storage]) -> Result<Option<Warning>, OperationError> {
+    let mut hurt: Vec<u64> = snapshots.iter().filter(|one| one.hurt).map(|one| one.point.sequence).collect();
+    if !hurt.is_empty() {
+        let listed = remote.list_records().await?;
+        hurt.retain(|sequence| listed.contains_key(sequence));
+    }
+    Ok((!hurt.is_empty()).then(|| {
+        let text = format!(
+            "snapshot {} cannot be restored in full: something that it needs is missing or known to be bad. `sealift check` \
+             names it and the way out",
+            written(&ranges(hurt))
+        );
+        Warning::doubt("snapshots-hurt", text)
+    }))
+}
+
 fn judge(newest: Point, good: Option<Point>, max_age: SignedDuration, doubtful: bool) -> (Freshness, String) {
     let is_old = |point: Point| point.age_seconds > max_age.as_secs();
-    let age = |point: Point| SignedDuration::from_secs(point.age_seconds);
+    let age = |point: Point| SignedDuration::from_secs(point.age_seconds.max(0));
     let n = newest.sequence;
     match good {
         _ if is_old(newest) => (Freshness::Stale, format!("the newest snapshot, {n}, is {:#} old", age(newest))),
@@ -179,6 +204,9 @@ fn judge(newest: Point, good: Option<Point>, max_age: SignedDuration, doubtful: 
         }
         Some(good) if good.sequence < n => {
             (Freshness::Doubtful, format!("snapshot {n} is not good; the newest good one is {}", good.sequence))
+        }
+        Some(_) if doubtful && newest.age_seconds < 0 => {
+            (Freshness::Doubtful, format!("nobody can tell how old snapshot {n} is; see the warnings"))
         }
         Some(_) if doubtful => {
             (Freshness::Doubtful, format!("snapshot {n} is {:#} old; see the warnings", age(newest)))
@@ -206,8 +234,9 @@ mod tests {
             (point(3, 1), Some(point(1, 30)), false, Stale),
             (point(3, 1), Some(point(2, 20)), false, Doubtful),
             (point(3, 1), Some(point(3, 1)), true, Doubtful),
-            // A clock that runs ahead of the server's.
-            (point(3, -2), Some(point(3, -2)), false, Fresh),
+            // A time to come is a warning, and within a minute only a small difference between two clocks.
+            (point(3, -2), Some(point(3, -2)), true, Doubtful),
+            (point(3, 0), Some(point(3, 0)), false, Fresh),
         ];
         for (newest, good, doubtful, expected) in cases {
             let (freshness, verdict) = judge(newest, good, SignedDuration::from_hours(26), doubtful);

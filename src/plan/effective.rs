@@ -16,6 +16,14 @@ use jiff::{SignedDuration, Timestamp};
 /// By how much a record may be younger than its successors: a bucket is copied in no order.
 const COPYING: SignedDuration = SignedDuration::from_hours(24);
 
+/// By how much clocks may differ.
+const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Whether `time` is later than `now`, and no small difference between two clocks says why.
+pub fn lies_ahead(time: Timestamp, now: Timestamp) -> bool {
+    time.duration_since(now) > TOLERANCE
+}
+
 /// What a record and the listing say about the time of one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stated {

@@ -9,12 +9,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::effective::lies_ahead;
 use crate::crypto::Digest;
 use crate::repository::{Record, layout};
 use crate::store::{Key, ObjectInfo};
-
-/// By how much an object may be younger than the server's own time.
-const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
 /// What the listed records need.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +159,7 @@ fn stop(objects: &[ObjectInfo], ground: &Ground) -> Option<Stop> {
         return Some(Stop::NoSnapshot);
     }
     let Some(server_time) = ground.server_time else { return Some(Stop::NoServerTime) };
-    let ahead = objects.iter().find(|object| object.modified.duration_since(server_time) > TOLERANCE);
+    let ahead = objects.iter().find(|object| lies_ahead(object.modified, server_time));
     ahead.map(|object| Stop::AheadOfServer(object.key.clone()))
 }
 

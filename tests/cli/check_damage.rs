@@ -283,6 +283,26 @@ fn after_every_damage_that_the_host_finds_its_next_backup_is_whole_or_says_the_w
     }
 }
 
+/// It has the hash of its name, and would be given a key.
+#[test]
+fn a_script_that_neither_this_version_nor_the_recovery_text_names_is_foreign() {
+    let world = World::ready();
+    world.backup();
+    let repository = world.path("repository");
+    let (own, text) = (only_file(&repository, "py"), repository.join("RECOVERY.txt"));
+    let name = format!("recover-{}.py", sealift::crypto::sha256(b"steal"));
+    let planted = repository.join(&name);
+    let warnings = || world.sealift(&["check", "--read-data", "--json"]).exits(3).says(&name).warnings();
+    fs::write(&planted, "steal").unwrap();
+    assert_eq!(warnings(), ["recovery-script-foreign"], "beside the own one");
+    fs::remove_file(&own).unwrap();
+    assert_eq!(warnings(), ["recovery-script-foreign"], "in its place");
+    // As an older version's would be named.
+    let own = own.file_name().unwrap().to_str().unwrap();
+    fs::write(&text, fs::read_to_string(&text).unwrap().replace(own, &name)).unwrap();
+    assert_eq!(world.sealift(&["check", "--json"]).exits(0).warnings(), ["recovery-text-differs"]);
+}
+
 /// It is signed by nobody, and says how long retention leaves alone what nobody needs.
 #[test]
 fn a_changed_descriptor_is_found_by_whoever_remembers_it_and_a_shorter_grace_period_is_not_obeyed() {

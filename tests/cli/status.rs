@@ -180,6 +180,71 @@ fn a_fleet_is_a_line_each_and_the_highest_exit_code() {
     watcher.sealift(&both).exits(2).says("status");
 }
 
+/// What only older snapshots need, the newest good one does not miss.
+#[test]
+fn an_older_snapshot_that_is_hurt_is_a_doubt_in_a_fleet_too() {
+    let (world, other) = (World::ready(), World::ready());
+    world.backup();
+    world.set_environment("TOKEN=second\n");
+    world.backup();
+    other.backup();
+    status(&world, &[]).exits(0);
+    harm(&world.manifest(1), Harm::Delete);
+    let output = status(&world, &[]).exits(3);
+    assert_eq!(output.warnings(), ["snapshots-hurt"]);
+    let json = output.json();
+    assert_eq!((&json["status"], sequence(&json["newest_good"])), (&json!("doubtful"), Some(2)));
+    assert_eq!((&json["snapshots"][0]["hurt"], &json["snapshots"][1]["hurt"]), (&json!(true), &json!(false)));
+    let fleet = ["status", "--repository", &other.repository, "--repository", &world.repository];
+    world.sealift(&fleet).exits(3).says("snapshot 1 cannot be restored in full");
+    world.sealift(&["check"]).exits(13).says("retain --remove N");
+    make_older(&world, 2, 50);
+    status(&world, &[]).exits(14);
+}
+
+/// A host with a clock that runs a month ahead, writing into a directory that takes its times over, and then dead.
+#[test]
+fn a_snapshot_whose_time_lies_ahead_is_not_fresh_however_long_that_lasts() {
+    let world = World::ready();
+    world.backup();
+    Past::of(&world, &world.path("repository")).age(&[-30]);
+    let output = status(&world, &[]).exits(3);
+    assert_eq!(output.json()["status"], "doubtful");
+    assert!(output.warnings().contains(&"time-to-come".to_owned()));
+    world.sealift(&["status"]).exits(3).says("days ahead").says("nobody can tell how old snapshot 1 is");
+    world.sealift(&["snapshots"]).exits(0).says("days ahead");
+    let drilled = ["drill", "-i", &world.text("operator.key"), "--json"];
+    let drilled = world.other_host("operator").sealift(&drilled).exits(3);
+    assert_eq!((&drilled.json()["recovery_point_seconds"], &drilled.json()["passed"]), (&Value::Null, &json!(true)));
+    drilled.says("time-to-come");
+}
+
+#[test]
+fn of_a_fleet_what_cannot_be_looked_at_is_worse_than_a_doubt_and_warnings_are_told() {
+    let world = World::ready();
+    world.backup();
+    world.set_environment("TOKEN=second\n");
+    world.backup();
+    harm(&world.manifest(1), Harm::Delete);
+    let unreachable = world.text("unreachable");
+    std::os::unix::fs::symlink(&unreachable, &unreachable).unwrap();
+    let watcher = world.other_host("watcher");
+    let one = |url: &str| ["status".to_owned(), "--repository".to_owned(), url.to_owned()];
+    let fleet = [&one(&world.repository)[..], &one(&unreachable)[1..]].concat();
+    let fleet: Vec<&str> = fleet.iter().map(String::as_str).collect();
+    let output = watcher.sealift(&fleet).exits(1).says("DOUBTFUL").says("FAILED");
+    output.says("[first-look]");
+    // The environment names another one, which the file does not.
+    let other = World::ready();
+    other.backup();
+    fs::write(world.path("fleet"), format!("{}\n", other.repository)).unwrap();
+    let file = world.text("fleet");
+    let list = watcher.sealift(&["status", "--json", "--repositories", &file]).exits(0).json();
+    assert_eq!(list.as_array().unwrap().len(), 1, "{list}");
+    let both = ["status", "--json", "--repositories", &file, "--repository", &world.repository];
+    assert_eq!(watcher.sealift(&both).exits(3).json().as_array().unwrap().len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_tells_its_status() {
     let Some(server) = Minio::start().await else { return };

@@ -25,10 +25,12 @@ use super::receipts::put_if_allowed;
 use super::restore::{Destination, restore_opened};
 use super::scratch::{remove_scratch, scratch_dir};
 use super::still::open_still;
+use super::time_to_come::time_to_come;
 use super::{Monitor, OperationError, Remote, RestoreReport, Warning};
 use crate::clock;
 use crate::crypto::{Digest, PublicSigner};
 use crate::fsx::ScratchDir;
+use crate::plan::effective::lies_ahead;
 use crate::repository::{Receipt, ReceiptKind, SignedRecord, layout};
 use crate::source::Credentials;
 use crate::state::{Findings, driller};
@@ -62,8 +64,8 @@ pub struct DrillReport {
     pub command: Option<ExitStatus>,
     /// How long it took until the files were restored and verified.
     pub recovery_time: Duration,
-    /// How old what was restored is, by its effective time; never negative.
-    pub recovery_point: SignedDuration,
+    /// How old what was restored is, by its effective time; `None` where that lies ahead.
+    pub recovery_point: Option<SignedDuration>,
     pub receipt: Option<Key>,
     /// Whose signature the receipt carries.
     pub signer: PublicSigner,
@@ -91,6 +93,8 @@ pub async fn drill(
     let (scratch, left) = scratch_dir(&request.dir, "sealift-drill")?;
     warnings.extend(left);
     let taken = history.times().get(&signed.record.sequence).copied().unwrap_or(signed.record.time);
+    let now = clock::now();
+    warnings.extend(time_to_come(signed.record.sequence, taken, now));
     let tried = try_restore(remote, &request, history, &signed, &scratch, monitor).await;
     let recovery_time = began.elapsed();
     let mut report = DrillReport {
@@ -103,7 +107,7 @@ pub async fn drill(
         credentials: None,
         command: None,
         recovery_time,
-        recovery_point: clock::now().duration_since(taken).max(SignedDuration::ZERO),
+        recovery_point: (!lies_ahead(taken, now)).then(|| now.duration_since(taken).max(SignedDuration::ZERO)),
         receipt: None,
         signer: signer.public(),
         warnings,
