@@ -1,6 +1,6 @@
 //! What is in a repository right now: its descriptor, its listing, its records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::OperationError;
 use crate::crypto::{Digest, MAX_SEALED_BYTES};
+use crate::repository::ranges::{Range, ranges, without};
 use crate::repository::{Descriptor, PackRef, Record, RepositoryId, SignedRecord, layout};
 use crate::store::{Key, ObjectInfo, Store, StoreError};
 
@@ -16,6 +17,8 @@ use crate::store::{Key, ObjectInfo, Store, StoreError};
 pub(super) const MAX_TEXT_BYTES: u64 = 32 << 20;
 /// What is wrong with an object that a server shows in its listing and does not hand out.
 pub(super) const WITHHELD: &str = "it is listed and cannot be fetched";
+/// How many records that no listing shows are looked for.
+const MAX_LOOKS: usize = 1000;
 /// Small objects fetched at once.
 pub(super) const FETCHES: usize = 8;
 
@@ -135,6 +138,30 @@ impl Remote {
             Some((sequence, record.or_else(withheld)?))
         };
         Ok(read.into_iter().filter_map(known).collect())
+    }
+
+    /// Which of the records `named` are there although `records`, a listing, lacks them: not every server lists all that it
+    /// holds. Those `removed` are not looked for, and of very many, as only a forger names them, the newest.
+    pub async fn unlisted(
+        &self,
+        named: &[Range],
+        records: &BTreeMap<u64, Seen>,
+        removed: &HashSet<u64>,
+    ) -> Result<Vec<u64>, OperationError> {
+        let lacking = without(named, &ranges(records.keys().copied()));
+        let newest_first = lacking.into_iter().rev().flat_map(|(first, last)| (first..=last).rev());
+        let lacking = newest_first.filter(|sequence| !removed.contains(sequence));
+        let mut unlisted: Vec<u64> = futures::stream::iter(lacking.take(MAX_LOOKS))
+            .map(|sequence| async move {
+                let there = self.store.head(&layout::record(sequence)).await?.is_some();
+                Ok::<_, OperationError>(there.then_some(sequence))
+            })
+            .buffered(FETCHES)
+            .try_filter_map(|found| std::future::ready(Ok::<_, OperationError>(found)))
+            .try_collect()
+            .await?;
+        unlisted.sort_unstable();
+        Ok(unlisted)
     }
 
     /// A stored object whose name is the hash of its bytes, checked against that hash.

@@ -19,6 +19,7 @@ mod survey;
 mod tests;
 mod upload;
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ use super::turn::take_turn;
 use super::{BadObjects, Monitor, OperationError, Phase, Warning};
 use crate::clock::Clock;
 use crate::crypto::{Digest, PublicSigner, Recipient};
-use crate::repository::ranges::{contains, ranges};
+use crate::repository::ranges::{contains, ranges, written};
 use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout};
 use crate::source;
 use crate::state::{Catalog, HostState, KeptKeys, Last, Look, SealedTo, SourceLook, WriterLock, load_signer};
@@ -138,8 +139,21 @@ pub(super) async fn begin<'a>(
     let unsent = host.unsent()?;
     send_unsent(remote, &host, &listing, &request.believed, &mut standing).await?;
     let parent = standing.parent.as_ref().map(|(parent, _)| parent.signed.bytes());
+    let earlier = standing.parent.as_ref().map(|(parent, _)| parent.record.earlier.clone()).unwrap_or_default();
+    let unlisted = remote.unlisted(&earlier, &listing.records, &HashSet::new()).await?;
+    standing.warnings.extend(not_listed(&unlisted));
     let finished = unsent.is_some() && unsent.as_deref() == parent.map(|bytes| &bytes[..]);
-    Ok(Run { remote, _lock: lock, host, bad, listing, standing, finished, request, monitor })
+    Ok(Run { remote, _lock: lock, host, bad, listing, unlisted, standing, finished, request, monitor })
+}
+
+fn not_listed(unlisted: &[u64]) -> Option<Warning> {
+    (!unlisted.is_empty()).then(|| {
+        let text = format!(
+            "snapshot {} is there, and the server does not list it: as long as that is so, retention deletes no pack",
+            written(&ranges(unlisted.iter().copied()))
+        );
+        Warning::doubt("record-unlisted", text)
+    })
 }
 
 /// What is in the repository and not known to be bad: what a check found damaged is as good as deleted.
@@ -230,6 +244,8 @@ pub(super) struct Run<'a> {
     pub host: HostState,
     bad: BadObjects,
     pub listing: Listing,
+    /// Earlier records that are there and that the listing lacks.
+    pub unlisted: Vec<u64>,
     pub standing: Standing,
     /// The parent is a record that a crash had left unsent.
     pub finished: bool,
@@ -309,14 +325,15 @@ impl Run<'_> {
         let parent_sequence = parent.map_or(0, |parent| parent.record.sequence);
         // What the parent does not name was put there by somebody else, or put back after it was removed.
         let named = |sequence: &u64| parent.is_some_and(|parent| contains(&parent.record.earlier, *sequence));
-        let earlier = self.listing.records.keys().copied().filter(named);
+        let listed = self.listing.records.keys().copied().filter(named);
+        let earlier: BTreeSet<u64> = listed.chain(self.unlisted.iter().copied()).collect();
         let sealed_to = &self.host.sealed_to;
         Record {
             format: Record::FORMAT,
             repository: self.remote.id().clone(),
             sequence: self.standing.next,
             previous: parent.map(|parent| parent.signed.digest()),
-            earlier: ranges(earlier.chain(parent.map(|_| parent_sequence))),
+            earlier: ranges(earlier.into_iter().chain(parent.map(|_| parent_sequence))),
             time: self.request.clock.now(),
             host: self.request.host.clone(),
             tags: self.request.tags.clone(),

@@ -3,24 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::stream::{StreamExt, TryStreamExt};
 use jiff::SignedDuration;
 
 use super::super::receipts::{last_drill, receipts, receipts_of_anybody};
-use super::super::remote::{FETCHES, Listing, Seen};
+use super::super::remote::{Listing, Seen};
 use super::super::{BadObjects, History, OperationError, Reader, Remote, Unusable, Warning};
 use super::rules::Rules;
 use crate::crypto::PublicSigner;
 use crate::plan::effective::effective_times;
 use crate::plan::prune::{self, Ground, Needed};
 use crate::plan::retain::{Plan, Proof, Snapshot, retain};
-use crate::repository::ranges::{ranges, without, written};
+use crate::repository::ranges::{ranges, written};
 use crate::repository::{Health, ReceiptKind, Retention, SignedReceipt, SignedRecord, layout};
 use crate::state::known_driller;
 use crate::store::{Key, ObjectInfo};
-
-/// How many records that no listing shows are looked for.
-const MAX_LOOKS: usize = 1000;
 
 pub(super) struct View {
     pub listing: Listing,
@@ -103,23 +99,11 @@ impl View {
     }
 
     /// What the newest record names and the listing lacks although it is there: not every server lists all that it holds.
-    /// Those `removed` by this run are not looked for, and of very many, as only a forger names them, the newest.
+    /// Those `removed` by this run are not looked for.
     pub async fn unlisted(&self, remote: &Remote, removed: &[Key]) -> Result<Vec<u64>, OperationError> {
         let Some(newest) = self.history.verified().next_back() else { return Ok(Vec::new()) };
-        let lacking = without(&newest.record.earlier, &ranges(self.listing.records.keys().copied()));
-        let newest_first = lacking.into_iter().rev().flat_map(|(first, last)| (first..=last).rev());
-        let lacking = newest_first.filter(|sequence| !removed.contains(&layout::record(*sequence)));
-        let mut unlisted: Vec<u64> = futures::stream::iter(lacking.take(MAX_LOOKS))
-            .map(|sequence| async move {
-                let there = remote.store.head(&layout::record(sequence)).await?.is_some();
-                Ok::<_, OperationError>(there.then_some(sequence))
-            })
-            .buffered(FETCHES)
-            .try_filter_map(|found| std::future::ready(Ok::<_, OperationError>(found)))
-            .try_collect()
-            .await?;
-        unlisted.sort_unstable();
-        Ok(unlisted)
+        let removed: HashSet<u64> = removed.iter().filter_map(layout::record_sequence).collect();
+        remote.unlisted(&newest.record.earlier, &self.listing.records, &removed).await
     }
 
     /// What may go when only the verified snapshots that `stay` says are left.
