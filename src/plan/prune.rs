@@ -62,6 +62,8 @@ pub struct Ground {
     pub newer: Vec<u64>,
     /// Records of the right signer that contradict each other.
     pub disputed: Vec<u64>,
+    /// Records that vanished unexplained, and until when what they may need is left alone.
+    pub vanished: Option<(Vec<u64>, Timestamp)>,
     /// Records that are there although the listing lacks them.
     pub unlisted: Vec<u64>,
 }
@@ -81,6 +83,8 @@ pub enum Stop {
     NewerFormat(Vec<u64>),
     #[error("of snapshot {} some contradict the others, so nobody knows which are the host's", list(.0))]
     Contradiction(Vec<u64>),
+    #[error("snapshot {} was seen here and is gone, and no rule explains it; what it may need stays until {until}", list(.0), until = .1)]
+    Vanished(Vec<u64>, Timestamp),
     #[error("snapshot {} is there and the listing lacks it, so nobody knows what else it lacks", list(.0))]
     Unlisted(Vec<u64>),
 }
@@ -159,6 +163,9 @@ fn stop(objects: &[ObjectInfo], ground: &Ground) -> Option<Stop> {
         return Some(Stop::NoSnapshot);
     }
     let Some(server_time) = ground.server_time else { return Some(Stop::NoServerTime) };
+    if let Some((sequences, until)) = ground.vanished.as_ref().filter(|(_, until)| server_time <= *until) {
+        return Some(Stop::Vanished(sequences.clone(), *until));
+    }
     let ahead = objects.iter().find(|object| lies_ahead(object.modified, server_time));
     ahead.map(|object| Stop::AheadOfServer(object.key.clone()))
 }
@@ -191,6 +198,7 @@ mod tests {
             unverifiable: Vec::new(),
             newer: Vec::new(),
             disputed: Vec::new(),
+            vanished: None,
             unlisted: Vec::new(),
         }
     }
@@ -270,6 +278,9 @@ mod tests {
         assert_eq!(stops(newer, &old), Some(Stop::NewerFormat(vec![6])));
         assert_eq!(stops(Ground { disputed: vec![6], ..ground() }, &old), Some(Stop::Contradiction(vec![6])));
         assert_eq!(stops(Ground { unlisted: vec![6], ..ground() }, &old), Some(Stop::Unlisted(vec![6])));
+        let vanished = |until| Ground { vanished: Some((vec![6], time(until))), ..ground() };
+        assert_eq!(stops(vanished(NOW), &old), Some(Stop::Vanished(vec![6], time(NOW))));
+        assert_eq!(stops(vanished(NOW - 1), &old), None);
         let at = |seconds: i64| {
             let young = ObjectInfo { key: layout::record(7), bytes: 1, modified: time(NOW + seconds) };
             [old[0].clone(), young]

@@ -3,6 +3,7 @@
 //! So a bucket that is set back, a record that is exchanged and one that vanishes are noticed by whoever was there
 //! before. Lost, it costs this knowledge alone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ pub struct Pins {
     /// Sequence numbers, as inclusive ranges, that the newest record names and that are known to be gone.
     #[serde(default)]
     pub gone: Vec<(u64, u64)>,
+    /// What was seen here and vanished unexplained, and when retention first heard of it, by the server's clock.
+    #[serde(default)]
+    pub vanished: BTreeMap<u64, Option<Timestamp>>,
 }
 
 /// Whose place a signer took. All its records say the same, so that one which does not is by somebody else who has its key.

@@ -37,5 +37,6 @@ mod take_over;
 mod targets;
 mod trust;
 mod unsent;
+mod vanished;
 mod verdicts;
 mod writers;

@@ -339,7 +339,7 @@ async fn a_record_that_vanishes_while_another_one_is_removed_is_told() {
     fs::remove_file(repository(&server).join("snapshots/0000000002.record")).unwrap();
     held.release();
     let output = running.wait().exits(3);
-    assert_eq!(output.warnings(), ["unexplained-removal", "record-vanished"]);
+    assert_eq!(output.warnings(), ["unexplained-removal", "record-vanished", "nothing-pruned"]);
     output.says("snapshot 2 was there and is gone");
     pruner.sealift(&["snapshots"]).exits(0);
 }

@@ -20,6 +20,7 @@ use crate::state::{Lineage, Pins, Remembered, StateError};
 pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
     let there = ranges(history.listed.iter().map(|listed| listed.sequence));
     let newest = history.verified().next_back();
+    pins.vanished.retain(|sequence, _| !contains(&there, *sequence));
     let mut warnings: Vec<Warning> = set_back(pins, newest, &there).into_iter().collect();
     let Some(newest) = newest else { return warnings };
     warnings.extend(exchanged(pins, history));
@@ -107,6 +108,11 @@ pub(in crate::operations) const TOLD_ONCE: [&str; 3] = ["record-exchanged", "rec
 pub(in crate::operations) fn expect_gone(pins: &mut Pins, removed: &BTreeSet<u64>) {
     let new = without(&ranges(removed.iter().copied()), &pins.gone);
     pins.gone = joined(std::mem::take(&mut pins.gone), new);
+    pins.vanished.retain(|sequence, _| !removed.contains(sequence));
+    if pins.newest.is_some_and(|newest| removed.contains(&newest.0)) {
+        let left = pins.seen.iter().filter(|seen| !removed.contains(&seen.sequence));
+        pins.newest = left.map(|seen| (seen.sequence, seen.record)).max_by_key(|newest| newest.0);
+    }
 }
 
 /// The take-overs that led to `signer`, where they are remembered.
@@ -143,13 +149,26 @@ fn remembered(signed: &SignedRecord, stored: Option<Timestamp>) -> Remembered {
     }
 }
 
-fn set_back(pins: &Pins, newest: Option<&Arc<SignedRecord>>, there: &[Range]) -> Option<Warning> {
+fn set_back(pins: &mut Pins, newest: Option<&Arc<SignedRecord>>, there: &[Range]) -> Option<Warning> {
     let (before, _) = pins.newest?;
     let lower = newest.is_none_or(|newest| newest.record.sequence < before);
-    (lower && !contains(there, before)).then(|| {
+    let is_set_back = lower && !contains(there, before);
+    if is_set_back {
+        let above = pins.seen.iter().map(|seen| seen.sequence).filter(|sequence| !contains(there, *sequence));
+        let above = above.filter(|sequence| newest.is_none_or(|newest| newest.record.sequence < *sequence));
+        let lost: Vec<u64> = above.chain([before]).collect();
+        remember_vanished(pins, lost);
+    }
+    is_set_back.then(|| {
         let text = format!("snapshot {before} was here before and is gone: the repository was set back");
         Warning::doubt("repository-set-back", text)
     })
+}
+
+fn remember_vanished(pins: &mut Pins, sequences: impl IntoIterator<Item = u64>) {
+    for sequence in sequences {
+        pins.vanished.entry(sequence).or_default();
+    }
 }
 
 /// One number, two records that verify.
@@ -181,6 +200,9 @@ fn gone(pins: &mut Pins, newest: &SignedRecord, there: &[Range], now: &[Remember
         None => (joined(known, unknown), Vec::new()),
     };
     pins.gone = named;
+    // What was never seen here may have been removed long ago, by whoever had to.
+    let lost: Vec<u64> = pins.seen.iter().map(|seen| seen.sequence).filter(|it| contains(&vanished, *it)).collect();
+    remember_vanished(pins, lost);
     let mut warnings = Vec::new();
     if !vanished.is_empty() {
         let text = format!("snapshot {} was there and is gone, and no retention rule explains it", written(&vanished));

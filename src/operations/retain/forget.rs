@@ -20,6 +20,8 @@ pub(super) struct LetGo {
     records: Vec<Unverifiable>,
     /// The numbers of those that only a newer sealift reads.
     newer: Vec<u64>,
+    /// Named, and no longer there.
+    vanished: Vec<u64>,
 }
 
 struct Unverifiable {
@@ -45,7 +47,18 @@ impl LetGo {
                 way_out: "upgrade sealift on this machine".to_owned(),
             });
         }
-        if let Some(wrong) = named.iter().find(|sequence| !unverifiable.contains(sequence)) {
+        let (forgotten, pins) = (Forgotten::load(dir)?, Pins::load(dir)?);
+        let mut unlisted = Vec::new();
+        for sequence in named.iter().filter(|sequence| !view.listing.records.contains_key(sequence)) {
+            if remote.store.head(&layout::record(*sequence)).await?.is_some() {
+                unlisted.push(Unverifiable { sequence: *sequence, digest: None, let_go: true });
+            }
+        }
+        let is_unlisted = |sequence: &u64| unlisted.iter().any(|record| record.sequence == *sequence);
+        let vanished: Vec<u64> =
+            pins.vanished.into_keys().filter(|it| named.contains(it) && !is_unlisted(it)).collect();
+        let is_known = |it: &u64| unverifiable.contains(it) || vanished.contains(it) || is_unlisted(it);
+        if let Some(wrong) = named.iter().find(|sequence| !is_known(sequence)) {
             return Err(match view.listing.records.contains_key(wrong) {
                 true => {
                     OperationError::Usage(format!("snapshot {wrong} can be verified: --remove {wrong} takes it out"))
@@ -53,15 +66,14 @@ impl LetGo {
                 false => OperationError::NoSnapshot(Some(wrong.to_string())),
             });
         }
-        let (forgotten, seen) = (Forgotten::load(dir)?, Pins::load(dir)?.seen);
-        let mut records = Vec::new();
+        let mut records = unlisted;
         for sequence in unverifiable {
             let key = layout::record(sequence);
             let digest = match remote.store.get(&key, MAX_TEXT_BYTES).await {
                 Ok(bytes) => {
                     let digest = sha256(&bytes);
                     if named.contains(&sequence) {
-                        let was_seen = seen.iter().any(|seen| seen.record == digest);
+                        let was_seen = pins.seen.iter().any(|seen| seen.record == digest);
                         refuse_signed(remote, view, (sequence, was_seen), bytes)?;
                     }
                     Some(digest)
@@ -79,7 +91,7 @@ impl LetGo {
             let before = digest.is_some_and(|digest| forgotten.contains(&digest));
             records.push(Unverifiable { sequence, digest, let_go: before || named.contains(&sequence) });
         }
-        Ok(Self { forgotten, records, newer })
+        Ok(Self { forgotten, records, newer, vanished })
     }
 
     /// Those that were let go of.
@@ -97,12 +109,17 @@ impl LetGo {
         self.newer.clone()
     }
 
-    /// Remembers by hash what was let go of.
+    /// Remembers by hash what was let go of, and that what is gone may be.
     pub fn remember(&self, dir: &Path) -> Result<(), OperationError> {
         let let_go = self.records.iter().filter(|record| record.let_go).filter_map(|record| record.digest);
         let new: Vec<Digest> = let_go.filter(|digest| !self.forgotten.contains(digest)).collect();
         if !new.is_empty() {
             self.forgotten.clone().add(dir, new)?;
+        }
+        if !self.vanished.is_empty() {
+            let mut pins = Pins::load(dir)?;
+            pins.vanished.retain(|sequence, _| !self.vanished.contains(sequence));
+            pins.save(dir)?;
         }
         Ok(())
     }

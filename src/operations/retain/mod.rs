@@ -86,7 +86,7 @@ pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -
         let kept: BTreeSet<u64> = plan.kept().collect();
         let unlisted = view.unlisted(remote, &[]).await?;
         let doubts = Doubts { unverifiable: let_go.unverifiable(), newer: let_go.newer(), unlisted };
-        let prune = view.prune(|sequence| kept.contains(&sequence), doubts);
+        let prune = view.prune(|sequence| kept.contains(&sequence), doubts)?;
         warnings.extend(stopped(&prune));
         return Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: None, warnings });
     }
@@ -121,7 +121,7 @@ async fn carry_out(
     let let_go = LetGo::of(remote, &reader.state_dir(remote), &view, &BTreeSet::new()).await?;
     let unlisted = view.unlisted(remote, records).await?;
     let doubts = Doubts { unverifiable: let_go.unverifiable(), newer: let_go.newer(), unlisted };
-    let prune = view.prune(|_| true, doubts);
+    let prune = view.prune(|_| true, doubts)?;
     let due: Vec<Key> = prune.due().into_iter().map(|object| object.key.clone()).collect();
     if !due.is_empty() {
         tracing::info!(objects = due.len(), "deleting what no snapshot needs");
@@ -272,6 +272,10 @@ fn stopped(prune: &prune::Plan) -> Option<Warning> {
             format!(". Put it back from a copy, or let go of it with `sealift retain{forget} --apply`")
         }
         Stop::NewerFormat(_) => ". Upgrade sealift on this machine".to_owned(),
+        Stop::Vanished(sequences, _) => {
+            let forget: String = sequences.iter().map(|sequence| format!(" --forget {sequence}")).collect();
+            format!(". Put it back from a copy, or say that it may be gone: `sealift retain{forget} --apply`")
+        }
         Stop::Contradiction(_) => {
             ". Let go of those that do not belong there: `sealift retain --forget N --apply`".to_owned()
         }

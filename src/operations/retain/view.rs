@@ -1,9 +1,10 @@
 //! What there is to plan with: one listing, its records, and the receipts.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::super::receipts::{last_drill, receipts, receipts_of_anybody};
 use super::super::remote::{Listing, Seen};
@@ -13,9 +14,9 @@ use crate::crypto::PublicSigner;
 use crate::plan::effective::effective_times;
 use crate::plan::prune::{self, Ground, Needed};
 use crate::plan::retain::{Plan, Proof, Snapshot, retain};
-use crate::repository::ranges::{ranges, written};
+use crate::repository::ranges::{ranges, without, written};
 use crate::repository::{Health, ReceiptKind, Retention, SignedReceipt, SignedRecord, layout};
-use crate::state::known_driller;
+use crate::state::{Pins, known_driller};
 use crate::store::{Key, ObjectInfo};
 
 pub(super) struct View {
@@ -27,6 +28,7 @@ pub(super) struct View {
     noise: Vec<(ObjectInfo, SignedReceipt)>,
     bad: BadObjects,
     own: Option<Unbelieved>,
+    state_dir: PathBuf,
 }
 
 /// Records of which nobody knows what they need.
@@ -55,7 +57,7 @@ impl View {
             own.retain(|receipt| *receipt.signed.signer() == signer);
             Unbelieved { signer, bad: BadObjects::of(&own) }
         });
-        Ok(Self { listing, history, receipts, noise, bad, own })
+        Ok(Self { listing, history, receipts, noise, bad, own, state_dir: reader.state_dir(remote) })
     }
 
     /// Snapshots that this machine itself found hurt, and that count as whole because nobody here believes it.
@@ -98,31 +100,51 @@ impl View {
         proof(self.signed_receipts())
     }
 
-    /// What the newest record names and the listing lacks although it is there: not every server lists all that it holds.
-    /// Those `removed` by this run are not looked for.
+    /// What the newest record names, or this machine saw, and the listing lacks although it is there: not every server lists
+    /// all that it holds. Those `removed` by this run are not looked for.
     pub async fn unlisted(&self, remote: &Remote, removed: &[Key]) -> Result<Vec<u64>, OperationError> {
         let Some(newest) = self.history.verified().next_back() else { return Ok(Vec::new()) };
         let removed: HashSet<u64> = removed.iter().filter_map(layout::record_sequence).collect();
-        remote.unlisted(&newest.record.earlier, &self.listing.records, &removed).await
+        let seen = ranges(Pins::load(&self.state_dir)?.vanished.into_keys());
+        let mut named = [without(&seen, &newest.record.earlier), newest.record.earlier.clone()].concat();
+        named.sort_unstable();
+        remote.unlisted(&named, &self.listing.records, &removed).await
     }
 
     /// What may go when only the verified snapshots that `stay` says are left.
-    pub fn prune(&self, stay: impl Fn(u64) -> bool, doubts: Doubts) -> prune::Plan {
+    pub fn prune(&self, stay: impl Fn(u64) -> bool, doubts: Doubts) -> Result<prune::Plan, OperationError> {
         let mut needed = Needed::default();
         let left = self.history.verified().filter(|record| stay(record.record.sequence));
         left.for_each(|record| needed.add(&record.record));
         needed.spent_receipts = self.spent_receipts(&needed, stay);
         let newest = self.history.verified().next_back();
+        let grace = SignedDuration::from_secs(i64::try_from(self.history.grace_seconds).unwrap_or(i64::MAX));
         let ground = Ground {
+            vanished: self.vanished(grace)?,
             server_time: self.listing.server_time,
             newest: newest.map(|newest| self.listing.records[&newest.record.sequence].modified),
-            grace: SignedDuration::from_secs(i64::try_from(self.history.grace_seconds).unwrap_or(i64::MAX)),
+            grace,
             unverifiable: doubts.unverifiable,
             newer: doubts.newer,
             disputed: self.history.disputed(),
             unlisted: doubts.unlisted,
         };
-        prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &ground)
+        Ok(prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &ground))
+    }
+
+    /// What vanished unexplained, and when the grace period since retention first heard of the last of it ends.
+    fn vanished(&self, grace: SignedDuration) -> Result<Option<(Vec<u64>, Timestamp)>, OperationError> {
+        let mut pins = Pins::load(&self.state_dir)?;
+        let Some(now) = self.listing.server_time else { return Ok(None) };
+        if pins.vanished.values().any(Option::is_none) {
+            pins.vanished.values_mut().for_each(|since| *since = since.or(Some(now)));
+            pins.save(&self.state_dir)?;
+        }
+        let until = |since: Timestamp| since.saturating_add(grace).unwrap_or(Timestamp::MAX);
+        let known = pins.vanished.into_iter().map(|(sequence, since)| (sequence, until(since.unwrap_or(now))));
+        let waiting: Vec<(u64, Timestamp)> = known.filter(|(_, until)| now <= *until).collect();
+        let last = waiting.iter().map(|(_, until)| *until).max();
+        Ok(last.map(|last| (waiting.into_iter().map(|(sequence, _)| sequence).collect(), last)))
     }
 
     fn all_receipts(&self) -> impl Iterator<Item = &(ObjectInfo, SignedReceipt)> {
