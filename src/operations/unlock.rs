@@ -9,14 +9,26 @@ use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, IdentityFi
 use crate::repository::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
 use crate::store::StoreError;
 
-/// The newest generation of `epoch` that opens.
+/// The newest generation of `epoch` that opens. Where none does and the list is another one by now, once more: a rotation
+/// may have put a new one and deleted the old one in between.
 pub(super) async fn open_newest(
     remote: &Remote,
     epoch: &Epoch,
     identities: &[IdentityFile],
 ) -> Result<Opening, OperationError> {
-    let generations = remote.list_generations(epoch.epoch).await?.into_keys().collect();
+    let list =
+        async || Ok::<BTreeSet<u32>, OperationError>(remote.list_generations(epoch.epoch).await?.into_keys().collect());
+    let generations = list().await?;
     let opening = open_newest_of(remote, (epoch.epoch, &generations), &epoch.recipient, identities).await?;
+    let error = match opening {
+        Ok(opening) => return Ok(opening),
+        Err(unopened) => unopened.error,
+    };
+    let now = list().await?;
+    if now == generations {
+        return Err(error);
+    }
+    let opening = open_newest_of(remote, (epoch.epoch, &now), &epoch.recipient, identities).await?;
     opening.map_err(|unopened| unopened.error)
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::check::believe;
 use crate::damage::{Harm, harm};
+use crate::keys::{keys, person};
 use crate::support::minio::Minio;
 use crate::support::s3s::{S3s, Side};
 use crate::support::world::{Output, Running, World, copy_tree, tree, wait_until};
@@ -336,4 +337,20 @@ async fn from_a_bucket_a_drill_passes() {
     let report = drill(&world, &["--command", "test -s trinity.db"]).exits(0).json();
     assert_eq!(report["passed"], true);
     assert!(report["receipt"].as_str().unwrap().starts_with("receipts/0000000001-"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_between_the_look_and_the_fetch_of_a_key_fails_no_drill() {
+    let server = S3s::start().await;
+    let world = World::in_bucket(&server);
+    world.backup();
+    let bob = person(&world, "bob");
+    let key = world.text("bob.key");
+    let held = server.hold("GET", "/keys/1/1.age", Side::Before);
+    let running = world.other_host("driller").start(&["drill", "-i", &key, "--json"]);
+    held.reached();
+    keys(&world, &["rotate", "-r", &bob, "--proof", &key], &["operator"]).exits(0);
+    assert!(!server.bucket_folder().join("trinity/keys/1/1.age").exists());
+    held.release();
+    assert_eq!(running.wait().exits(0).json()["passed"], true);
 }
