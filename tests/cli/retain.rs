@@ -197,6 +197,10 @@ fn the_record_names_the_rules_and_another_machine_deletes_only_by_its_own() {
     assert_eq!((&shown["rules"], &shown["rules_from"]), (&rules, &json!("record")));
     other.sealift(&["retain", "--apply"]).exits(15).says("keep_daily = 2");
     assert_eq!(listed(&world).len(), 9);
+    // A slip of the pen: one place for all of these days.
+    let slip = other.sealift(&["retain", "--apply", "--unattended", "--keep-yearly", "1"]).exits(15);
+    slip.says("nothing left in their place").says("max_remove_percent");
+    assert_eq!(listed(&world).len(), 9);
     other.sealift(&["retain", "--apply", "--keep-daily", "3"]).exits(0);
     assert_eq!(listed(&other), [7, 8, 9]);
     assert_eq!(world.backup(), 10);

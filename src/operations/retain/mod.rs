@@ -208,7 +208,7 @@ fn refuse_what_nobody_wants(
     match request.max_remove_percent {
         Some(percent) if plan.loses_more_than(percent) => Err(OperationError::Refused {
             what: format!(
-                "{} of {} snapshots would go at once without another one in their place, and max_remove_percent is {percent}",
+                "{} of {} snapshots would go at once with nothing left in their place, and max_remove_percent is {percent}",
                 plan.lost(),
                 plan.weighed()
             ),

@@ -16,10 +16,11 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::mem::discriminant;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 
 pub use reason::{Cause, Reason, Rule};
 
@@ -69,6 +70,8 @@ pub struct Line {
     pub sequence: u64,
     /// The effective time.
     pub time: Timestamp,
+    /// Its day in the zone of the rules.
+    pub day: Date,
     pub verdict: Verdict,
 }
 
@@ -88,9 +91,16 @@ impl Plan {
         self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Keep(_))).map(|line| line.sequence)
     }
 
-    /// How many go although no other one has their hour, day and so on. Whatever else goes only makes history coarser.
+    /// How many go although no other one has their place in a rule, or has it and none stays of their day. Whatever else goes
+    /// only makes a day coarser.
     pub fn lost(&self) -> usize {
-        let is_lost = |line: &&Line| matches!(line.verdict, Verdict::Remove(Cause::Unreached | Cause::ByHand));
+        let kept = self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Keep(_)));
+        let days: HashSet<Date> = kept.map(|line| line.day).collect();
+        let is_lost = |line: &&Line| match &line.verdict {
+            Verdict::Keep(_) => false,
+            Verdict::Remove(Cause::Unreached | Cause::ByHand) => true,
+            Verdict::Remove(Cause::Instead { .. }) => !days.contains(&line.day),
+        };
         self.lines.iter().filter(is_lost).count()
     }
 
@@ -133,7 +143,7 @@ pub fn retain(snapshots: &[Snapshot], rules: &Retention, proof: &Proof) -> Resul
         true => Verdict::Remove(ruled.instead.unwrap_or(Cause::Unreached)),
         false => Verdict::Keep(reasons),
     });
-    Ok(plan(snapshots, verdicts))
+    plan(snapshots, rules, verdicts)
 }
 
 /// The plan that removes the snapshots `named` and no other. The rules only say why others stay. One that others
@@ -166,16 +176,22 @@ pub fn remove(
         true => Verdict::Remove(Cause::ByHand),
         false => Verdict::Keep(reasons),
     });
-    Ok(plan(snapshots, verdicts))
+    plan(snapshots, rules, verdicts)
 }
 
-fn plan(snapshots: &[Snapshot], verdicts: impl Iterator<Item = Verdict>) -> Plan {
+fn plan(
+    snapshots: &[Snapshot],
+    rules: &Retention,
+    verdicts: impl Iterator<Item = Verdict>,
+) -> Result<Plan, RetainError> {
+    let zone = rules.zone()?;
     let line = |(snapshot, verdict): (&Snapshot, Verdict)| Line {
         sequence: snapshot.sequence,
         time: snapshot.effective.time,
+        day: snapshot.effective.time.to_zoned(zone.clone()).date(),
         verdict,
     };
-    Plan { lines: snapshots.iter().zip(verdicts).map(line).collect() }
+    Ok(Plan { lines: snapshots.iter().zip(verdicts).map(line).collect() })
 }
 
 /// Keeps each snapshot on which what is known of the time of one that stays rests, and those on which it rests in turn.

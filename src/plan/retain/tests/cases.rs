@@ -90,6 +90,22 @@ fn what_goes_for_a_newer_one_in_its_place_is_not_lost() {
     assert_eq!(plan.lost(), 1);
 }
 
+/// Written where `keep_daily` was meant, a coarse rule has one place for all of them, and that is a loss of days.
+#[test]
+fn what_leaves_nothing_of_its_day_is_lost_though_another_one_has_its_place() {
+    let times: Vec<String> = (1..=28).map(|day| format!("2026-02-{day:02}T12:00:00Z")).collect();
+    let history = snapshots(&times.iter().map(String::as_str).collect::<Vec<_>>());
+    let plan = retain(&history, &rules("keep_yearly 1"), &proved()).expect("a plan");
+    assert_eq!((plan.removed().count(), plan.lost(), plan.weighed()), (27, 27, 28));
+    assert!(plan.loses_more_than(50));
+    // The day is that of the zone: in Apia, a day ahead, noon and midnight are of one day, in UTC they are not.
+    let history = snapshots(&["2026-11-01T12:00:00Z", "2026-11-02T00:00:00Z"]);
+    for (zone, lost) in [("UTC", 1), ("Pacific/Apia", 0)] {
+        let rules = Retention { time_zone: Some(zone.to_owned()), ..rules("keep_weekly 1") };
+        assert_eq!(retain(&history, &rules, &proved()).expect("a plan").lost(), lost, "{zone}");
+    }
+}
+
 #[test]
 fn days_without_a_snapshot_are_not_counted() {
     let history = snapshots(&["2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z"]);
