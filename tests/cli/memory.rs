@@ -5,14 +5,17 @@ use crate::support::world::{Running, World};
 /// For either, whatever the database's size, the cores and the level.
 const LIMIT_MIB: u64 = 128;
 
-/// The most that a program had in memory until it ended, as the kernel counted, in MiB.
+/// The most that a program had in memory of its own until it ended, in MiB: without the pages of mapped files, which the
+/// kernel takes back when it needs them.
 fn peak(mut running: Running) -> u64 {
     let mut peak_kib = 0;
     while running.is_running() {
         let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-        peak_kib = kib.unwrap_or(peak_kib);
+        let kib = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+        };
+        peak_kib = peak_kib.max(kib("RssAnon:") + kib("RssShmem:"));
         std::thread::yield_now();
     }
     running.wait().exits(0);
