@@ -192,7 +192,9 @@ fn the_next_backup_takes_nothing_from_a_pack_in_which_a_block_is_wrong() {
         assert!(world.packs(3).iter().all(|pack| !wrong.contains(pack)));
         assert_eq!(world.backup(), 4);
         world.assert_restores(4, &now);
-        assert_eq!(sequence(&status(&world).exits(0).json()["newest_good"]), Some(4));
+        assert_eq!(sequence(&status(&world).exits(3).says("snapshots-hurt").json()["newest_good"]), Some(4));
+        world.sealift(&["retain", "--remove", "2", "--apply"]);
+        status(&world).exits(0);
     }
 }
 
