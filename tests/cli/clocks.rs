@@ -115,6 +115,27 @@ fn a_snapshot_that_was_planted_for_now_before_the_bucket_was_copied_drops_no_day
     assert_eq!(listed(&pruner), SEVEN[1..]);
 }
 
+/// While he was at it, all that he signed counted as of the day of the theft. Whoever saw it then goes on counting like that.
+#[test]
+fn a_thief_who_signed_for_days_to_come_drops_no_day_when_the_server_dates_everything_anew() {
+    let world = World::ready();
+    world.backup();
+    let past = Past::of(&world, &world.path("repository"));
+    past.age(&[20]);
+    past.repeat((14..20).rev().map(|days| (days_ago(days), days_ago(days))));
+    past.repeat((7..14).rev().map(|days| (days_ago(days), days_ago(14))));
+    let pruner = world.other_host("pruner");
+    pruner.sealift(&["retain", "--signer", &signer(&world), "--keep-daily", "7"]).exits(0);
+    for round in 0..2 {
+        for sequence in listed(&world) {
+            set_time(&world.record(sequence), Timestamp::now());
+        }
+        pruner.sealift(&APPLY_SEVEN).exits(0);
+        let left = listed(&world);
+        assert!((1..7).all(|honest| left.contains(&honest)), "round {round}: {left:?}");
+    }
+}
+
 /// A copy of the repository whose objects are all new.
 fn copied(world: &World) -> String {
     let copy = world.path("copy");

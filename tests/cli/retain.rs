@@ -287,6 +287,7 @@ fn a_record_that_cannot_be_verified_stops_the_packs_until_somebody_lets_go_of_it
     assert!(broken.exists());
 
     world.sealift(&["retain", "--forget", "9", "--apply"]).exits(1);
+    world.sealift(&["retain", "--remove", "5", "--apply"]).exits(15).says("cannot be verified").says("--forget 5");
     world.sealift(&["retain", "--forget", "5", "--apply", "--json"]).exits(0);
     assert!(!broken.exists());
     assert!(files(&world, "manifests") < manifests);

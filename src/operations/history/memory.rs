@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{History, Warning};
-use crate::crypto::PublicSigner;
+use crate::crypto::{Digest, PublicSigner};
 use crate::plan::effective::{Stated, effective_times};
 use crate::plan::retain::{Snapshot, retain};
 use crate::repository::ranges::{Range, contains, ranges, without, written};
@@ -29,7 +29,7 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
         .iter()
         .filter_map(|listed| {
             let signed = listed.record.as_ref().ok()?;
-            Some(remembered(signed, Some(listed.seen.modified)))
+            Some(remembered(signed, Some(listed.stored)))
         })
         .collect();
     warnings.extend(gone(pins, newest, &there, &now));
@@ -42,6 +42,11 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
         pins.newest = Some((newest.record.sequence, newest.signed.digest()));
     }
     warnings
+}
+
+/// When each record was stored, as far as the server told it when it was first seen here.
+pub(super) fn first_stored(pins: &Pins) -> HashMap<Digest, Timestamp> {
+    pins.seen.iter().filter_map(|seen| Some((seen.record, seen.stored?))).collect()
 }
 
 /// What a reader says that sees what is there, and cannot keep it in mind.

@@ -53,6 +53,8 @@ pub struct Listed {
     pub record: Result<Arc<SignedRecord>, Unusable>,
     /// As the listing shows it.
     pub seen: Seen,
+    /// When it was stored, as this machine first saw it: a server that dates its objects anew makes none younger.
+    pub stored: Timestamp,
 }
 
 /// Every listed record, oldest first.
@@ -89,10 +91,12 @@ impl History {
         let read = read(remote, listing).await?;
         let valid: Vec<Arc<SignedRecord>> = read.iter().filter_map(|(_, record)| record.clone().ok()).collect();
         let (trust, claims) = trusted(remote, reader, (pin.signer, &pins), &valid).await?;
-        let listed = read.into_iter().map(|(sequence, record)| Listed {
-            sequence,
-            record: record.and_then(|record| judge(&trust, record)),
-            seen: listing[&sequence],
+        let known = memory::first_stored(&pins);
+        let listed = read.into_iter().map(|(sequence, record)| {
+            let seen = listing[&sequence];
+            let known = record.as_ref().ok().and_then(|record| known.get(&record.signed.digest()));
+            let stored = known.map_or(seen.modified, |known| seen.modified.min(*known));
+            Listed { sequence, record: record.and_then(|record| judge(&trust, record)), seen, stored }
         });
         let mut history = Self {
             listed: listed.collect(),
@@ -137,11 +141,11 @@ impl History {
 
     /// What the verified records and the listing say about their times.
     pub(super) fn stated(&self) -> impl Iterator<Item = Stated> {
-        let verified = self.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.seen)));
-        verified.map(|(signed, seen)| Stated {
+        let verified = self.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.stored)));
+        verified.map(|(signed, stored)| Stated {
             sequence: signed.record.sequence,
             signed: signed.record.time,
-            modified: seen.modified,
+            modified: stored,
         })
     }
 

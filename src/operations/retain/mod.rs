@@ -177,6 +177,10 @@ fn plan(view: &View, rules: &Rules, request: &RetainRequest) -> Result<planning:
                 let way_out = "it can go once another snapshot has its place";
                 OperationError::Refused { what, way_out: way_out.to_owned() }
             }
+            RetainError::Unknown(sequence) if view.listing.records.contains_key(&sequence) => OperationError::Refused {
+                what: format!("snapshot {sequence} cannot be verified, and only what can be is removed"),
+                way_out: format!("`sealift retain --forget {sequence} --apply` lets go of it"),
+            },
             RetainError::Unknown(sequence) => OperationError::NoSnapshot(Some(sequence.to_string())),
             RetainError::Zone(_) => OperationError::Usage(what),
         }
@@ -279,7 +283,17 @@ fn stopped(prune: &prune::Plan) -> Option<Warning> {
         Stop::Contradiction(_) => {
             ". Let go of those that do not belong there: `sealift retain --forget N --apply`".to_owned()
         }
-        Stop::Unlisted(_) | Stop::NoSnapshot | Stop::NoServerTime | Stop::AheadOfServer(_) => String::new(),
+        Stop::Unlisted(sequences) => {
+            let forget: String = sequences.iter().map(|sequence| format!(" --forget {sequence}")).collect();
+            format!(". Have the server's index mended, or let go of it: `sealift retain{forget} --apply`")
+        }
+        Stop::AheadOfServer(_) => {
+            ". Set that clock right; what lies in a directory gets a new time by `touch`, what lies in a \
+                                   bucket by copying it onto itself"
+                .to_owned()
+        }
+        Stop::NoServerTime => ". Something between here and the server takes the `Date` out of its answers".to_owned(),
+        Stop::NoSnapshot => String::new(),
     };
     Some(Warning::doubt("nothing-pruned", format!("no pack, manifest or key is deleted: {stop}{way_out}")))
 }
