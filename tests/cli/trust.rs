@@ -176,6 +176,8 @@ fn a_copy_of_the_host_that_wrote_beside_it_is_told() {
     // Both knew of two snapshots; the one wrote the third, the other, which did not see it, the fourth.
     let mut record = next_record(&world, 2);
     record["sequence"] = json!(4);
+    // Not the second's time, which may lie before the third's.
+    record["time"] = world.record_json(3)["time"].clone();
     world.write_record(4, &record, &world.signer());
     let output = read(&reader, &[]).exits(3).says("does not know of snapshot 3").says("a copy of the host writes here");
     assert_eq!(output.warnings(), ["record-unlisted"]);
