@@ -50,9 +50,12 @@ impl LetGo {
         let (forgotten, pins) = (Forgotten::load(dir)?, Pins::load(dir)?);
         let mut unlisted = Vec::new();
         for sequence in named.iter().filter(|sequence| !view.listing.records.contains_key(sequence)) {
-            if remote.store.head(&layout::record(*sequence)).await?.is_some() {
-                unlisted.push(Unverifiable { sequence: *sequence, digest: None, let_go: true });
+            match remote.store.get(&layout::record(*sequence), MAX_TEXT_BYTES).await {
+                Ok(bytes) => refuse_signed(remote, view, (*sequence, false), bytes)?,
+                Err(StoreError::NotFound { .. }) => continue,
+                Err(error) => return Err(error.into()),
             }
+            unlisted.push(Unverifiable { sequence: *sequence, digest: None, let_go: true });
         }
         let is_unlisted = |sequence: &u64| unlisted.iter().any(|record| record.sequence == *sequence);
         let vanished: Vec<u64> =

@@ -178,8 +178,8 @@ fn plan(view: &View, rules: &Rules, request: &RetainRequest) -> Result<planning:
                 OperationError::Refused { what, way_out: way_out.to_owned() }
             }
             RetainError::Unknown(sequence) if view.listing.records.contains_key(&sequence) => OperationError::Refused {
-                what: format!("snapshot {sequence} cannot be verified, and only what can be is removed"),
-                way_out: format!("`sealift retain --forget {sequence} --apply` lets go of it"),
+                what: format!("snapshot {sequence} cannot be verified here, and only what can be is removed"),
+                way_out: format!("`sealift retain --forget {sequence}` tells whether it can be let go of"),
             },
             RetainError::Unknown(sequence) => OperationError::NoSnapshot(Some(sequence.to_string())),
             RetainError::Zone(_) => OperationError::Usage(what),
@@ -283,10 +283,7 @@ fn stopped(prune: &prune::Plan) -> Option<Warning> {
         Stop::Contradiction(_) => {
             ". Let go of those that do not belong there: `sealift retain --forget N --apply`".to_owned()
         }
-        Stop::Unlisted(sequences) => {
-            let forget: String = sequences.iter().map(|sequence| format!(" --forget {sequence}")).collect();
-            format!(". Have the server's index mended, or let go of it: `sealift retain{forget} --apply`")
-        }
+        Stop::Unlisted(_) => ". Have the server's index mended: it is to list all that it holds".to_owned(),
         Stop::AheadOfServer(_) => {
             ". Set that clock right; what lies in a directory gets a new time by `touch`, what lies in a \
                                    bucket by copying it onto itself"
