@@ -43,19 +43,21 @@ impl Claim {
         if Stamp::of(&metadata).inode() != stamp.inode() {
             return Err(SourceError::Replaced { path: path.to_owned() });
         }
-        let open = all.entry(stamp.inode()).or_insert(Open { database: Some(Arc::clone(&file)), count: 0 });
-        open.count += 1;
-        Ok((Self { inode: stamp.inode() }, file))
+        Ok((Self::count(&mut all, stamp, Some(&file)), file))
     }
 
     pub(super) fn file(path: &Path, stamp: &Stamp) -> Result<Self, SourceError> {
         let mut all = registry();
-        let open = all.entry(stamp.inode()).or_insert(Open { database: None, count: 0 });
-        if open.database.is_some() {
+        if all.get(&stamp.inode()).is_some_and(|open| open.database.is_some()) {
             return Err(SourceError::OpenTwice { path: path.to_owned() });
         }
-        open.count += 1;
-        Ok(Self { inode: stamp.inode() })
+        Ok(Self::count(&mut all, stamp, None))
+    }
+
+    fn count(all: &mut BTreeMap<(u64, u64), Open>, stamp: &Stamp, database: Option<&Arc<File>>) -> Self {
+        let inode = stamp.inode();
+        all.entry(inode).or_insert_with(|| Open { database: database.cloned(), count: 0 }).count += 1;
+        Self { inode }
     }
 }
 

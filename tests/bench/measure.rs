@@ -3,6 +3,8 @@
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::memory_of;
+
 /// What one run cost.
 pub struct Cost {
     pub wall: Duration,
@@ -40,14 +42,6 @@ fn drain(mut from: impl std::io::Read + Send + 'static) -> std::thread::JoinHand
         from.read_to_end(&mut bytes).unwrap();
         bytes
     })
-}
-
-fn memory_of(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kilobytes = |name: &str| -> Option<u64> {
-        status.lines().find_map(|line| line.strip_prefix(name))?.trim().trim_end_matches(" kB").parse().ok()
-    };
-    Some((kilobytes("RssAnon:")? + kilobytes("RssShmem:")?) * 1024)
 }
 
 /// From the process's own account, which is in hundredths of a second on Linux.

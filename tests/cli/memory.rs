@@ -1,25 +1,20 @@
 //! The memory that a backup and a restore take for themselves.
 
+use crate::support::memory_of;
 use crate::support::world::{Running, World};
 
 /// For either, whatever the database's size, the cores and the level.
 const LIMIT_MIB: u64 = 128;
 
-/// The most that a program had in memory of its own until it ended, in MiB: without the pages of mapped files, which the
-/// kernel takes back when it needs them.
+/// The most that a program had in memory of its own until it ended, in MiB.
 fn peak(mut running: Running) -> u64 {
-    let mut peak_kib = 0;
+    let mut peak = 0;
     while running.is_running() {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap_or_default();
-        let kib = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
-        };
-        peak_kib = peak_kib.max(kib("RssAnon:") + kib("RssShmem:"));
+        peak = peak.max(memory_of(running.pid()).unwrap_or(0));
         std::thread::yield_now();
     }
     running.wait().exits(0);
-    peak_kib >> 10
+    peak >> 20
 }
 
 /// Random bytes, so that compressed packs are as large as they get, and more threads than most machines have cores.
