@@ -2,9 +2,10 @@
 //!
 //! Each room of this house calls only rooms below it (`tests/house` holds that):
 //! `cli` → `config` → `operations` → `plan` → `repository` → `state` → `source` → `store` → `crypto` → `fsx`, `clock`,
-//! `allocator`.
+//! `allocator`, `buffers`.
 
 pub mod allocator;
+pub mod buffers;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -4,6 +4,7 @@
 //! name that its bytes do not have.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use age::stream::StreamReader;
 use age::{Decryptor, Encryptor};
@@ -12,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{CryptoError, DataIdentity, DataRecipient, Digest, Recipient};
+use crate::buffers::Buffers;
 
 /// The largest sealed object that sealift writes or reads, in bytes: a pack of incompressible blocks fits well.
 /// Manifests of databases of some 100 GB fit, too.
@@ -64,17 +66,24 @@ pub struct Sealing(age::stream::StreamWriter<HashingBuffer>);
 
 impl Sealing {
     pub fn to(recipient: &DataRecipient) -> io::Result<Self> {
-        Self::wrap(std::iter::once(recipient.as_age()))
+        Self::wrap(std::iter::once(recipient.as_age()), Buffers::of(0))
     }
 
-    fn wrap<'a>(recipients: impl Iterator<Item = &'a dyn age::Recipient>) -> io::Result<Self> {
+    /// One of many, which share `buffers`.
+    pub fn in_turn(recipient: &DataRecipient, buffers: &Arc<Buffers>) -> io::Result<Self> {
+        Self::wrap(std::iter::once(recipient.as_age()), Arc::clone(buffers))
+    }
+
+    fn wrap<'a>(recipients: impl Iterator<Item = &'a dyn age::Recipient>, buffers: Arc<Buffers>) -> io::Result<Self> {
+        let mut bytes = buffers.take();
+        bytes.clear();
         let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
-        Ok(Self(encryptor.wrap_output(HashingBuffer::default())?))
+        Ok(Self(encryptor.wrap_output(HashingBuffer { bytes, hasher: Sha256::new(), buffers })?))
     }
 
     pub fn finish(self) -> io::Result<Sealed> {
-        let HashingBuffer { bytes, hasher } = self.0.finish()?;
-        Ok(Sealed { bytes: bytes.into(), digest: Digest::from_bytes(hasher.finalize().into()) })
+        let HashingBuffer { bytes, hasher, buffers } = self.0.finish()?;
+        Ok(Sealed { bytes: buffers.share(bytes), digest: Digest::from_bytes(hasher.finalize().into()) })
     }
 }
 
@@ -88,10 +97,10 @@ impl Write for Sealing {
     }
 }
 
-#[derive(Default)]
 struct HashingBuffer {
     bytes: Vec<u8>,
     hasher: Sha256,
+    buffers: Arc<Buffers>,
 }
 
 impl Write for HashingBuffer {
@@ -110,7 +119,7 @@ impl Write for HashingBuffer {
 pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Result<Sealed, CryptoError> {
     let keys = recipients.iter().map(Recipient::as_age).collect::<Result<Vec<_>, _>>()?;
     let write = || {
-        let mut sealing = Sealing::wrap(keys.iter().map(AsRef::as_ref))?;
+        let mut sealing = Sealing::wrap(keys.iter().map(AsRef::as_ref), Buffers::of(0))?;
         sealing.write_all(plain)?;
         sealing.finish()
     };

@@ -13,6 +13,17 @@ pub(super) fn digest_of<E: Send>(
     read_at: impl Fn(&mut [u8], u64) -> Result<(), E> + Sync,
     read: impl Fn(u64) + Sync,
 ) -> Result<Digest, E> {
+    digest_beside(|| (), bytes, threads, read_at, read)
+}
+
+/// The same, and beside it `other` work, which one of the threads does before it helps the others.
+pub(super) fn digest_beside<E: Send>(
+    other: impl FnOnce() + Send,
+    bytes: u64,
+    threads: usize,
+    read_at: impl Fn(&mut [u8], u64) -> Result<(), E> + Sync,
+    read: impl Fn(u64) + Sync,
+) -> Result<Digest, E> {
     let pieces = bytes.div_ceil(PIECE_BYTES as u64) as usize;
     let digests = Mutex::new(vec![sha256(b""); pieces]);
     let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
@@ -31,15 +42,18 @@ pub(super) fn digest_of<E: Send>(
             read(length as u64);
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(pieces) {
-            scope.spawn(|| {
-                if let Err(error) = work() {
-                    next.store(pieces, Ordering::Relaxed);
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                }
-            });
+    let work = || {
+        if let Err(error) = work() {
+            next.store(pieces, Ordering::Relaxed);
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(pieces) {
+            scope.spawn(work);
+        }
+        other();
+        work();
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),

@@ -5,17 +5,22 @@
 //! held in memory, never its blocks.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use age::stream::StreamReader;
-use zstd::bulk::Compressor;
-use zstd::zstd_safe::{CParameter, Strategy};
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{CParameter, Strategy, compress_bound, find_frame_compressed_size, get_frame_content_size};
 
+use crate::buffers::Buffers;
 use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Sealed, Sealing, open_reader};
 
 /// How many bytes of blocks a pack holds at most: 16 MiB.
 pub const MAX_PACK_BYTES: usize = 16 << 20;
 /// How many bytes of blocks a frame holds at most. Smaller ones find less to refer back to.
 pub const FRAME_BYTES: usize = 2 << 20;
+
+/// How many bytes are opened at once: a chunk of an age stream.
+const CHUNK_BYTES: u64 = 64 << 10;
 
 /// How many blocks of `block_size` bytes a pack holds at most.
 pub const fn blocks_per_pack(block_size: usize) -> usize {
@@ -24,6 +29,13 @@ pub const fn blocks_per_pack(block_size: usize) -> usize {
 
 /// Compressed blocks, on their way into a pack.
 pub struct Frame(Vec<u8>);
+
+impl Frame {
+    /// The memory of it.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.0
+    }
+}
 
 /// Compresses blocks. Keeps its working memory, a megabyte or so, from frame to frame.
 pub struct FrameCompressor(Compressor<'static>);
@@ -38,9 +50,12 @@ impl FrameCompressor {
         Ok(Self(compressor))
     }
 
-    /// Whole blocks, no more than [`FRAME_BYTES`] of them.
-    pub fn compress(&mut self, blocks: &[u8]) -> io::Result<Frame> {
-        self.0.compress(blocks).map(Frame)
+    /// Whole blocks, no more than [`FRAME_BYTES`] of them, compressed into the memory of `buffer`.
+    pub fn compress(&mut self, blocks: &[u8], mut buffer: Vec<u8>) -> io::Result<Frame> {
+        buffer.clear();
+        buffer.reserve(compress_bound(blocks.len()));
+        self.0.compress_to_buffer(blocks, &mut buffer)?;
+        Ok(Frame(buffer))
     }
 }
 
@@ -59,9 +74,9 @@ fn tuning(level: i32) -> &'static [CParameter] {
 pub struct PackWriter(Sealing);
 
 impl PackWriter {
-    /// A new pack, sealed to `recipient`.
-    pub fn new(recipient: &DataRecipient) -> io::Result<Self> {
-        Sealing::to(recipient).map(Self)
+    /// A new pack, sealed to `recipient`; `buffers` are shared with the packs before and after it.
+    pub fn new(recipient: &DataRecipient, buffers: &Arc<Buffers>) -> io::Result<Self> {
+        Sealing::in_turn(recipient, buffers).map(Self)
     }
 
     pub fn append(&mut self, frame: &Frame) -> io::Result<()> {
@@ -73,20 +88,158 @@ impl PackWriter {
     }
 }
 
-/// A pack being read, from its first block on.
-pub struct PackReader<'a>(io::Take<zstd::Decoder<'static, io::BufReader<StreamReader<&'a [u8]>>>>);
+/// A pack being read, from its first block on. One frame of it is in memory.
+pub struct PackReader<'a> {
+    opened: StreamReader<&'a [u8]>,
+    zstd: Decompressor<'static>,
+    /// Opened, and not yet decompressed.
+    compressed: Vec<u8>,
+    /// Decompressed, and not yet handed out but for the first `given` bytes.
+    plain: Vec<u8>,
+    given: usize,
+    /// How many bytes more may come out. A bomb ends there, whoever made it.
+    room: usize,
+    buffers: Arc<Buffers>,
+}
 
 impl<'a> PackReader<'a> {
-    pub fn new(sealed: &'a [u8], identity: &DataIdentity) -> Result<Self, CryptoError> {
-        let damaged = |error: io::Error| CryptoError::Damaged(error.to_string());
-        let decoder = zstd::Decoder::new(open_reader(sealed, identity)?).map_err(damaged)?;
-        // A bomb ends here, whoever made it.
-        Ok(Self(decoder.take(MAX_PACK_BYTES as u64)))
+    /// `buffers` are shared with the packs before and after it.
+    pub fn new(sealed: &'a [u8], identity: &DataIdentity, buffers: &Arc<Buffers>) -> Result<Self, CryptoError> {
+        let opened = open_reader(sealed, identity)?;
+        let zstd = Decompressor::new().map_err(|error| CryptoError::Damaged(error.to_string()))?;
+        let (mut plain, buffers) = (buffers.take(), Arc::clone(buffers));
+        plain.clear();
+        Ok(Self { opened, zstd, compressed: Vec::new(), plain, given: 0, room: MAX_PACK_BYTES, buffers })
+    }
+
+    /// The next blocks of `block_size` bytes, as many as there are without reading on; at the end `None`. Errors: the pack is
+    /// cut or damaged, does not end with a block, or holds more than [`MAX_PACK_BYTES`].
+    pub fn blocks(&mut self, block_size: usize) -> io::Result<Option<&mut [u8]>> {
+        self.plain.drain(..self.given);
+        self.given = 0;
+        while self.plain.len() < block_size {
+            if !self.read_frame()? {
+                return if self.plain.is_empty() { Ok(None) } else { Err(damaged("it ends within a block")) };
+            }
+        }
+        self.given = self.plain.len() / block_size * block_size;
+        Ok(Some(&mut self.plain[..self.given]))
+    }
+
+    /// Reads what is left without looking at it: only the last chunk of an age stream shows that none is missing.
+    pub fn finish(mut self) -> io::Result<()> {
+        io::copy(&mut self.opened, &mut io::sink()).map(drop)
+    }
+
+    /// Decompresses one frame more; `false`: there is none.
+    fn read_frame(&mut self) -> io::Result<bool> {
+        let Some(length) = self.frame_length()? else { return Ok(false) };
+        let frame = &self.compressed[..length];
+        let told = get_frame_content_size(frame).map_err(|_| damaged("its zstd frames are not whole"))?;
+        let bytes = told.map_or(self.room, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if bytes > self.room {
+            return Err(damaged(TOO_MUCH));
+        }
+        let before = self.plain.len();
+        if before == 0 {
+            self.plain.reserve(bytes);
+            self.zstd.decompress_to_buffer(frame, &mut self.plain)?;
+        } else {
+            self.plain.extend_from_slice(&self.zstd.decompress(frame, bytes)?);
+        }
+        self.room = self.room.checked_sub(self.plain.len() - before).ok_or_else(|| damaged(TOO_MUCH))?;
+        self.compressed.drain(..length);
+        Ok(true)
+    }
+
+    /// Opens as much as the next frame needs; its length.
+    fn frame_length(&mut self) -> io::Result<Option<usize>> {
+        loop {
+            if let Ok(length) = find_frame_compressed_size(&self.compressed) {
+                return Ok(Some(length));
+            }
+            if self.compressed.len() > compress_bound(MAX_PACK_BYTES) {
+                return Err(damaged(TOO_MUCH));
+            }
+            if self.opened.by_ref().take(CHUNK_BYTES).read_to_end(&mut self.compressed)? == 0 {
+                return if self.compressed.is_empty() { Ok(None) } else { Err(damaged("it ends within a zstd frame")) };
+            }
+        }
     }
 }
 
-impl Read for PackReader<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.read(bytes)
+impl Drop for PackReader<'_> {
+    fn drop(&mut self) {
+        self.buffers.give_back(std::mem::take(&mut self.plain));
+    }
+}
+
+const TOO_MUCH: &str = "it holds more than a pack may";
+
+fn damaged(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: usize = 4096;
+
+    fn plain(bytes: usize) -> Vec<u8> {
+        (0..bytes as u32).map(|n| (n / 7 % 251) as u8).collect()
+    }
+
+    /// What comes out of a pack with `zstd` in it, whoever made that.
+    fn read(zstd: &[u8]) -> io::Result<Vec<u8>> {
+        let (identity, buffers) = (DataIdentity::generate(), Buffers::of(0));
+        let mut sealing = Sealing::to(&identity.recipient())?;
+        sealing.write_all(zstd)?;
+        let sealed = sealing.finish()?;
+        let mut reader = PackReader::new(sealed.bytes(), &identity, &buffers).expect("it opens");
+        let mut read = Vec::new();
+        while let Some(blocks) = reader.blocks(BLOCK)? {
+            assert_eq!(blocks.len() % BLOCK, 0);
+            read.extend_from_slice(blocks);
+        }
+        Ok(read)
+    }
+
+    fn frame(bytes: &[u8]) -> Vec<u8> {
+        zstd::bulk::compress(bytes, 1).expect("a frame")
+    }
+
+    /// One that does not tell its size.
+    fn stream(bytes: &[u8]) -> Vec<u8> {
+        zstd::encode_all(bytes, 1).expect("a stream")
+    }
+
+    #[test]
+    fn blocks_come_out_however_the_frames_are_cut() {
+        let plain = plain(700 * BLOCK);
+        let cut = |at: &[usize]| at.windows(2).flat_map(|at| frame(&plain[at[0]..at[1]])).collect::<Vec<u8>>();
+        let whole = plain.len();
+        for zstd in [cut(&[0, whole]), cut(&[0, 5, 10, 3 * BLOCK + 1, 3 * BLOCK + 1, whole]), stream(&plain)] {
+            assert!(read(&zstd).expect("read") == plain);
+        }
+        let mixed = [stream(&plain[..BLOCK - 1]), frame(&plain[BLOCK - 1..9 * BLOCK]), stream(&plain[9 * BLOCK..])];
+        assert!(read(&mixed.concat()).expect("read") == plain);
+        assert!(read(&[]).expect("an empty one").is_empty());
+    }
+
+    #[test]
+    fn what_is_cut_strange_or_too_much_is_an_error() {
+        let (plain, full) = (plain(9 * BLOCK), vec![7; MAX_PACK_BYTES]);
+        let whole = frame(&plain);
+        let damage = |zstd: &[u8]| read(zstd).expect_err("an error").to_string();
+        assert_eq!(damage(&whole[..whole.len() - 1]), "it ends within a zstd frame");
+        assert_eq!(damage(&[&whole[..], b"rest"].concat()), "it ends within a zstd frame");
+        assert_eq!(damage(&frame(&plain[1..])), "it ends within a block");
+        assert!(read(&frame(&full)).expect("as much as may be") == full);
+        let more = vec![7; BLOCK];
+        assert_eq!(damage(&[frame(&full), frame(&more)].concat()), TOO_MUCH);
+        assert_eq!(damage(&frame(&[full.as_slice(), &more].concat())), TOO_MUCH);
+        damage(&[frame(&full), stream(&more)].concat());
+        damage(&stream(&[full.as_slice(), &more].concat()));
     }
 }

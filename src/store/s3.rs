@@ -28,6 +28,7 @@ use super::s3_body::{self, BodyError};
 use super::s3_client::{Connection, connect, timeouts};
 use super::s3_error::{Subject, status};
 use super::{Creation, Deletion, Key, Listing, ObjectInfo, Rates, S3Settings, Store, StoreError, Stored, delete_each};
+use crate::buffers::Buffers;
 use crate::crypto::Digest;
 
 /// How often a create is sent that meets another one of the same name in flight (409).
@@ -53,6 +54,8 @@ pub struct S3Store {
     settings: S3Settings,
     upload: Option<Arc<Pace>>,
     download: Option<Pace>,
+    /// For what is downloaded.
+    buffers: Arc<Buffers>,
 }
 
 type PutError = SdkError<PutObjectError, aws_sdk_s3::config::http::HttpResponse>;
@@ -68,7 +71,15 @@ impl S3Store {
         let prefix = prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default();
         let upload = rates.upload.map(|rate| Arc::new(Pace::new(rate)));
         let download = rates.download.map(Pace::new);
-        Ok(Self { connection, bucket, prefix, settings: settings.clone(), upload, download })
+        Ok(Self {
+            connection,
+            bucket,
+            prefix,
+            settings: settings.clone(),
+            upload,
+            download,
+            buffers: Buffers::of(s3_body::LARGE),
+        })
     }
 
     fn name(&self, key: &Key) -> String {
@@ -206,7 +217,7 @@ impl Store for S3Store {
             let answer = self.connection.client.get_object().bucket(&self.bucket).key(&name).send().await;
             let answer = answer.map_err(|error| self.subject(&url).explain(error))?;
             let until = answer.object_lock_retain_until_date().and_then(timestamp);
-            match s3_body::read(answer, max_bytes, self.download.as_ref()).await {
+            match s3_body::read(answer, max_bytes, self.download.as_ref(), &self.buffers).await {
                 Ok(bytes) => return Ok((bytes, until)),
                 Err(BodyError::TooLarge) => return Err(StoreError::TooLarge { object: url, max_bytes }),
                 Err(BodyError::Broken(cause)) if tries == GET_TRIES => {

@@ -11,12 +11,13 @@ use std::task::{Context, Poll, ready};
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep_until};
 
 use super::error::chain;
 use super::pace::Pace;
+use crate::buffers::Buffers;
 
 /// A body to send, whole again with each attempt.
 pub(super) fn outgoing(bytes: &Bytes, pace: Option<&Arc<Pace>>) -> ByteStream {
@@ -71,14 +72,24 @@ pub(super) enum BodyError {
     Broken(String),
 }
 
-/// The whole body of an answer, at most `max_bytes` of it.
-pub(super) async fn read(answer: GetObjectOutput, max_bytes: u64, pace: Option<&Pace>) -> Result<Bytes, BodyError> {
+/// Objects of this size and more share buffers: packs, in practice.
+pub(super) const LARGE: usize = 1 << 20;
+
+/// The whole body of an answer, at most `max_bytes` of it; a large one in one of `buffers`.
+pub(super) async fn read(
+    answer: GetObjectOutput,
+    max_bytes: u64,
+    pace: Option<&Pace>,
+    buffers: &Arc<Buffers>,
+) -> Result<Bytes, BodyError> {
     let announced = answer.content_length().and_then(|bytes| u64::try_from(bytes).ok());
     if announced.is_some_and(|bytes| bytes > max_bytes) {
         return Err(BodyError::TooLarge);
     }
     let capacity = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
-    let mut bytes = BytesMut::with_capacity(capacity);
+    let mut bytes = if capacity < LARGE { Vec::new() } else { buffers.take() };
+    bytes.clear();
+    bytes.reserve_exact(capacity);
     let mut body = answer.body;
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| BodyError::Broken(chain(&error)))?;
@@ -94,7 +105,8 @@ pub(super) async fn read(answer: GetObjectOutput, max_bytes: u64, pace: Option<&
         Some(announced) if announced != bytes.len() as u64 => {
             Err(BodyError::Broken(format!("{} of {announced} bytes came", bytes.len())))
         }
-        _ => Ok(bytes.freeze()),
+        _ if capacity < LARGE => Ok(bytes.into()),
+        _ => Ok(buffers.share(bytes)),
     }
 }
 
@@ -200,7 +212,7 @@ mod tests {
         join_all((0..3).map(|_| async {
             let source = Source { left: 30, log: Arc::clone(&log) };
             let answer = GetObjectOutput::builder().body(ByteStream::from_body_1_x(source)).build();
-            let read = read(answer, u64::MAX, Some(&pace)).await;
+            let read = read(answer, u64::MAX, Some(&pace), &Buffers::of(LARGE)).await;
             assert!(read.is_ok_and(|read| read == bytes()));
         }))
         .await;

@@ -6,6 +6,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rusqlite::Connection;
+use sealift::buffers::Buffers;
 use sealift::crypto::{DataIdentity, FingerprintKey, sha256};
 use sealift::repository::{FRAME_BYTES, FrameCompressor, MAX_PACK_BYTES, PackReader, PackWriter, take_links_out};
 use sealift::source::{Database, ReadLimits};
@@ -59,14 +60,14 @@ fn pack(criterion: &mut Criterion) {
     let (_folder, _path, bytes) = pages();
     let blocks = &bytes[bytes.len() / 2..][..MAX_PACK_BYTES];
     let identity = DataIdentity::generate();
-    let recipient = identity.recipient();
+    let (recipient, buffers) = (identity.recipient(), Buffers::of(0));
     let mut group = criterion.benchmark_group("pack");
     group.throughput(Throughput::Bytes(blocks.len() as u64)).sample_size(10);
     let seal = |level| {
         let mut compressor = FrameCompressor::new(level).unwrap();
-        let mut writer = PackWriter::new(&recipient).unwrap();
+        let mut writer = PackWriter::new(&recipient, &buffers).unwrap();
         for frame in blocks.chunks(FRAME_BYTES) {
-            writer.append(&compressor.compress(frame).unwrap()).unwrap();
+            writer.append(&compressor.compress(frame, Vec::new()).unwrap()).unwrap();
         }
         writer.finish().unwrap()
     };
@@ -76,8 +77,8 @@ fn pack(criterion: &mut Criterion) {
     let sealed = seal(3);
     group.bench_function("open", |bencher| {
         bencher.iter(|| {
-            let mut reader = PackReader::new(sealed.bytes(), &identity).unwrap();
-            std::io::copy(&mut reader, &mut std::io::sink()).unwrap()
+            let mut reader = PackReader::new(sealed.bytes(), &identity, &buffers).unwrap();
+            while reader.blocks(4096).unwrap().is_some() {}
         });
     });
 }

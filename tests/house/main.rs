@@ -24,7 +24,7 @@ const FLOORS: [&[&str]; 12] = [
     &["source"],
     &["store"],
     &["crypto"],
-    &["fsx", "clock", "allocator"],
+    &["fsx", "clock", "allocator", "buffers"],
 ];
 
 /// The one file that may say `unsafe`.

@@ -4,11 +4,11 @@
 //! then on it is enough that all of its objects are still there with the same bytes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sealift::buffers::Buffers;
 use sealift::crypto::{DataIdentity, Digest, sha256};
 use sealift::repository::{Body, Manifest, PackReader, PackRef, RepositoryId, Run, SignedRecord, layout};
 use sealift::store::Key;
@@ -100,8 +100,11 @@ impl Ledger {
         }
         let sealed = self.store.peek(&layout::pack(name)).expect("the pack is stored");
         assert_eq!(sha256(&sealed), *name);
-        let mut plain = Vec::new();
-        PackReader::new(&sealed, &self.identity).unwrap().read_to_end(&mut plain).unwrap();
+        let (mut plain, buffers) = (Vec::new(), Buffers::of(0));
+        let mut reader = PackReader::new(&sealed, &self.identity, &buffers).unwrap();
+        while let Some(blocks) = reader.blocks(PAGE).unwrap() {
+            plain.extend_from_slice(blocks);
+        }
         let share = sealed.len() as f64 / (plain.len() / PAGE) as f64;
         let mut number_of = |block| {
             let next = self.blocks.len() as u32;

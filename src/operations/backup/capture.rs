@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::packing::Packer;
-use super::scan::{Buffers, PieceMap, RawPiece, Scanned, Scanner, Shape};
+use super::scan::{PieceMap, RawPiece, Scanned, Scanner, Shape};
 use super::{Monitor, OperationError, Phase};
+use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::source::{
     self, CLOCK_STEP, Database, FileMeta, Journal, LargeFile, Print, ReadLimits, Source, SourceError, View,

@@ -9,11 +9,12 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::mpsc;
 
 use super::OperationError;
 use super::sorting::Lifetime;
+use crate::buffers::Buffers;
 use crate::crypto::{DataRecipient, Fingerprint, Sealed};
 use crate::repository::{FRAME_BYTES, Frame, FrameCompressor, PackWriter, blocks_per_pack};
 use crate::state::{Catalog, Location};
@@ -146,13 +147,12 @@ struct Filling {
 pub(super) struct Packer {
     /// By lifetime.
     filling: [Filling; 2],
-    /// Buffers whose blocks are compressed.
-    free: Receiver<Vec<u8>>,
     jobs: Sender<Job>,
     steps: Sender<Step>,
     threads: Vec<JoinHandle<()>>,
     catalog: Arc<RwLock<Catalog>>,
     in_flight: InFlight,
+    frames: Arc<Buffers>,
 }
 
 /// How packs are made.
@@ -168,21 +168,23 @@ impl Packer {
     pub fn start(settings: &PackSettings, catalog: Arc<RwLock<Catalog>>) -> std::io::Result<(Self, FinishedPacks)> {
         let compressors = settings.threads.clamp(1, max_compressors(settings.level));
         let (jobs, jobs_out) = bounded::<Job>(FRAMES_WAITING);
-        let (free_in, free) = unbounded();
         // With the one that is being sealed, as many as are compressed or wait for that.
         let (steps, steps_out) = bounded(compressors + FRAMES_WAITING - 1);
         let (finished, packs) = mpsc::channel(1);
         let in_flight = InFlight::default();
+        let (frames, compressed) = (Buffers::of(FRAME_BYTES), Buffers::of(FRAME_BYTES));
         let mut threads = Vec::new();
         for _ in 0..compressors {
-            let (level, jobs, free) = (settings.level, jobs_out.clone(), free_in.clone());
-            threads.push(named("compress").spawn(move || compress_frames(level, &jobs, &free))?);
+            let (frames, compressed) = (Arc::clone(&frames), Arc::clone(&compressed));
+            let compressor = Compressor { level: settings.level, jobs: jobs_out.clone(), frames, compressed };
+            threads.push(named("compress").spawn(move || compressor.run())?);
         }
-        let sealer = Sealer { recipient: settings.recipient.clone(), finished, in_flight: in_flight.clone() };
+        let recipient = settings.recipient.clone();
+        let sealer = Sealer { recipient, finished, in_flight: in_flight.clone(), compressed };
         threads.push(named("seal").spawn(move || sealer.run(&steps_out))?);
         let filling = Default::default();
         let packs = FinishedPacks { packs, in_flight: in_flight.clone() };
-        Ok((Self { filling, free, jobs, steps, threads, catalog, in_flight }, packs))
+        Ok((Self { filling, jobs, steps, threads, catalog, in_flight, frames }, packs))
     }
 
     /// Stores `block` unless it is known by now, and tells where.
@@ -226,8 +228,9 @@ impl Packer {
         if frame.is_empty() {
             return Ok(());
         }
-        let mut next = self.free.try_recv().unwrap_or_else(|_| Vec::with_capacity(FRAME_BYTES));
+        let mut next = self.frames.take();
         next.clear();
+        next.reserve(FRAME_BYTES);
         let blocks = std::mem::replace(frame, next);
         let (compressed, result) = bounded(1);
         self.jobs.send(Job { blocks, compressed }).map_err(|_| OperationError::Stopped)?;
@@ -274,16 +277,26 @@ fn named(name: &str) -> std::thread::Builder {
     std::thread::Builder::new().name(name.to_owned())
 }
 
-/// Compresses until no more jobs come. Nobody waits for a result any more once sealing has failed.
-fn compress_frames(level: i32, jobs: &Receiver<Job>, free: &Sender<Vec<u8>>) {
-    let mut compressor = FrameCompressor::new(level);
-    for Job { blocks, compressed } in jobs {
-        let frame = match &mut compressor {
-            Ok(compressor) => compressor.compress(&blocks),
-            Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
-        };
-        let _ = free.send(blocks);
-        let _ = compressed.send(frame);
+/// Compresses frames, on several threads at once.
+struct Compressor {
+    level: i32,
+    jobs: Receiver<Job>,
+    frames: Arc<Buffers>,
+    compressed: Arc<Buffers>,
+}
+
+impl Compressor {
+    /// Until no more jobs come. Nobody waits for a result any more once sealing has failed.
+    fn run(self) {
+        let mut compressor = FrameCompressor::new(self.level);
+        for Job { blocks, compressed } in &self.jobs {
+            let frame = match &mut compressor {
+                Ok(compressor) => compressor.compress(&blocks, self.compressed.take()),
+                Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
+            };
+            self.frames.give_back(blocks);
+            let _ = compressed.send(frame);
+        }
     }
 }
 
@@ -292,6 +305,7 @@ struct Sealer {
     recipient: DataRecipient,
     finished: mpsc::Sender<Result<FinishedPack, std::io::Error>>,
     in_flight: InFlight,
+    compressed: Arc<Buffers>,
 }
 
 impl Sealer {
@@ -303,16 +317,17 @@ impl Sealer {
 
     /// Returns early where nobody takes the packs any more.
     fn seal_packs(&self, steps: &Receiver<Step>) -> std::io::Result<()> {
-        let mut writers = [None, None];
+        let (mut writers, buffers) = ([None, None], Buffers::of(0));
         for step in steps {
             match step {
                 Step::Append(lifetime, compressed) => {
                     let frame = compressed.recv().map_err(std::io::Error::other)??;
                     let writer = match &mut writers[lifetime as usize] {
                         Some(writer) => writer,
-                        none => none.insert(PackWriter::new(&self.recipient)?),
+                        none => none.insert(PackWriter::new(&self.recipient, &buffers)?),
                     };
                     writer.append(&frame)?;
+                    self.compressed.give_back(frame.into_buffer());
                 }
                 Step::Close(lifetime, ordinal) => {
                     let Some(writer) = writers[lifetime as usize].take() else { continue };

@@ -2,10 +2,11 @@
 //! digest is. Done on all cores, with one reader and a fixed number of buffers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::buffers::Buffers;
 use crate::crypto::{Digest, Fingerprint, FingerprintKey, PIECE_BYTES, sha256};
 use crate::repository::{Link, LinkTable, put_links_back, take_links_out};
 use crate::state::{Catalog, Location};
@@ -91,36 +92,18 @@ impl Shape {
     }
 }
 
-/// Buffers of a piece's size, used again and again: fresh memory costs more than reading into it. There are never more of
-/// them than were in use at once.
-#[derive(Default)]
-pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
-
-impl Buffers {
-    pub fn take(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    /// Smaller ones are dropped: they were not taken from here, and would grow to a piece's size, one more each time.
-    pub fn give_back(&self, buffer: Vec<u8>) {
-        if buffer.capacity() < PIECE_BYTES {
-            return;
-        }
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-    }
-}
-
 /// Looks at pieces with the host's key and catalog.
 pub(super) struct Scanner<'a> {
     pub key: &'a FingerprintKey,
     pub catalog: &'a RwLock<Catalog>,
     threads: usize,
-    pub buffers: Buffers,
+    /// Of a piece's size.
+    pub buffers: Arc<Buffers>,
 }
 
 impl<'a> Scanner<'a> {
     pub fn new(key: &'a FingerprintKey, catalog: &'a RwLock<Catalog>, threads: usize) -> Self {
-        Self { key, catalog, threads, buffers: Buffers::default() }
+        Self { key, catalog, threads, buffers: Buffers::of(PIECE_BYTES) }
     }
 
     /// Scans what `next` reads into one of [`Scanner::buffers`], until it returns `None`. `earlier` is what an earlier

@@ -3,21 +3,22 @@
 //! Nothing lies there in the clear: the file has no name and is veiled with a key that exists in memory only.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::buffers::Buffers;
 use crate::crypto::{DataIdentity, Veil};
 use crate::fsx;
-use crate::repository::{MAX_PACK_BYTES, PackReader};
-
-/// Bytes opened and written at once.
-const WINDOW_BYTES: usize = 1 << 20;
+use crate::repository::{FRAME_BYTES, MAX_PACK_BYTES, PackReader};
 
 pub(super) struct Scratch {
     file: File,
     veil: Veil,
+    /// For the frame that is being opened.
+    buffers: Arc<Buffers>,
     /// How many bytes each pack turned out to hold.
     lengths: Vec<AtomicU64>,
 }
@@ -35,24 +36,19 @@ impl Scratch {
         let path = fsx::temporary_beside(&dir.join("sealift-check"));
         let file = fsx::create_private(&path)?;
         fs::remove_file(&path)?;
-        Ok(Self { file, veil: Veil::generate(), lengths: (0..packs).map(|_| AtomicU64::new(0)).collect() })
+        let (veil, buffers) = (Veil::generate(), Buffers::of(FRAME_BYTES));
+        Ok(Self { file, veil, buffers, lengths: (0..packs).map(|_| AtomicU64::new(0)).collect() })
     }
 
     /// Opens the pack `number` and keeps its blocks; each number once.
     pub fn keep(&self, number: usize, sealed: &[u8], identity: &DataIdentity) -> Result<(), ScratchError> {
         let damaged = |error: &dyn std::fmt::Display| ScratchError::Pack(format!("it does not open: {error}"));
-        let mut reader = PackReader::new(sealed, identity).map_err(|error| damaged(&error))?;
-        let mut window = Vec::with_capacity(WINDOW_BYTES);
+        let mut reader = PackReader::new(sealed, identity, &self.buffers).map_err(|error| damaged(&error))?;
         let mut length = 0;
-        loop {
-            window.clear();
-            let read = reader.by_ref().take(WINDOW_BYTES as u64).read_to_end(&mut window);
-            if read.map_err(|error| damaged(&error))? == 0 {
-                break;
-            }
-            self.veil.apply(number as u64, length, &mut window);
-            self.file.write_all_at(&window, place(number) + length).map_err(ScratchError::Disk)?;
-            length += window.len() as u64;
+        while let Some(bytes) = reader.blocks(1).map_err(|error| damaged(&error))? {
+            self.veil.apply(number as u64, length, bytes);
+            self.file.write_all_at(bytes, place(number) + length).map_err(ScratchError::Disk)?;
+            length += bytes.len() as u64;
         }
         self.lengths[number].store(length, Ordering::Release);
         Ok(())
@@ -82,8 +78,8 @@ mod tests {
     fn what_was_kept_reads_back_from_anywhere_and_the_folder_stays_empty() {
         let (dir, identity) = (tempfile::tempdir().expect("scratch"), DataIdentity::generate());
         let plain: Vec<u8> = (0..3u32 << 20).map(|n| (n % 249) as u8).collect();
-        let frame = FrameCompressor::new(3).and_then(|mut zstd| zstd.compress(&plain)).expect("a frame");
-        let mut writer = PackWriter::new(&identity.recipient()).expect("a pack");
+        let frame = FrameCompressor::new(3).and_then(|mut zstd| zstd.compress(&plain, Vec::new())).expect("a frame");
+        let mut writer = PackWriter::new(&identity.recipient(), &Buffers::of(0)).expect("a pack");
         writer.append(&frame).expect("written");
         let sealed = writer.finish().expect("sealed");
         let scratch = Scratch::new(dir.path(), 2).expect("a file");

@@ -1,6 +1,7 @@
 //! Filling the files of a restore: packs are fetched, opened and scattered several at once; then every file is read back
 //! and compared with its digest, while SQLite checks the databases. All the while the disk takes what is there.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::scatter::{Placement, Scatter, ScatterError, Target};
 use super::writeback::Writeback;
-use super::{Monitor, OperationError, PackPlan, Phase, Remote, Warning, digest_of, identity_of, integrity_check};
+use super::{Monitor, OperationError, PackPlan, Phase, Remote, Warning, digest_beside, identity_of, integrity_check};
+use crate::buffers::Buffers;
 use crate::crypto::{DataIdentity, Digest};
 use crate::repository::{Body, Entry, SignedRecord, layout};
 
@@ -27,6 +29,8 @@ pub(super) struct Fill {
     pub monitor: Arc<dyn Monitor>,
     /// Packs opened at once, and threads that verify.
     pub threads: usize,
+    /// For the frames of packs that are being opened.
+    pub buffers: Arc<Buffers>,
 }
 
 impl Fill {
@@ -50,7 +54,9 @@ impl Fill {
         self.scatter(packs, &writeback).await?;
         tracing::info!(files = self.targets.len(), "files filled");
         // Nothing is written from here on, so the disk gets what is verified.
-        let (warnings, ()) = tokio::try_join!(self.verify(), writeback.finish())?;
+        let verifying = Arc::clone(self);
+        let verified = async { spawn_blocking(move || verifying.verify()).await.map_err(|_| OperationError::Stopped)? };
+        let (warnings, ()) = tokio::try_join!(verified, writeback.finish())?;
         tracing::info!("files verified");
         Ok(warnings)
     }
@@ -83,7 +89,8 @@ impl Fill {
         let scatter = move || {
             let identity = identity_of(&self.identities, plan.epoch, &key)?;
             let placements = &self.placements[plan.placements];
-            let scatter = Scatter { sealed: &sealed, identity, placements, targets: &self.targets };
+            let scatter =
+                Scatter { sealed: &sealed, identity, placements, targets: &self.targets, buffers: &self.buffers };
             scatter.run(|bytes| self.monitor.advance(Phase::Restoring, bytes)).map_err(|error| match error {
                 ScatterError::Pack(why) => OperationError::contents(&key, why),
                 ScatterError::Target(file, error) => {
@@ -97,26 +104,28 @@ impl Fill {
     /// Compares every file with its digest, and meanwhile lets SQLite check the databases. A wrong digest is an error; a
     /// database that was unsound when it was saved is a warning: its bytes are those of the snapshot, and withholding
     /// them would help nobody.
-    async fn verify(self: &Arc<Self>) -> Result<Vec<Warning>, OperationError> {
-        let (digests, checks) = (Arc::clone(self), Arc::clone(self));
-        let checks = spawn_blocking(move || checks.check_databases());
-        spawn_blocking(move || digests.check_digests()).await.map_err(|_| OperationError::Stopped)??;
-        checks.await.map_err(|_| OperationError::Stopped)
-    }
-
-    fn check_digests(&self) -> Result<(), OperationError> {
+    fn verify(&self) -> Result<Vec<Warning>, OperationError> {
         self.monitor.begin(Phase::Verifying, Some(self.total_bytes()));
-        for target in self.targets.iter() {
+        let mut warnings = Vec::new();
+        let mut targets: Vec<&Target> = self.targets.iter().collect();
+        targets.sort_by_key(|target| Reverse(target.entry.bytes));
+        for (at, target) in targets.into_iter().enumerate() {
             let advance = |bytes| self.monitor.advance(Phase::Verifying, bytes);
             let read_at = |buffer: &mut [u8], offset| target.file.read_exact_at(buffer, offset);
-            let digest = digest_of(target.entry.bytes, self.threads, read_at, advance)
+            // The longest gives the databases' check most company.
+            let check = || {
+                if at == 0 {
+                    warnings = self.check_databases();
+                }
+            };
+            let digest = digest_beside(check, target.entry.bytes, self.threads, read_at, advance)
                 .map_err(OperationError::io(&target.path))?;
             if digest != target.entry.digest {
                 return Err(self.wrong_digest(&target.entry, digest));
             }
         }
         self.monitor.end(Phase::Verifying);
-        Ok(())
+        Ok(warnings)
     }
 
     /// Either the manifest's word is wrong or a block in one of the packs that the file is made of.

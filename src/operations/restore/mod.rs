@@ -16,12 +16,13 @@ use self::scatter::{by_pack, placements};
 use self::target::TargetDir;
 use super::history::{Reader, Selector};
 use super::opened::{OpenedSnapshot, PackPlan, identity_of, open_with};
-use super::pieces::digest_of;
+use super::pieces::digest_beside;
 use super::still::integrity_check;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
+use crate::buffers::Buffers;
 use crate::clock;
 use crate::crypto::Digest;
-use crate::repository::{Entry, Health};
+use crate::repository::{Entry, FRAME_BYTES, Health};
 
 pub struct RestoreRequest {
     pub snapshot: Selector,
@@ -112,6 +113,7 @@ pub(super) async fn restore_opened(
         targets: targets.collect::<Result<_, _>>()?,
         monitor,
         threads: to.threads,
+        buffers: Buffers::of(FRAME_BYTES),
     });
     fill.inline()?;
     report.warnings.extend(fill.run(packs).await?);

@@ -1,19 +1,17 @@
 //! Bringing blocks from packs to their places in files.
 //!
-//! Pack by pack: each is fetched once, opened as a stream, and every block that some file needs is written where it
-//! belongs. Only the sealed bytes and one window of blocks are in memory.
+//! Pack by pack: each is fetched once, opened frame by frame, and every block that some file needs is written where it
+//! belongs. Only the sealed bytes and one frame are in memory.
 
 use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::buffers::Buffers;
 use crate::crypto::DataIdentity;
-use crate::repository::{Body, Entry, LinkTable, PackReader, put_links_back};
-
-/// Blocks are decompressed and written in windows of this many bytes.
-const WINDOW_BYTES: usize = 1 << 20;
+use crate::repository::{Body, Entry, LinkTable, PackReader, put_links_back, take_links_out};
 
 /// Blocks of a pack that go back to back into one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +48,8 @@ impl Target {
         }
     }
 
-    /// Writes blocks from position `at` on, and tells how many bytes of the file that were.
+    /// Writes blocks from position `at` on, and tells how many bytes of the file that were. In the end the blocks are what
+    /// they were: the same ones may go to other places, with other links.
     fn write(&self, at: u32, blocks: &mut [u8]) -> std::io::Result<u64> {
         let block_size = self.block_size();
         if let Some(links) = self.links() {
@@ -59,6 +58,9 @@ impl Target {
         let offset = u64::from(at) * block_size as u64;
         let length = self.entry.bytes.saturating_sub(offset).min(blocks.len() as u64);
         self.file.write_all_at(&blocks[..length as usize], offset)?;
+        if self.links().is_some() {
+            take_links_out(at + 1, block_size, blocks, &mut Vec::new());
+        }
         Ok(length)
     }
 }
@@ -85,6 +87,8 @@ pub(super) struct Scatter<'a> {
     /// All of this pack, in the order of their slots.
     pub placements: &'a [Placement],
     pub targets: &'a [Target],
+    /// Of a frame's size.
+    pub buffers: &'a Arc<Buffers>,
 }
 
 /// Why a pack could not be scattered.
@@ -99,53 +103,39 @@ impl Scatter<'_> {
     /// Writes all blocks to their places; `written` hears of the bytes.
     pub fn run(&self, written: impl Fn(u64)) -> Result<(), ScatterError> {
         let block_size = self.block_size()?;
-        let mut reader =
-            PackReader::new(self.sealed, self.identity).map_err(|error| ScatterError::Pack(error.to_string()))?;
-        let per_window = (WINDOW_BYTES / block_size).max(1) as u32;
+        let mut reader = PackReader::new(self.sealed, self.identity, self.buffers)
+            .map_err(|error| ScatterError::Pack(error.to_string()))?;
+        let cut = |error: std::io::Error| ScatterError::Pack(format!("it is cut or damaged: {error}"));
         let end = self.placements.iter().map(|placement| placement.slot + placement.blocks).max().unwrap_or(0);
-        let mut window = vec![0; per_window as usize * block_size];
-        let mut copy = Vec::with_capacity(window.len());
         let mut first = 0;
         let mut waiting: &[Placement] = self.placements;
         let mut open: Vec<Placement> = Vec::new();
         while first < end {
-            let last = (first + per_window).min(end);
-            let blocks = &mut window[..(last - first) as usize * block_size];
-            reader.read_exact(blocks).map_err(|error| ScatterError::Pack(format!("it is cut or damaged: {error}")))?;
+            let Some(blocks) = reader.blocks(block_size).map_err(cut)? else {
+                return Err(ScatterError::Pack(format!("it has {first} blocks, and {end} are needed")));
+            };
+            let last = first + (blocks.len() / block_size) as u32;
             let begins = waiting.partition_point(|placement| placement.slot < last);
             open.extend_from_slice(&waiting[..begins]);
             waiting = &waiting[begins..];
             for placement in &open {
-                written(self.place(placement, first, last, blocks, &mut copy)?);
+                written(self.place(placement, first, last, blocks)?);
             }
             open.retain(|placement| placement.slot + placement.blocks > last);
             first = last;
         }
-        // To the end, because only the last chunk of an age stream shows that none is missing.
-        std::io::copy(&mut reader, &mut std::io::sink())
-            .map_err(|error| ScatterError::Pack(format!("it is cut or damaged: {error}")))?;
-        Ok(())
+        reader.finish().map_err(cut)
     }
 
-    /// The part of `placement` that lies in the window from slot `first` to slot `last`, by way of `copy`.
-    fn place(
-        &self,
-        placement: &Placement,
-        first: u32,
-        last: u32,
-        blocks: &[u8],
-        copy: &mut Vec<u8>,
-    ) -> Result<u64, ScatterError> {
+    /// The part of `placement` that lies in `blocks`, which are those from slot `first` to slot `last`.
+    fn place(&self, placement: &Placement, first: u32, last: u32, blocks: &mut [u8]) -> Result<u64, ScatterError> {
         let block_size = blocks.len() / (last - first) as usize;
         let from = placement.slot.max(first);
         let to = (placement.slot + placement.blocks).min(last);
         let bytes = (from - first) as usize * block_size..(to - first) as usize * block_size;
         let file = placement.file as usize;
         let at = placement.at + (from - placement.slot);
-        // A copy, because the same block may go to several places with several links.
-        copy.clear();
-        copy.extend_from_slice(&blocks[bytes]);
-        self.targets[file].write(at, copy).map_err(|error| ScatterError::Target(file, error))
+        self.targets[file].write(at, &mut blocks[bytes]).map_err(|error| ScatterError::Target(file, error))
     }
 
     fn block_size(&self) -> Result<usize, ScatterError> {
