@@ -15,6 +15,18 @@ pub struct Cost {
     pub output: Output,
 }
 
+/// Waits until everything that was written is on the disk, so that a command waits for its own writes only.
+pub fn settle() {
+    let synced = Command::new("sync").status().unwrap();
+    assert!(synced.success(), "sync: {synced}");
+}
+
+/// [`settle`], then [`run`].
+pub fn run_settled(command: &mut Command) -> Cost {
+    settle();
+    run(command)
+}
+
 /// Runs `command` to its end, looking at it every few milliseconds.
 pub fn run(command: &mut Command) -> Cost {
     let begun = Instant::now();

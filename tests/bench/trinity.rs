@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use measure::{Cost, run};
+use measure::{Cost, run, run_settled, settle};
 use rivals::{Place, RIVALS, Rival, Work};
 use rusqlite::Connection;
 use support::Server;
@@ -132,6 +132,7 @@ impl Bench {
 
     fn backup(&self, step: &str, with_writer: bool) {
         let mut command = self.backup_command();
+        settle();
         let application =
             (with_writer && self.options.writer).then(|| Application::start(&self.database, Duration::from_millis(10)));
         let cost = run(&mut command);
@@ -146,7 +147,7 @@ impl Bench {
 
     fn restore(&self) {
         let target = self.path("restored");
-        let cost = run(&mut self.restore_command());
+        let cost = run_settled(&mut self.restore_command());
         print_row("restore", &cost, None);
         let pragma = if self.options.wal { "pragma wal_checkpoint(truncate)" } else { "pragma user_version" };
         let _ = Connection::open(&self.database).unwrap().query_row(pragma, [], |_| Ok(()));
@@ -162,7 +163,7 @@ impl Bench {
     fn rival_does(&self, rival: &Rival, work: Work) -> Cost {
         let variables = self.server.as_ref().map_or_else(Vec::new, |server| variables(server).to_vec());
         let place = Place { folder: self.folder.path(), database: &self.database, variables: &variables };
-        let cost = run(&mut rival.command(work, &place));
+        let cost = run_settled(&mut rival.command(work, &place));
         check(rival.name, &cost);
         cost
     }
@@ -195,8 +196,9 @@ impl Bench {
             }
             self.empty("bench");
             self.init();
-            let first = run(&mut self.backup_command());
-            sealift.add(&first, &run(&mut self.restore_command()), &run(&mut to_disk(&self.path("restored"))));
+            let first = run_settled(&mut self.backup_command());
+            let restore = run_settled(&mut self.restore_command());
+            sealift.add(&first, &restore, &run(&mut to_disk(&self.path("restored"))));
             sealift.stored = self.stored("bench");
             for (rival, turns) in &mut rivals {
                 self.remove(rival.name);

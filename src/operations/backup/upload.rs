@@ -1,4 +1,4 @@
-//! Putting finished packs into the store as they come, each noted in the catalog's log first.
+//! Putting finished packs into the store as they come, each noted in the catalog's log meanwhile.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -63,13 +63,15 @@ impl Uploader {
     /// Stores one pack.
     async fn upload(self: Arc<Self>, pack: FinishedPack) -> Result<(), OperationError> {
         let (name, bytes) = (pack.sealed.digest(), pack.sealed.len());
-        // Noted first: a crash after the put then wastes nothing, and what never arrived is in no listing.
         let noting = Arc::clone(&self);
-        let noted = spawn_blocking(move || noting.note(pack.ordinal, name, bytes)).await;
-        noted.map_err(|_| OperationError::Stopped)??;
         let key = layout::pack(&name);
         let began = Instant::now();
-        self.store.create(&key, Stored::from(pack.sealed.clone())).await?;
+        // Long before the put is done, so that a crash wastes next to nothing; and what never arrived is in no listing.
+        let noted = spawn_blocking(move || noting.note(pack.ordinal, name, bytes));
+        let stored = self.store.create(&key, Stored::from(pack.sealed.clone()));
+        let (noted, stored) = tokio::join!(noted, stored);
+        noted.map_err(|_| OperationError::Stopped)??;
+        stored?;
         self.put.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_string(), began);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.monitor.advance(Phase::Uploading, bytes);
