@@ -2,37 +2,58 @@
 //! page of it, and halts the other threads for a moment when it is given back.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Buffers of one kind. There are never more of them than were in use at once.
+/// Buffers of one kind, and a bound on what lies idle.
 pub struct Buffers {
+    /// Smaller ones are not kept.
     least_bytes: usize,
+    /// All that are kept have no more room than this.
+    most_bytes: usize,
     free: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
-    /// Buffers that have room for at least so many bytes by the time they are given back.
-    pub fn of(least_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { least_bytes, free: Mutex::default() })
+    /// Buffers that have room for at least `least_bytes` by the time they are given back; no more than `most_bytes` in all
+    /// are kept.
+    pub fn new(least_bytes: usize, most_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { least_bytes, most_bytes, free: Mutex::default() })
+    }
+
+    /// None is kept: for what is done once.
+    pub fn none() -> Arc<Self> {
+        Self::new(0, 0)
     }
 
     /// One as it was given back, or a new one without room.
     pub fn take(&self) -> Vec<u8> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        self.free().pop().unwrap_or_default()
     }
 
-    /// Smaller ones are dropped: they were not taken from here, and would grow, one more each time.
+    /// For the next who takes one.
     pub fn give_back(&self, buffer: Vec<u8>) {
-        if buffer.capacity() >= self.least_bytes {
-            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        let mut free = self.free();
+        let idle: usize = free.iter().map(Vec::capacity).sum();
+        if buffer.capacity() >= self.least_bytes && idle + buffer.capacity() <= self.most_bytes {
+            free.push(buffer);
         }
     }
 
-    /// The bytes in `buffer`, which is given back when the last of those who share them is done.
+    /// The bytes in `buffer`, which is given back when the last of those who share them is done; at once if it is far too
+    /// large for them, because who counts the bytes counts the memory.
     pub fn share(self: &Arc<Self>, buffer: Vec<u8>) -> Bytes {
+        if buffer.len() < buffer.capacity() / 2 {
+            let bytes = Bytes::copy_from_slice(&buffer);
+            self.give_back(buffer);
+            return bytes;
+        }
         Bytes::from_owner(Shared { buffer, buffers: Arc::clone(self) })
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,8 +85,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shared_bytes_are_given_back_by_the_last_who_holds_them_and_small_ones_never() {
-        let buffers = Buffers::of(1000);
+    fn what_lies_idle_is_bounded_and_small_ones_are_never_kept() {
+        let buffers = Buffers::new(1000, 4500);
+        for bytes in [999, 2000, 1500, 1500, 1000, 1000] {
+            buffers.give_back(Vec::with_capacity(bytes));
+        }
+        let kept: Vec<usize> = (0..4).map(|_| buffers.take().capacity()).collect();
+        assert_eq!(kept, [1000, 1500, 2000, 0]);
+    }
+
+    #[test]
+    fn few_bytes_do_not_hold_a_large_buffer() {
+        let buffers = Buffers::new(0, 10_000);
+        let mut buffer = Vec::with_capacity(10_000);
+        buffer.extend_from_slice(&[7; 10]);
+        let few = buffers.share(buffer);
+        assert_eq!(buffers.take().capacity(), 10_000);
+        assert_eq!(few[..], [7; 10]);
+    }
+
+    #[test]
+    fn shared_bytes_are_given_back_by_the_last_who_holds_them() {
+        let buffers = Buffers::new(0, 1000);
         let shared = buffers.share(vec![7; 1000]);
         let part = shared.slice(10..20);
         drop(shared);
@@ -73,7 +114,5 @@ mod tests {
         assert_eq!(part[..], [7; 10]);
         drop(part);
         assert_eq!(buffers.take(), [7; 1000]);
-        buffers.give_back(vec![7; 999]);
-        assert_eq!(buffers.take().capacity(), 0);
     }
 }

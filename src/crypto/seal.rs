@@ -66,7 +66,7 @@ pub struct Sealing(age::stream::StreamWriter<HashingBuffer>);
 
 impl Sealing {
     pub fn to(recipient: &DataRecipient) -> io::Result<Self> {
-        Self::wrap(std::iter::once(recipient.as_age()), Buffers::of(0))
+        Self::wrap(std::iter::once(recipient.as_age()), Buffers::none())
     }
 
     /// One of many, which share `buffers`.
@@ -119,7 +119,7 @@ impl Write for HashingBuffer {
 pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Result<Sealed, CryptoError> {
     let keys = recipients.iter().map(Recipient::as_age).collect::<Result<Vec<_>, _>>()?;
     let write = || {
-        let mut sealing = Sealing::wrap(keys.iter().map(AsRef::as_ref), Buffers::of(0))?;
+        let mut sealing = Sealing::wrap(keys.iter().map(AsRef::as_ref), Buffers::none())?;
         sealing.write_all(plain)?;
         sealing.finish()
     };

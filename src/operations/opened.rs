@@ -55,8 +55,8 @@ pub(super) async fn open(
         keys.push(digest);
     }
     history.refuse_exchanged(remote)?;
-    let name = &signed.record.manifest.name;
-    let sealed = remote.sealed(&layout::manifest(name), name).await?;
+    let manifest = &signed.record.manifest;
+    let sealed = remote.sealed(&layout::manifest(&manifest.name), &manifest.name, manifest.bytes).await?;
     let manifest = open_manifest(&sealed, &signed.record, &opened)?;
     Ok(OpenedSnapshot { signed, manifest, identities: opened, keys, warnings: history.warnings })
 }

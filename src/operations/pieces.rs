@@ -16,7 +16,8 @@ pub(super) fn digest_of<E: Send>(
     digest_beside(|| (), bytes, threads, read_at, read)
 }
 
-/// The same, and beside it `other` work, which one of the threads does before it helps the others.
+/// The same, and beside it `other` work, which one of the threads does before it helps the others; where there is but one,
+/// afterwards.
 pub(super) fn digest_beside<E: Send>(
     other: impl FnOnce() + Send,
     bytes: u64,
@@ -49,11 +50,17 @@ pub(super) fn digest_beside<E: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.min(pieces) {
+        let others = threads.min(pieces).saturating_sub(1);
+        for _ in 0..others {
             scope.spawn(work);
         }
-        other();
-        work();
+        if others > 0 {
+            other();
+            work();
+        } else {
+            work();
+            other();
+        }
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),

@@ -164,10 +164,11 @@ impl Remote {
         Ok(unlisted)
     }
 
-    /// A stored object whose name is the hash of its bytes, checked against that hash.
-    pub async fn sealed(&self, key: &Key, name: &Digest) -> Result<bytes::Bytes, OperationError> {
+    /// A stored object whose name is the hash of its bytes, checked against that hash. No more than the `bytes` that a
+    /// record says are fetched, whatever lies there.
+    pub async fn sealed(&self, key: &Key, name: &Digest, bytes: u64) -> Result<bytes::Bytes, OperationError> {
         let verification = |why: String| OperationError::Verification { object: key.to_string(), why };
-        let bytes = match self.store.get(key, MAX_SEALED_BYTES).await {
+        let bytes = match self.store.get(key, bytes.min(MAX_SEALED_BYTES)).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => return Err(verification("it is missing".to_owned())),
             Err(error @ StoreError::TooLarge { .. }) => return Err(verification(error.to_string())),

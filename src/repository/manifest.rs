@@ -253,7 +253,11 @@ impl EntryHead {
     }
 
     fn links(&self, tail: &mut Tail<'_>) -> Result<LinkTable, FormatError> {
-        let links = tail.words::<2>(self.links)?.map(|[page, link]| Link { page, link }).collect();
+        let links: Vec<Link> = tail.words::<2>(self.links)?.map(|[page, link]| Link { page, link }).collect();
+        // It was taken out of a page that begins with a byte 0.
+        if links.iter().any(|link| link.link >= 1 << 24) {
+            return Err(FormatError::invalid("a link is too large"));
+        }
         LinkTable::new(links).ok_or_else(|| FormatError::invalid("links are out of order"))
     }
 }

@@ -92,8 +92,9 @@ impl PackWriter {
 pub struct PackReader<'a> {
     opened: StreamReader<&'a [u8]>,
     zstd: Decompressor<'static>,
-    /// Opened, and not yet decompressed.
+    /// Opened, and decompressed up to `begin`.
     compressed: Vec<u8>,
+    begin: usize,
     /// Decompressed, and not yet handed out but for the first `given` bytes.
     plain: Vec<u8>,
     given: usize,
@@ -103,13 +104,19 @@ pub struct PackReader<'a> {
 }
 
 impl<'a> PackReader<'a> {
+    /// For the frames of several packs that are read at the same time.
+    pub fn buffers() -> Arc<Buffers> {
+        Buffers::new(FRAME_BYTES, 4 * FRAME_BYTES)
+    }
+
     /// `buffers` are shared with the packs before and after it.
     pub fn new(sealed: &'a [u8], identity: &DataIdentity, buffers: &Arc<Buffers>) -> Result<Self, CryptoError> {
         let opened = open_reader(sealed, identity)?;
         let zstd = Decompressor::new().map_err(|error| CryptoError::Damaged(error.to_string()))?;
         let (mut plain, buffers) = (buffers.take(), Arc::clone(buffers));
         plain.clear();
-        Ok(Self { opened, zstd, compressed: Vec::new(), plain, given: 0, room: MAX_PACK_BYTES, buffers })
+        let (compressed, begin, given, room) = (Vec::new(), 0, 0, MAX_PACK_BYTES);
+        Ok(Self { opened, zstd, compressed, begin, plain, given, room, buffers })
     }
 
     /// The next blocks of `block_size` bytes, as many as there are without reading on; at the end `None`. Errors: the pack is
@@ -134,7 +141,7 @@ impl<'a> PackReader<'a> {
     /// Decompresses one frame more; `false`: there is none.
     fn read_frame(&mut self) -> io::Result<bool> {
         let Some(length) = self.frame_length()? else { return Ok(false) };
-        let frame = &self.compressed[..length];
+        let frame = &self.compressed[self.begin..][..length];
         let told = get_frame_content_size(frame).map_err(|_| damaged("its zstd frames are not whole"))?;
         let bytes = told.map_or(self.room, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if bytes > self.room {
@@ -148,16 +155,18 @@ impl<'a> PackReader<'a> {
             self.plain.extend_from_slice(&self.zstd.decompress(frame, bytes)?);
         }
         self.room = self.room.checked_sub(self.plain.len() - before).ok_or_else(|| damaged(TOO_MUCH))?;
-        self.compressed.drain(..length);
+        self.begin += length;
         Ok(true)
     }
 
     /// Opens as much as the next frame needs; its length.
     fn frame_length(&mut self) -> io::Result<Option<usize>> {
         loop {
-            if let Ok(length) = find_frame_compressed_size(&self.compressed) {
+            if let Ok(length) = find_frame_compressed_size(&self.compressed[self.begin..]) {
                 return Ok(Some(length));
             }
+            self.compressed.drain(..self.begin);
+            self.begin = 0;
             if self.compressed.len() > compress_bound(MAX_PACK_BYTES) {
                 return Err(damaged(TOO_MUCH));
             }
@@ -192,7 +201,7 @@ mod tests {
 
     /// What comes out of a pack with `zstd` in it, whoever made that.
     fn read(zstd: &[u8]) -> io::Result<Vec<u8>> {
-        let (identity, buffers) = (DataIdentity::generate(), Buffers::of(0));
+        let (identity, buffers) = (DataIdentity::generate(), PackReader::buffers());
         let mut sealing = Sealing::to(&identity.recipient())?;
         sealing.write_all(zstd)?;
         let sealed = sealing.finish()?;

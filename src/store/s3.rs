@@ -78,7 +78,7 @@ impl S3Store {
             settings: settings.clone(),
             upload,
             download,
-            buffers: Buffers::of(s3_body::LARGE),
+            buffers: s3_body::buffers(),
         })
     }
 

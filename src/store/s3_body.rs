@@ -73,7 +73,12 @@ pub(super) enum BodyError {
 }
 
 /// Objects of this size and more share buffers: packs, in practice.
-pub(super) const LARGE: usize = 1 << 20;
+const LARGE: usize = 1 << 20;
+
+/// For three usual packs that are fetched at the same time.
+pub(super) fn buffers() -> Arc<Buffers> {
+    Buffers::new(LARGE, 20 * LARGE)
+}
 
 /// The whole body of an answer, at most `max_bytes` of it; a large one in one of `buffers`.
 pub(super) async fn read(
@@ -212,7 +217,7 @@ mod tests {
         join_all((0..3).map(|_| async {
             let source = Source { left: 30, log: Arc::clone(&log) };
             let answer = GetObjectOutput::builder().body(ByteStream::from_body_1_x(source)).build();
-            let read = read(answer, u64::MAX, Some(&pace), &Buffers::of(LARGE)).await;
+            let read = read(answer, u64::MAX, Some(&pace), &buffers()).await;
             assert!(read.is_ok_and(|read| read == bytes()));
         }))
         .await;

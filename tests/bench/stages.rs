@@ -6,7 +6,6 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rusqlite::Connection;
-use sealift::buffers::Buffers;
 use sealift::crypto::{DataIdentity, FingerprintKey, sha256};
 use sealift::repository::{FRAME_BYTES, FrameCompressor, MAX_PACK_BYTES, PackReader, PackWriter, take_links_out};
 use sealift::source::{Database, ReadLimits};
@@ -60,7 +59,7 @@ fn pack(criterion: &mut Criterion) {
     let (_folder, _path, bytes) = pages();
     let blocks = &bytes[bytes.len() / 2..][..MAX_PACK_BYTES];
     let identity = DataIdentity::generate();
-    let (recipient, buffers) = (identity.recipient(), Buffers::of(0));
+    let (recipient, buffers) = (identity.recipient(), PackReader::buffers());
     let mut group = criterion.benchmark_group("pack");
     group.throughput(Throughput::Bytes(blocks.len() as u64)).sample_size(10);
     let seal = |level| {

@@ -38,3 +38,20 @@ fn backups_and_a_restore_of_200_mb_that_do_not_compress_stay_within_128_mib() {
     assert!((1..=LIMIT_MIB).contains(&later), "a later backup: {later} MiB");
     assert!((1..=LIMIT_MIB).contains(&restore), "restore: {restore} MiB");
 }
+
+/// Each with blocks of its own, read one after the other.
+#[test]
+fn forty_databases_take_no_more_memory_than_one() {
+    let world = World::ready();
+    let mut config = std::fs::read_to_string(world.config()).unwrap();
+    for number in 0..40 {
+        let path = world.path(&format!("{number}.db"));
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database.execute_batch("create table t(x); insert into t values (randomblob(4500000))").unwrap();
+        config += &format!("\n[[database]]\npath = \"{}\"\n", path.display());
+    }
+    std::fs::write(world.config(), config).unwrap();
+    let backup = peak(world.start(&["backup", "--no-progress"]));
+    println!("backup {backup} MiB");
+    assert!((1..=LIMIT_MIB).contains(&backup), "backup: {backup} MiB");
+}

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sealift::buffers::Buffers;
 use sealift::crypto::{DataIdentity, Digest, sha256};
 use sealift::repository::{Body, Manifest, PackReader, PackRef, RepositoryId, Run, SignedRecord, layout};
 use sealift::store::Key;
@@ -100,7 +99,7 @@ impl Ledger {
         }
         let sealed = self.store.peek(&layout::pack(name)).expect("the pack is stored");
         assert_eq!(sha256(&sealed), *name);
-        let (mut plain, buffers) = (Vec::new(), Buffers::of(0));
+        let (mut plain, buffers) = (Vec::new(), PackReader::buffers());
         let mut reader = PackReader::new(&sealed, &self.identity, &buffers).unwrap();
         while let Some(blocks) = reader.blocks(PAGE).unwrap() {
             plain.extend_from_slice(blocks);

@@ -32,7 +32,7 @@ use self::compaction::restore_size;
 use self::keys::{check_keys, look_after_keys, recipients_changed, single_recipient};
 use self::known::{missing_of, usable_catalog, warn_of_missing};
 use self::packing::{PackSettings, Packer};
-use self::scan::Scanner;
+use self::scan::{Scanner, piece_buffers};
 pub use self::sources::{Gentleness, SourceKind, SourceSpec};
 use self::sources::{SourceSet, health_warning, read_all};
 use self::standing::Standing;
@@ -436,7 +436,8 @@ impl Run<'_> {
             let (request, monitor) = (self.request.clone(), Arc::clone(&self.monitor));
             let (key, catalog) = (self.host.fingerprint_key.clone(), Arc::clone(catalog));
             tokio::task::spawn_blocking(move || {
-                let scanner = || Scanner::new(&key, &catalog, request.threads);
+                let buffers = piece_buffers();
+                let scanner = || Scanner::new(&key, &catalog, request.threads, &buffers);
                 let set = read_all(&request, scanner, &mut packer, monitor.as_ref())?;
                 packer.finish()?;
                 Ok(set)

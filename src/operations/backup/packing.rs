@@ -33,6 +33,8 @@ const fn max_compressors(level: i32) -> usize {
 const FRAMES_WAITING: usize = 1;
 /// Packs on their way to the store have no more bytes than this in all, unless a single one does: three packs or so.
 const BYTES_IN_FLIGHT: u64 = 16 << 20;
+/// Buffers of packs that lie idle: two of usual packs. Those of incompressible blocks are larger, and go at once.
+const IDLE_PACK_BYTES: usize = 16 << 20;
 
 /// A sealed pack on its way to the store.
 pub(super) struct FinishedPack {
@@ -49,6 +51,8 @@ pub(super) struct InFlight(Arc<(Mutex<Room>, Condvar)>);
 #[derive(Default)]
 struct Room {
     bytes: u64,
+    /// How many of the [`Step::Drain`]s are done.
+    drained: usize,
     /// Nobody takes packs any more.
     closed: bool,
 }
@@ -61,9 +65,10 @@ impl InFlight {
         Some(Pending { in_flight: self.clone(), bytes })
     }
 
-    /// Waits until all is stored.
-    fn wait_for_none(&self) -> Result<(), OperationError> {
-        self.wait_while(|room| room.bytes > 0).map(drop).ok_or(OperationError::Stopped)
+    /// Waits until so many drains are done and all is stored. A step that waits for a sealer that is gone is never done,
+    /// so this ends, too, once nobody takes packs any more.
+    fn wait_for_none(&self, drains: usize) -> Result<(), OperationError> {
+        self.wait_while(|room| room.drained < drains || room.bytes > 0).map(drop).ok_or(OperationError::Stopped)
     }
 
     fn wait_while(&self, full: impl Fn(&Room) -> bool) -> Option<MutexGuard<'_, Room>> {
@@ -125,8 +130,8 @@ enum Step {
     Append(Lifetime, Receiver<std::io::Result<Frame>>),
     /// The pack is complete.
     Close(Lifetime, usize),
-    /// Answer when all before this is done.
-    Drain(Sender<()>),
+    /// Count this one as done.
+    Drain,
 }
 
 struct OpenPack {
@@ -152,6 +157,8 @@ pub(super) struct Packer {
     threads: Vec<JoinHandle<()>>,
     catalog: Arc<RwLock<Catalog>>,
     in_flight: InFlight,
+    /// How many drains were asked for.
+    drains: usize,
     frames: Arc<Buffers>,
 }
 
@@ -172,7 +179,7 @@ impl Packer {
         let (steps, steps_out) = bounded(compressors + FRAMES_WAITING - 1);
         let (finished, packs) = mpsc::channel(1);
         let in_flight = InFlight::default();
-        let (frames, compressed) = (Buffers::of(FRAME_BYTES), Buffers::of(FRAME_BYTES));
+        let (frames, compressed) = (frame_buffers(), frame_buffers());
         let mut threads = Vec::new();
         for _ in 0..compressors {
             let (frames, compressed) = (Arc::clone(&frames), Arc::clone(&compressed));
@@ -184,7 +191,7 @@ impl Packer {
         threads.push(named("seal").spawn(move || sealer.run(&steps_out))?);
         let filling = Default::default();
         let packs = FinishedPacks { packs, in_flight: in_flight.clone() };
-        Ok((Self { filling, jobs, steps, threads, catalog, in_flight, frames }, packs))
+        Ok((Self { filling, jobs, steps, threads, catalog, in_flight, drains: 0, frames }, packs))
     }
 
     /// Stores `block` unless it is known by now, and tells where.
@@ -257,10 +264,9 @@ impl Packer {
     /// Waits until nothing is compressed or uploaded any more. Open packs stay open.
     pub fn drain(&mut self) -> Result<(), OperationError> {
         Lifetime::ALL.into_iter().try_for_each(|lifetime| self.send_frame(lifetime))?;
-        let (done, wait) = bounded(1);
-        self.step(Step::Drain(done))?;
-        wait.recv().map_err(|_| OperationError::Stopped)?;
-        self.in_flight.wait_for_none()
+        self.step(Step::Drain)?;
+        self.drains += 1;
+        self.in_flight.wait_for_none(self.drains)
     }
 
     /// Closes all packs and waits for the threads; uploads may still be under way.
@@ -270,6 +276,11 @@ impl Packer {
         drop((jobs, steps));
         threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| OperationError::Stopped))
     }
+}
+
+/// Plain or compressed, they are a few more than there are threads.
+fn frame_buffers() -> Arc<Buffers> {
+    Buffers::new(FRAME_BYTES, 8 * FRAME_BYTES)
 }
 
 /// A thread that `top -H` shows by its work.
@@ -317,7 +328,7 @@ impl Sealer {
 
     /// Returns early where nobody takes the packs any more.
     fn seal_packs(&self, steps: &Receiver<Step>) -> std::io::Result<()> {
-        let (mut writers, buffers) = ([None, None], Buffers::of(0));
+        let (mut writers, buffers) = ([None, None], Buffers::new(0, IDLE_PACK_BYTES));
         for step in steps {
             match step {
                 Step::Append(lifetime, compressed) => {
@@ -338,9 +349,7 @@ impl Sealer {
                         return Ok(());
                     }
                 }
-                Step::Drain(done) => {
-                    let _ = done.send(());
-                }
+                Step::Drain => self.in_flight.change(|room| room.drained += 1),
             }
         }
         Ok(())

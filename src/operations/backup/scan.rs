@@ -92,6 +92,11 @@ impl Shape {
     }
 }
 
+/// Buffers of a piece's size: those of a batch and of the one before it.
+pub(super) fn piece_buffers() -> Arc<Buffers> {
+    Buffers::new(PIECE_BYTES, 8 * PIECE_BYTES)
+}
+
 /// Looks at pieces with the host's key and catalog.
 pub(super) struct Scanner<'a> {
     pub key: &'a FingerprintKey,
@@ -102,8 +107,9 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    pub fn new(key: &'a FingerprintKey, catalog: &'a RwLock<Catalog>, threads: usize) -> Self {
-        Self { key, catalog, threads, buffers: Buffers::of(PIECE_BYTES) }
+    /// `buffers` are those of [`piece_buffers`], one set for all sources of a run.
+    pub fn new(key: &'a FingerprintKey, catalog: &'a RwLock<Catalog>, threads: usize, buffers: &Arc<Buffers>) -> Self {
+        Self { key, catalog, threads, buffers: Arc::clone(buffers) }
     }
 
     /// Scans what `next` reads into one of [`Scanner::buffers`], until it returns `None`. `earlier` is what an earlier

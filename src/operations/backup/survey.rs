@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use super::known::usable_catalog;
-use super::scan::Scanner;
+use super::scan::{Scanner, piece_buffers};
 use super::sources::{SourceKind, or_missing};
 use super::{
     BackupRequest, BadObjects, Monitor, OperationError, Remote, Warning, not_the_writer, sound_listing, standing,
@@ -37,10 +37,10 @@ pub async fn survey(
         RwLock::new(usable_catalog(&host, Catalog::load(dir)?, &listing, standing.parent.as_ref(), &mut warnings));
     let counting = move || {
         let mut survey = Survey { source_bytes: 0, new_blocks: 0, new_bytes: 0, warnings };
-        let mut seen = HashSet::new();
+        let (mut seen, buffers) = (HashSet::new(), piece_buffers());
         let mut found = false;
         for spec in &request.sources {
-            let scanner = Scanner::new(&host.fingerprint_key, &catalog, request.threads);
+            let scanner = Scanner::new(&host.fingerprint_key, &catalog, request.threads, &buffers);
             let count = || -> Result<(), OperationError> {
                 let small = spec.kind != SourceKind::Database
                     && source::as_owner_of(&spec.path, || source::read_small(&spec.path))??.is_some();

@@ -85,7 +85,7 @@ impl Reading<'_> {
     }
 
     async fn read_one(&self, key: &Key, need: &Need) -> Result<Found, OperationError> {
-        let sealed = match self.remote.sealed(key, &need.name).await {
+        let sealed = match self.remote.sealed(key, &need.name, need.bytes).await {
             Ok(sealed) => sealed,
             Err(OperationError::Verification { why, .. }) => return Ok(Err((ProblemKind::Hash, why))),
             Err(other) => return Err(other),

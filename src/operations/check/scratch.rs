@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::buffers::Buffers;
 use crate::crypto::{DataIdentity, Veil};
 use crate::fsx;
-use crate::repository::{FRAME_BYTES, MAX_PACK_BYTES, PackReader};
+use crate::repository::{MAX_PACK_BYTES, PackReader};
 
 pub(super) struct Scratch {
     file: File,
@@ -36,7 +36,7 @@ impl Scratch {
         let path = fsx::temporary_beside(&dir.join("sealift-check"));
         let file = fsx::create_private(&path)?;
         fs::remove_file(&path)?;
-        let (veil, buffers) = (Veil::generate(), Buffers::of(FRAME_BYTES));
+        let (veil, buffers) = (Veil::generate(), PackReader::buffers());
         Ok(Self { file, veil, buffers, lengths: (0..packs).map(|_| AtomicU64::new(0)).collect() })
     }
 
@@ -79,7 +79,7 @@ mod tests {
         let (dir, identity) = (tempfile::tempdir().expect("scratch"), DataIdentity::generate());
         let plain: Vec<u8> = (0..3u32 << 20).map(|n| (n % 249) as u8).collect();
         let frame = FrameCompressor::new(3).and_then(|mut zstd| zstd.compress(&plain, Vec::new())).expect("a frame");
-        let mut writer = PackWriter::new(&identity.recipient(), &Buffers::of(0)).expect("a pack");
+        let mut writer = PackWriter::new(&identity.recipient(), &Buffers::none()).expect("a pack");
         writer.append(&frame).expect("written");
         let sealed = writer.finish().expect("sealed");
         let scratch = Scratch::new(dir.path(), 2).expect("a file");

@@ -60,7 +60,7 @@ impl Check<'_> {
             if self.problems.has(key.as_str()) || !contents.opens(record) || !seen.insert(record.manifest.name) {
                 continue;
             }
-            let sealed = match self.remote.sealed(&key, &record.manifest.name).await {
+            let sealed = match self.remote.sealed(&key, &record.manifest.name, record.manifest.bytes).await {
                 Ok(sealed) => sealed,
                 Err(OperationError::Verification { why, .. }) => {
                     self.problem(key.as_str(), ProblemKind::Hash, why);

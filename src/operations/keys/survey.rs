@@ -136,7 +136,7 @@ impl<'a> Proved<'a> {
         let manifest = &record.record.manifest;
         if manifest.epoch == newest {
             let key = layout::manifest(&manifest.name);
-            let sealed = remote.sealed(&key, &manifest.name).await?;
+            let sealed = remote.sealed(&key, &manifest.name, manifest.bytes).await?;
             Manifest::open(&sealed, identity).map_err(|error| OperationError::object(&key, error))?;
         }
         let (numbers, keys) = named.iter().map(|(epoch, _, key, _)| (*epoch, *key)).unzip();

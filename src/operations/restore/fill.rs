@@ -1,7 +1,6 @@
 //! Filling the files of a restore: packs are fetched, opened and scattered several at once; then every file is read back
 //! and compared with its digest, while SQLite checks the databases. All the while the disk takes what is there.
 
-use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -85,7 +84,7 @@ impl Fill {
 
     async fn pack(self: Arc<Self>, plan: PackPlan) -> Result<(), OperationError> {
         let key = layout::pack(&plan.pack.0);
-        let sealed = self.remote.sealed(&key, &plan.pack.0).await?;
+        let sealed = self.remote.sealed(&key, &plan.pack.0, plan.pack.1).await?;
         let scatter = move || {
             let identity = identity_of(&self.identities, plan.epoch, &key)?;
             let placements = &self.placements[plan.placements];
@@ -107,17 +106,10 @@ impl Fill {
     fn verify(&self) -> Result<Vec<Warning>, OperationError> {
         self.monitor.begin(Phase::Verifying, Some(self.total_bytes()));
         let mut warnings = Vec::new();
-        let mut targets: Vec<&Target> = self.targets.iter().collect();
-        targets.sort_by_key(|target| Reverse(target.entry.bytes));
-        for (at, target) in targets.into_iter().enumerate() {
+        for target in self.targets.iter() {
             let advance = |bytes| self.monitor.advance(Phase::Verifying, bytes);
             let read_at = |buffer: &mut [u8], offset| target.file.read_exact_at(buffer, offset);
-            // The longest gives the databases' check most company.
-            let check = || {
-                if at == 0 {
-                    warnings = self.check_databases();
-                }
-            };
+            let check = || warnings.extend(self.check(target));
             let digest = digest_beside(check, target.entry.bytes, self.threads, read_at, advance)
                 .map_err(OperationError::io(&target.path))?;
             if digest != target.entry.digest {
@@ -143,18 +135,18 @@ impl Fill {
         }
     }
 
-    fn check_databases(&self) -> Vec<Warning> {
-        let databases = self.targets.iter().filter(|target| target.entry.is_database() && target.entry.bytes > 0);
-        let mut warnings = Vec::new();
-        for target in databases {
-            self.monitor.begin(Phase::Checking, None);
-            if let Some(finding) = integrity_check(&target.path) {
-                let name = &target.entry.name;
-                let text = format!("{name} was restored byte for byte, and SQLite finds it damaged: {finding}");
-                warnings.push(Warning::doubt("integrity-check", text));
-            }
-            self.monitor.end(Phase::Checking);
+    /// What SQLite finds wrong with a database.
+    fn check(&self, target: &Target) -> Option<Warning> {
+        if !target.entry.is_database() || target.entry.bytes == 0 {
+            return None;
         }
-        warnings
+        self.monitor.begin(Phase::Checking, None);
+        let finding = integrity_check(&target.path);
+        self.monitor.end(Phase::Checking);
+        let name = &target.entry.name;
+        finding.map(|finding| {
+            let text = format!("{name} was restored byte for byte, and SQLite finds it damaged: {finding}");
+            Warning::doubt("integrity-check", text)
+        })
     }
 }

@@ -19,10 +19,9 @@ use super::opened::{OpenedSnapshot, PackPlan, identity_of, open_with};
 use super::pieces::digest_beside;
 use super::still::integrity_check;
 use super::{Monitor, OperationError, Phase, Remote, Warning};
-use crate::buffers::Buffers;
 use crate::clock;
 use crate::crypto::Digest;
-use crate::repository::{Entry, FRAME_BYTES, Health};
+use crate::repository::{Entry, Health, PackReader};
 
 pub struct RestoreRequest {
     pub snapshot: Selector,
@@ -113,7 +112,7 @@ pub(super) async fn restore_opened(
         targets: targets.collect::<Result<_, _>>()?,
         monitor,
         threads: to.threads,
-        buffers: Buffers::of(FRAME_BYTES),
+        buffers: PackReader::buffers(),
     });
     fill.inline()?;
     report.warnings.extend(fill.run(packs).await?);

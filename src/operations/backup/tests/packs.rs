@@ -30,3 +30,26 @@ async fn whoever_makes_packs_ends_when_nobody_takes_them_any_more() {
     let _ = adding.await.expect("no panic");
     drop(held);
 }
+
+/// The sealer waits for room, a drain waits for the sealer, and then nobody takes packs any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_drain_ends_when_nobody_takes_packs_any_more() {
+    let settings = PackSettings { recipient: DataIdentity::generate().recipient(), level: 1, threads: 2 };
+    let (mut packer, mut packs) = Packer::start(&settings, Arc::new(RwLock::new(Catalog::of([])))).expect("threads");
+    let (key, (added, all_added)) = (FingerprintKey::generate(), tokio::sync::oneshot::channel());
+    let draining = tokio::task::spawn_blocking(move || {
+        // Exactly two packs: one in nobody's hands, the other without room beside it.
+        for number in 0..2 * 4096 {
+            let mut block = block(number);
+            block[0] = 1;
+            packer.add(&block, key.fingerprint(&block)).expect("taken");
+        }
+        added.send(()).expect("somebody waits");
+        packer.drain()
+    });
+    let held = packs.next().await.expect("a pack").expect("sealed");
+    all_added.await.expect("added");
+    drop(packs);
+    assert!(draining.await.expect("no panic").is_err());
+    drop(held);
+}
