@@ -37,35 +37,52 @@ impl Frame {
     }
 }
 
-/// Compresses blocks. Keeps its working memory, a megabyte or so, from frame to frame.
-pub struct FrameCompressor(Compressor<'static>);
+/// Compresses blocks. Keeps its working memory, a megabyte or two, from frame to frame.
+pub struct FrameCompressor {
+    zstd: Compressor<'static>,
+    level: i32,
+}
+
+/// What the blocks of a frame mostly are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texture {
+    /// The middle of long rows.
+    Text,
+    /// Short rows, keys and pointers.
+    Rows,
+}
 
 impl FrameCompressor {
-    /// At `level` 1 to 19: zstd's own levels, except where a better choice is known for pages of text.
+    /// At `level` 1 to 19: zstd's own levels, except where a better choice is known for pages of databases.
     pub fn new(level: i32) -> io::Result<Self> {
-        let mut compressor = Compressor::new(level)?;
-        for parameter in tuning(level) {
-            compressor.set_parameter(*parameter)?;
-        }
-        Ok(Self(compressor))
+        Ok(Self { zstd: Compressor::new(level)?, level })
     }
 
     /// Whole blocks, no more than [`FRAME_BYTES`] of them, compressed into the memory of `buffer`.
-    pub fn compress(&mut self, blocks: &[u8], mut buffer: Vec<u8>) -> io::Result<Frame> {
+    pub fn compress(&mut self, blocks: &[u8], texture: Texture, mut buffer: Vec<u8>) -> io::Result<Frame> {
+        for parameter in tuning(self.level, texture) {
+            self.zstd.set_parameter(*parameter)?;
+        }
         buffer.clear();
         buffer.reserve(compress_bound(blocks.len()));
-        self.0.compress_to_buffer(blocks, &mut buffer)?;
+        self.zstd.compress_to_buffer(blocks, &mut buffer)?;
         Ok(Frame(buffer))
     }
 }
 
-/// What differs from zstd's own level. The window is the whole frame; hash tables that stay in a core's cache and matches
-/// of at least 6 bytes take two thirds of the time for the same size. Measured on databases full of JSON logs.
-fn tuning(level: i32) -> &'static [CParameter] {
+/// What differs from zstd's own level: hash tables and, for text at level 2, a window that stay in a core's cache, and
+/// matches of at least 6 bytes. Takes two thirds of the time for the same size. Measured on databases full of JSON logs.
+/// For one level the same parameters are set for each texture, since they stay from frame to frame.
+fn tuning(level: i32, texture: Texture) -> &'static [CParameter] {
     use CParameter::{ChainLog, HashLog, MinMatch, WindowLog};
-    match level {
-        2 => &[CParameter::Strategy(Strategy::ZSTD_fast), WindowLog(21), HashLog(17), MinMatch(7)],
-        3 => &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(21), HashLog(16), ChainLog(15), MinMatch(6)],
+    match (level, texture) {
+        (2, Texture::Text) => {
+            &[CParameter::Strategy(Strategy::ZSTD_fast), WindowLog(18), HashLog(18), ChainLog(16), MinMatch(7)]
+        }
+        (2, Texture::Rows) => {
+            &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(21), HashLog(17), ChainLog(16), MinMatch(6)]
+        }
+        (3, _) => &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(21), HashLog(16), ChainLog(15), MinMatch(6)],
         _ => &[],
     }
 }

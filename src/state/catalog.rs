@@ -1,7 +1,7 @@
 //! The catalog: which blocks are stored, and where. A cache of what this host put into the repository itself.
 //!
 //! In memory: 16 bytes a block for its fingerprint and 4 to 8 bytes for the open-addressed table over them, so 2.6
-//! million pages (10 GB) take about 63 MB. On disk: a log with one checksummed entry a pack, appended and synced before
+//! million pages (10 GB) take about 63 MB. On disk: a log with one checksummed entry a pack, appended and synced while
 //! the pack is sent, so that an interrupted run's packs are found again; only a listing tells which of them arrived.
 //! What does not verify, and all behind it, is cut off; the caller says aloud that something was lost.
 

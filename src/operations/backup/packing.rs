@@ -16,7 +16,7 @@ use super::OperationError;
 use super::sorting::Lifetime;
 use crate::buffers::Buffers;
 use crate::crypto::{DataRecipient, Fingerprint, Sealed};
-use crate::repository::{FRAME_BYTES, Frame, FrameCompressor, PackWriter, blocks_per_pack};
+use crate::repository::{FRAME_BYTES, Frame, FrameCompressor, PackWriter, Texture, blocks_per_pack};
 use crate::state::{Catalog, Location};
 
 /// Compressing threads at most. Each takes memory, with its frames: 6 MiB at level 3, 15 at 9, 24 at 12 and 35 at 19, as
@@ -33,8 +33,8 @@ const fn max_compressors(level: i32) -> usize {
 const FRAMES_WAITING: usize = 1;
 /// Packs on their way to the store have no more bytes than this in all, unless a single one does: three packs or so.
 const BYTES_IN_FLIGHT: u64 = 16 << 20;
-/// Buffers of packs that lie idle: two of usual packs. Those of incompressible blocks are larger, and go at once.
-const IDLE_PACK_BYTES: usize = 16 << 20;
+/// Buffers of packs that lie idle: three of usual packs. Those of incompressible blocks are larger, and go at once.
+const IDLE_PACK_BYTES: usize = 24 << 20;
 
 /// A sealed pack on its way to the store.
 pub(super) struct FinishedPack {
@@ -121,6 +121,7 @@ impl Drop for Pending {
 /// Blocks that some thread is to compress, and where the result goes.
 struct Job {
     blocks: Vec<u8>,
+    texture: Texture,
     compressed: Sender<std::io::Result<Frame>>,
 }
 
@@ -240,7 +241,7 @@ impl Packer {
         next.reserve(FRAME_BYTES);
         let blocks = std::mem::replace(frame, next);
         let (compressed, result) = bounded(1);
-        self.jobs.send(Job { blocks, compressed }).map_err(|_| OperationError::Stopped)?;
+        self.jobs.send(Job { blocks, texture: lifetime.texture(), compressed }).map_err(|_| OperationError::Stopped)?;
         self.step(Step::Append(lifetime, result))
     }
 
@@ -300,9 +301,9 @@ impl Compressor {
     /// Until no more jobs come. Nobody waits for a result any more once sealing has failed.
     fn run(self) {
         let mut compressor = FrameCompressor::new(self.level);
-        for Job { blocks, compressed } in &self.jobs {
+        for Job { blocks, texture, compressed } in &self.jobs {
             let frame = match &mut compressor {
-                Ok(compressor) => compressor.compress(&blocks, self.compressed.take()),
+                Ok(compressor) => compressor.compress(&blocks, texture, self.compressed.take()),
                 Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
             };
             self.frames.give_back(blocks);

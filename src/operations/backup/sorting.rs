@@ -4,6 +4,8 @@
 //! all the time. In one pack, the few that last would keep all the others in the repository, and compaction would have to
 //! upload them again and again. Apart, the packs of b-tree pages soon fall away as a whole.
 
+use crate::repository::Texture;
+
 /// How long a block is likely to be needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lifetime {
@@ -18,5 +20,12 @@ impl Lifetime {
     /// never 0.
     pub fn of(block: &[u8]) -> Self {
         if block.first() == Some(&0) { Self::Lasting } else { Self::Changing }
+    }
+
+    pub fn texture(self) -> Texture {
+        match self {
+            Self::Lasting => Texture::Text,
+            Self::Changing => Texture::Rows,
+        }
     }
 }

@@ -72,13 +72,15 @@ fn place(number: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::{FrameCompressor, PackWriter};
+    use crate::repository::{FrameCompressor, PackWriter, Texture};
 
     #[test]
     fn what_was_kept_reads_back_from_anywhere_and_the_folder_stays_empty() {
         let (dir, identity) = (tempfile::tempdir().expect("scratch"), DataIdentity::generate());
         let plain: Vec<u8> = (0..3u32 << 20).map(|n| (n % 249) as u8).collect();
-        let frame = FrameCompressor::new(3).and_then(|mut zstd| zstd.compress(&plain, Vec::new())).expect("a frame");
+        let frame = FrameCompressor::new(3)
+            .and_then(|mut zstd| zstd.compress(&plain, Texture::Text, Vec::new()))
+            .expect("a frame");
         let mut writer = PackWriter::new(&identity.recipient(), &Buffers::none()).expect("a pack");
         writer.append(&frame).expect("written");
         let sealed = writer.finish().expect("sealed");
