@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::health::EarlyCheck;
 use super::packing::Packer;
 use super::scan::{PieceMap, RawPiece, Scanned, Scanner, Shape};
 use super::{Monitor, OperationError, Phase};
@@ -63,6 +64,8 @@ pub(super) struct Captured {
     pub pieces: Vec<PieceMap>,
     /// How long a writer could have been held up at most, over all transactions of both passes, failed ones included.
     pub hold: Duration,
+    /// It was found sound at that instant, by a check that held its lock so long at most.
+    pub sound: Option<Duration>,
 }
 
 /// Both passes over one source.
@@ -79,9 +82,12 @@ pub(super) struct Capture<'a> {
     steady: Option<Print>,
     /// The longest that any transaction kept writers waiting.
     longest_hold: Duration,
+    /// Of the last pass 1.
+    early_check: Option<EarlyCheck>,
 }
 
-/// What pass 1 came to.
+/// What pass 1 came to, so far.
+#[derive(Clone, Copy)]
 struct Looked {
     shape: Shape,
     steady: Option<Print>,
@@ -114,8 +120,9 @@ impl From<SourceError> for LetGo {
 
 impl<'a> Capture<'a> {
     pub fn new(source: PagedSource, scanner: Scanner<'a>, monitor: &'a dyn Monitor) -> Self {
-        let (pieces, shape, steady) = (Vec::new(), None, None);
-        Self { source, scanner, monitor, pieces, shape, had_bytes: false, steady, longest_hold: Duration::ZERO }
+        let (pieces, shape, steady, early_check) = (Vec::new(), None, None, None);
+        let (had_bytes, longest_hold) = (false, Duration::ZERO);
+        Self { source, scanner, monitor, pieces, shape, had_bytes, steady, longest_hold, early_check }
     }
 
     /// Pass 1: what is not stored yet goes to `packer`. Begins anew on a file that took the path meanwhile.
@@ -171,7 +178,8 @@ impl<'a> Capture<'a> {
 
     /// What was taken last, with all that belongs to it.
     pub fn finish(self, fixed: Fixed) -> Captured {
-        Captured { fixed, pieces: self.pieces, hold: self.longest_hold }
+        let sound = self.early_check.and_then(|check| check.sound(&fixed.print));
+        Captured { fixed, pieces: self.pieces, hold: self.longest_hold, sound }
     }
 
     /// What the last pass saw, if nobody has written since it began, and if no transaction broke the limit.
@@ -222,25 +230,35 @@ impl<'a> Capture<'a> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let mut earlier_shape = self.shape.take();
         self.steady = None;
-        let (mut kept, mut had_bytes) = (0, false);
+        let (mut kept, mut had_bytes, mut early_check) = (0, false, None);
         let mut source = self.open()?;
-        let looked = self.scan_in_short_holds(&mut source, &mut pieces, &mut earlier_shape, |scanned, pieces| {
-            (kept, had_bytes) = (scanned.piece + 1, true);
-            merge(scanned, pieces, packer, &self.scanner.buffers)
-        });
+        let looked =
+            self.scan_in_short_holds(&mut source, &mut pieces, &mut earlier_shape, |scanned, pieces, looked| {
+                (kept, had_bytes) = (scanned.piece + 1, true);
+                early_check = early_check.take().or_else(|| self.check_early(scanned.piece, looked));
+                merge(scanned, pieces, packer, &self.scanner.buffers)
+            });
         self.note(source.longest_hold());
         let looked = looked?;
         pieces.truncate(kept);
         (self.pieces, self.shape, self.steady) = (pieces, Some(looked.shape), looked.steady);
+        self.early_check = early_check;
         self.had_bytes |= had_bytes;
         Ok(())
+    }
+
+    /// Once three quarters are read and nobody has written meanwhile: the rest takes about as long as the check.
+    fn check_early(&self, piece: usize, looked: Looked) -> Option<EarlyCheck> {
+        let print = looked.steady.filter(|print| print.proves_unchanged(print))?;
+        let is_time = self.source.database && piece >= looked.shape.pieces() / 4 * 3;
+        is_time.then(|| EarlyCheck::begin(self.source.path.clone(), self.source.writer_hold, print))
     }
 
     /// Pass 1 without storing anything: every piece goes to `count`.
     pub fn count(&self, mut count: impl FnMut(&Scanned) + Send) -> Result<(), OperationError> {
         let path = self.source.path.clone();
         source::as_owner_of(&path, || {
-            self.scan_in_short_holds(&mut self.open()?, &mut Vec::new(), &mut None, |scanned, _| {
+            self.scan_in_short_holds(&mut self.open()?, &mut Vec::new(), &mut None, |scanned, _, _| {
                 count(&scanned);
                 Ok(())
             })
@@ -255,7 +273,7 @@ impl<'a> Capture<'a> {
         source: &mut Source,
         pieces: &mut Vec<PieceMap>,
         earlier_shape: &mut Option<Shape>,
-        mut found: impl FnMut(Scanned, &mut Vec<PieceMap>) -> Result<(), OperationError>,
+        mut found: impl FnMut(Scanned, &mut Vec<PieceMap>, Looked) -> Result<(), OperationError>,
     ) -> Result<Looked, OperationError> {
         let mut next = 0;
         let mut steady = None;
@@ -280,7 +298,7 @@ impl<'a> Capture<'a> {
             let mut batch = batch.into_iter();
             let scanned =
                 self.scanner.scan_all(shape, pieces, &AtomicUsize::new(0), || Ok::<_, OperationError>(batch.next()))?;
-            scanned.into_iter().try_for_each(|scanned| found(scanned, pieces))?;
+            scanned.into_iter().try_for_each(|scanned| found(scanned, pieces, Looked { shape, steady }))?;
             self.monitor.advance(Phase::Reading, bytes as u64);
         }
     }

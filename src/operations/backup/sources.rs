@@ -3,7 +3,7 @@
 //! Small files are read just before and just after the instants of the databases and must be equal, otherwise all is
 //! taken again. A missing source does not stop the others; one that cannot be read does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::assemble::Content;
 use super::capture::{Capture, Captured, Fixed, PagedSource};
 use super::compaction::retire;
+use super::health::check_health;
 use super::packing::Packer;
 use super::scan::Scanner;
 use super::{BackupRequest, Monitor, OperationError, Warning};
@@ -22,14 +23,6 @@ use crate::state::{Catalog, Look};
 
 /// How often the whole set is taken anew because a small file changed meanwhile.
 const TRIES: usize = 5;
-
-/// Between the hold and the check's own read locks a busy application gets this long: its readers, held up together with
-/// a waiting writer, sleep up to 100 ms between two tries.
-const BREATH: Duration = Duration::from_millis(250);
-/// The health check holds its read lock at most this long for one table; what is larger stays unchecked.
-const CHECK_HOLD: Duration = Duration::from_millis(1000);
-/// Damage is looked at once more after this.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
@@ -268,8 +261,13 @@ fn finish(
             set.time = set.time.max(Some(fixed.time));
             set.looks.push(Some(Look::Print(fixed.print)));
             let held = fixed.print.journal == Some(Journal::Rollback);
-            let busy = held && is_written(spec, gentleness, key, fixed);
-            let (health, hold) = check_health(spec, gentleness, busy, &mut set.warnings);
+            let (health, hold) = match captured.sound {
+                Some(hold) => (Health::Ok, hold),
+                None => {
+                    let busy = held && is_written(spec, gentleness, key, fixed);
+                    check_health(spec, gentleness, busy, &mut set.warnings)
+                }
+            };
             set.health.push(health);
             set.hold = set.hold.max(captured.hold).max(if held { hold } else { Duration::ZERO });
             set.contents.push((spec.name.clone(), Content::Paged(captured)));
@@ -289,56 +287,4 @@ fn finish(
 fn is_written(spec: &SourceSpec, gentleness: Gentleness, key: &FingerprintKey, fixed: &Fixed) -> bool {
     let before = Look::Print(fixed.print);
     !spec.look(gentleness, key).is_ok_and(|now| now.proves_unchanged(&before))
-}
-
-/// Outside the hold: what it says is of a moment later, which is near enough for a word. Also how long its own transactions
-/// lasted at most.
-fn check_health(
-    spec: &SourceSpec,
-    gentleness: Gentleness,
-    busy: bool,
-    warnings: &mut Vec<Warning>,
-) -> (Health, Duration) {
-    if spec.kind != SourceKind::Database {
-        return (Health::Ok, Duration::ZERO);
-    }
-    if busy {
-        std::thread::sleep(BREATH);
-    }
-    let check = || {
-        source::as_owner_of(&spec.path, || source::quick_check(&spec.path, gentleness.writer_hold.min(CHECK_HOLD))).ok()
-    };
-    let mut checkup = check();
-    let mut hold = checkup.as_ref().map_or(Duration::ZERO, |checkup| checkup.longest_hold);
-    if checkup.as_ref().is_some_and(|checkup| checkup.health == source::Health::Damaged) {
-        // Somebody may just be copying over it; real damage stays.
-        std::thread::sleep(SECOND_LOOK);
-        checkup = check();
-        hold = checkup.as_ref().map_or(hold, |checkup| hold.max(checkup.longest_hold));
-    }
-    let detail = checkup.as_ref().and_then(|checkup| checkup.detail.clone());
-    let detail = detail.map_or_else(|| "no answer".to_owned(), |detail| format!("SQLite says: {detail}"));
-    let health = match checkup.map(|checkup| checkup.health) {
-        Some(source::Health::Ok) => Health::Ok,
-        Some(source::Health::Damaged) => Health::Damaged,
-        Some(source::Health::Unchecked) | None => Health::Unchecked,
-    };
-    warnings.extend(health_warning(&spec.path, health, &detail));
-    (health, hold)
-}
-
-/// What a database's health is worth saying, with `detail` on how it is known.
-pub(super) fn health_warning(path: &Path, health: Health, detail: &str) -> Option<Warning> {
-    let path = path.display();
-    match health {
-        Health::Damaged => {
-            let text = format!("{path} is damaged; it was backed up as it is: {detail}");
-            Some(Warning::doubt("source-damaged", text))
-        }
-        Health::Unchecked => {
-            let text = format!("the health of {path} could not be checked in time ({detail})");
-            Some(Warning::standing("health-unchecked", text))
-        }
-        Health::Ok | Health::Missing => None,
-    }
 }

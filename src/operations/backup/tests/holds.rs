@@ -1,5 +1,6 @@
 //! What holds up the application's writers, and whether that is told.
 
+use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -149,4 +150,24 @@ async fn a_small_file_that_changes_meanwhile_does_not_make_a_database_at_rest_be
     let meddler = Meddler::who(change);
     run(&scratch, request(&scratch, &path, Duration::from_secs(60)), &meddler).await.expect("a snapshot");
     assert_eq!(meddler.fixed.load(Ordering::Relaxed), 0);
+}
+
+/// The check that ran beside the end of pass 1 knows nothing of it.
+#[tokio::test]
+async fn what_becomes_of_a_database_at_rest_once_it_was_checked_is_checked_again() {
+    let scratch = Scratch::sealed_for(&Person::new()).await;
+    let path = database(&scratch, 2);
+    wait_for_rest(&path);
+    let damaged = path.clone();
+    let damage = once(Moment::Ended(Phase::Reading), move || {
+        let file = fs::OpenOptions::new().write(true).open(damaged).expect("there");
+        file.write_all_at(&[0xff; 100], 3 * 4096).expect("damaged");
+    });
+    let request = request(&scratch, &path, Duration::from_secs(60));
+    let report = run(&scratch, request.clone(), &Meddler::who(|_| ())).await.expect("a snapshot");
+    assert_eq!(report.health, [Health::Ok, Health::Ok]);
+    write_to(&path);
+    wait_for_rest(&path);
+    let report = run(&scratch, request, &Meddler::who(damage)).await.expect("a snapshot");
+    assert_eq!(report.health, [Health::Ok, Health::Damaged]);
 }
