@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::health::EarlyCheck;
+use super::health::{EarlyCheck, EarlyWord};
 use super::packing::Packer;
 use super::scan::{PieceMap, RawPiece, Scanned, Scanner, Shape};
 use super::{Monitor, OperationError, Phase};
@@ -64,8 +64,8 @@ pub(super) struct Captured {
     pub pieces: Vec<PieceMap>,
     /// How long a writer could have been held up at most, over all transactions of both passes, failed ones included.
     pub hold: Duration,
-    /// It was found sound at that instant, by a check that held its lock so long at most.
-    pub sound: Option<Duration>,
+    /// It was found sound at that instant.
+    pub sound: bool,
 }
 
 /// Both passes over one source.
@@ -177,8 +177,8 @@ impl<'a> Capture<'a> {
     }
 
     /// What was taken last, with all that belongs to it.
-    pub fn finish(self, fixed: Fixed) -> Captured {
-        let sound = self.early_check.and_then(|check| check.sound(&fixed.print));
+    pub fn finish(mut self, fixed: Fixed) -> Captured {
+        let sound = self.end_early_check().is_some_and(|word| word.is_sound(&fixed.print));
         Captured { fixed, pieces: self.pieces, hold: self.longest_hold, sound }
     }
 
@@ -227,6 +227,7 @@ impl<'a> Capture<'a> {
     }
 
     fn pass_one(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
+        self.end_early_check();
         let mut pieces = std::mem::take(&mut self.pieces);
         let mut earlier_shape = self.shape.take();
         self.steady = None;
@@ -245,6 +246,12 @@ impl<'a> Capture<'a> {
         self.early_check = early_check;
         self.had_bytes |= had_bytes;
         Ok(())
+    }
+
+    fn end_early_check(&mut self) -> Option<EarlyWord> {
+        let word = self.early_check.take()?.end();
+        self.note(word.longest_hold);
+        Some(word)
     }
 
     /// Once three quarters are read and nobody has written meanwhile: the rest takes about as long as the check.

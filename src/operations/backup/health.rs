@@ -32,12 +32,28 @@ impl EarlyCheck {
         Self { print, checking: std::thread::spawn(move || check(&path, writer_hold)) }
     }
 
-    /// Waits for its end. How long it held its lock at most, if it found the database sound and nobody wrote since before it
-    /// began; anything else is worth another look.
-    pub fn sound(self, fixed: &Print) -> Option<Duration> {
-        let checkup = self.checking.join().ok()??;
-        let counts = checkup.health == source::Health::Ok && fixed.proves_unchanged(&self.print);
-        counts.then_some(checkup.longest_hold)
+    /// Waits for its end.
+    pub fn end(self) -> EarlyWord {
+        let checkup = self.checking.join().ok().flatten();
+        let longest_hold = checkup.as_ref().map_or(Duration::ZERO, |checkup| checkup.longest_hold);
+        let sound = checkup.is_some_and(|checkup| checkup.health == source::Health::Ok);
+        EarlyWord { print: self.print, sound, longest_hold }
+    }
+}
+
+/// What came of an [`EarlyCheck`].
+pub(super) struct EarlyWord {
+    print: Print,
+    sound: bool,
+    /// The longest that one of its transactions lasted.
+    pub longest_hold: Duration,
+}
+
+impl EarlyWord {
+    /// Whether the database was found sound, and nobody wrote since before the check began. Otherwise it is worth another
+    /// look.
+    pub fn is_sound(&self, fixed: &Print) -> bool {
+        self.sound && fixed.proves_unchanged(&self.print)
     }
 }
 

@@ -261,12 +261,11 @@ fn finish(
             set.time = set.time.max(Some(fixed.time));
             set.looks.push(Some(Look::Print(fixed.print)));
             let held = fixed.print.journal == Some(Journal::Rollback);
-            let (health, hold) = match captured.sound {
-                Some(hold) => (Health::Ok, hold),
-                None => {
-                    let busy = held && is_written(spec, gentleness, key, fixed);
-                    check_health(spec, gentleness, busy, &mut set.warnings)
-                }
+            let (health, hold) = if captured.sound {
+                (Health::Ok, Duration::ZERO)
+            } else {
+                let busy = held && is_written(spec, gentleness, key, fixed);
+                check_health(spec, gentleness, busy, &mut set.warnings)
             };
             set.health.push(health);
             set.hold = set.hold.max(captured.hold).max(if held { hold } else { Duration::ZERO });
