@@ -46,7 +46,7 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
             ),
         ])?;
     }
-    Ok(context.exit_code(&report.warnings))
+    Ok(context.told(&dir, &report.warnings))
 }
 
 pub fn request(flags: &BackupFlags, adopt: bool, context: &Context) -> Result<BackupRequest, Failure> {

@@ -24,6 +24,7 @@ pub async fn run(command: Check, context: Context) -> Result<u8, Failure> {
         threads: context.threads(),
     };
     let (remote, _) = context.remote().await?;
+    let state_dir = request.reader.state_dir(&remote);
     let report = operations::check(&remote, request, context.monitor()).await?;
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
@@ -31,7 +32,9 @@ pub async fn run(command: Check, context: Context) -> Result<u8, Failure> {
     } else {
         print_lines(lines(&report))?;
     }
-    Ok(if report.problems.is_empty() { context.exit_code(&report.warnings) } else { VERIFICATION })
+    let code = context.told(&state_dir, &report.warnings);
+    operations::told(&state_dir, report.problems.iter().map(|problem| problem.why.as_str()));
+    Ok(if report.problems.is_empty() { code } else { VERIFICATION })
 }
 
 fn document(report: &CheckReport) -> serde_json::Value {

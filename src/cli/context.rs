@@ -10,7 +10,7 @@ use super::progress::Progress;
 use crate::config::{Config, ConfigError, FILE_NAME};
 use crate::crypto::{IdentityFile, PublicSigner};
 use crate::fsx;
-use crate::operations::{Monitor, Reader, Remote, Unwatched, Warning};
+use crate::operations::{self, Monitor, Reader, Remote, Unwatched, Warning};
 use crate::store::{self, Meter, Rates, RepositoryUrl, S3Settings, Store};
 
 pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
@@ -191,6 +191,12 @@ impl Context {
     pub fn exit_code(&self, warnings: &[Warning]) -> u8 {
         let doubtful = warnings.iter().any(|warning| warning.doubt || self.global.strict);
         if doubtful { super::failure::DOUBT } else { 0 }
+    }
+
+    /// The exit code once `warnings` were printed: what is told once is told now.
+    pub fn told(&self, state_dir: &Path, warnings: &[Warning]) -> u8 {
+        operations::told(state_dir, warnings.iter().map(|warning| warning.text.as_str()));
+        self.exit_code(warnings)
     }
 }
 

@@ -25,6 +25,7 @@ pub async fn run(command: Drill, context: Context) -> Result<u8, Failure> {
         threads: context.threads(),
     };
     let (remote, _) = context.remote().await?;
+    let state_dir = request.reader.state_dir(&remote);
     let mut report = operations::drill(&remote, request, context.monitor()).await?;
     report.warnings.extend(unknown.into_iter().filter(|_| !command.here));
     print_warnings(&context.global, &report.warnings);
@@ -33,7 +34,8 @@ pub async fn run(command: Drill, context: Context) -> Result<u8, Failure> {
     } else {
         print_lines(lines(&report))?;
     }
-    Ok(if report.passed() { context.exit_code(&report.warnings) } else { VERIFICATION })
+    let code = context.told(&state_dir, &report.warnings);
+    Ok(if report.passed() { code } else { VERIFICATION })
 }
 
 fn document(report: &DrillReport) -> Value {

@@ -65,7 +65,7 @@ async fn list(flags: &args::Reader, context: &Context) -> Result<u8, Failure> {
     } else {
         print_lines(list_lines(&list))?;
     }
-    Ok(context.exit_code(&list.warnings))
+    Ok(context.told(&reader.state_dir(&remote), &list.warnings))
 }
 
 fn names(recipients: &[Recipient]) -> Vec<&str> {
@@ -175,7 +175,7 @@ async fn rotate(
     } else {
         print_lines(rotation_lines(&report, &newest, from == BY_COMMENTS))?;
     }
-    Ok(context.exit_code(&report.warnings))
+    Ok(context.told(&operator.state_dir(&remote), &report.warnings))
 }
 
 fn rotation_lines(report: &RotateReport, newest: &KeyHolders, from_comments: bool) -> Vec<String> {
@@ -287,7 +287,7 @@ async fn confirm(reader: &args::Reader, remove_newer: bool, context: &Context) -
         lines.extend(honest_words(&removed));
         print_lines(lines)?;
     }
-    Ok(context.exit_code(&report.warnings))
+    Ok(context.told(&operator.state_dir(&remote), &report.warnings))
 }
 
 async fn restore(reader: &args::Reader, from: Option<PathBuf>, context: &Context) -> Result<u8, Failure> {
@@ -323,7 +323,7 @@ async fn restore(reader: &args::Reader, from: Option<PathBuf>, context: &Context
         });
         print_lines(open.chain(put).collect::<Vec<_>>())?;
     }
-    Ok(context.exit_code(&report.warnings))
+    Ok(context.told(&operator.state_dir(&remote), &report.warnings))
 }
 
 async fn rebase(command: &Rebase, context: &Context) -> Result<u8, Failure> {
@@ -343,7 +343,7 @@ async fn rebase(command: &Rebase, context: &Context) -> Result<u8, Failure> {
     }
     let report = Box::pin(rebase.run()).await?;
     show_rebase(context, &report, &recipients, &meter.usage())?;
-    Ok(context.exit_code(&report.backup.warnings))
+    Ok(context.told(&dir, &report.backup.warnings))
 }
 
 fn show_rebase(
@@ -388,13 +388,14 @@ async fn new(file: PathBuf, no_passphrase: bool, signer: Option<String>, context
     let signer = signer.as_deref().map(str::parse).transpose()?;
     let passphrase = if no_passphrase { None } else { Some(identities::new_passphrase()?) };
     let new = NewIdentity { path: file.clone(), passphrase };
-    let mut warnings = Vec::new();
+    let (mut warnings, mut state_dir) = (Vec::new(), None);
     let known = match context.names_repository() {
         true => {
             let (remote, _) = context.remote().await?;
             let reader = Reader { identities: Vec::new(), signer, accept: None, state_root: context.state_root()? };
             let history = History::load(&remote, &reader).await?;
             warnings.extend(history.warnings.iter().cloned());
+            state_dir = Some(reader.state_dir(&remote));
             history.is_pinned().then_some((remote, history.signer))
         }
         false => None,
@@ -409,5 +410,8 @@ async fn new(file: PathBuf, no_passphrase: bool, signer: Option<String>, context
             format!("recipient  {}", recipient.as_str()),
         ])?;
     }
-    Ok(context.exit_code(&warnings))
+    Ok(match state_dir {
+        Some(dir) => context.told(&dir, &warnings),
+        None => context.exit_code(&warnings),
+    })
 }

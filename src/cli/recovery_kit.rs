@@ -48,7 +48,7 @@ pub async fn run(command: args::RecoveryKit, context: Context) -> Result<u8, Fai
             format!("written to  {}: keep it off this host; KIT.md says how to use it", command.dir.display()),
         ])?;
     }
-    Ok(context.exit_code(&kit.warnings))
+    Ok(context.told(&reader.state_dir(&remote), &kit.warnings))
 }
 
 /// `KIT.md`.

@@ -47,6 +47,7 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
         dry_run: command.dry_run,
         threads: context.threads(),
     };
+    let state_dir = request.reader.state_dir(&remote);
     let report = operations::restore(&remote, request, context.monitor()).await?;
     print_warnings(&context.global, &report.warnings);
     if to_stdout && !command.dry_run {
@@ -55,7 +56,7 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
         let downloaded = if command.dry_run { report.downloaded_bytes } else { meter.usage().downloaded_bytes };
         show(&context, &command, &report, downloaded)?;
     }
-    Ok(context.exit_code(&report.warnings))
+    Ok(context.told(&state_dir, &report.warnings))
 }
 
 fn copy_to_stdout(report: &RestoreReport) -> Result<(), Failure> {

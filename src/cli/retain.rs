@@ -27,7 +27,7 @@ pub async fn run(command: &Retain, context: Context) -> Result<u8, Failure> {
         print_warnings(&context.global, &report.warnings);
         print_lines(lines(&report))?;
     }
-    Ok(context.exit_code(&report.warnings))
+    Ok(context.told(&reader.state_dir(&remote), &report.warnings))
 }
 
 fn request(command: &Retain, context: &Context) -> Result<RetainRequest, Failure> {

@@ -57,7 +57,11 @@ async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
         print_lines(table(&cells, &[0, 2, 4, 5, 6]))?;
         print_lines(keys.iter().flat_map(|keys| &keys.epochs).flat_map(readers))?;
     }
-    Ok(context.exit_code(&history.warnings))
+    // The document has no place for warnings.
+    Ok(match context.global.json {
+        true => context.exit_code(&history.warnings),
+        false => context.told(&reader.state_dir(&remote), &history.warnings),
+    })
 }
 
 /// Who can open the snapshots of an epoch, and who once could and may have kept its key.
@@ -230,7 +234,7 @@ async fn contents(command: &Snapshots, context: &Context, snapshot: &str) -> Res
     } else {
         print_lines(contents_table(&opened))?;
     }
-    Ok(context.exit_code(&opened.warnings))
+    Ok(context.told(&reader.state_dir(&remote), &opened.warnings))
 }
 
 fn kind(body: &Body) -> &'static str {

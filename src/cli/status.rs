@@ -106,11 +106,13 @@ async fn look(command: &Status, context: &Context, repository: &Watched) -> Resu
     Ok(operations::status(&remote, &request).await?)
 }
 
+/// The exit code, once it was printed.
 fn code(context: &Context, status: &operations::Status) -> u8 {
+    let code = context.told(&status.state_dir, &status.warnings);
     match status.freshness {
         Freshness::Stale | Freshness::Missing => STALE,
         Freshness::Doubtful => DOUBT,
-        Freshness::Fresh => context.exit_code(&status.warnings),
+        Freshness::Fresh => code,
     }
 }
 

@@ -39,7 +39,7 @@ pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
     all.extend(warnings(&report));
     print_warnings(&context.global, &all);
     show(&command, &context, &report, &old, &all)?;
-    Ok(context.exit_code(&all))
+    Ok(context.told(&reader.state_dir(&remote), &all))
 }
 
 /// A person at a terminal sees whose place is taken, for whom will be sealed, and what of that is in doubt. A script says

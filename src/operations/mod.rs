@@ -33,7 +33,7 @@ pub use bad_objects::BadObjects;
 pub use check::{CheckReport, CheckRequest, Problem, ProblemKind, check};
 pub use drill::{DatabaseReport, DrillReport, DrillRequest, drill};
 pub use error::OperationError;
-pub use history::{Claim, History, Listed, Proof, Reader, Selector, Unusable};
+pub use history::{Claim, History, Listed, Proof, Reader, Selector, Unusable, told};
 pub use init::{InitReport, InitRequest, init};
 pub use keys::{
     Change, ConfirmReport, ConfirmedEpoch, KeyList, ListedEpoch, ListedGeneration, NewIdentity, PutBackReport, Rebase,

@@ -1,6 +1,7 @@
 //! How a repository does, at a glance and with reader's rights: is there a fresh snapshot, is it good, was it ever tried,
 //! and what does it all take.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -93,6 +94,8 @@ pub struct Status {
     pub growth_bytes: u64,
     /// On the host: it did not write all wrapped keys, so its configuration does not say who opens the backups.
     pub managed_by_rotation: bool,
+    /// Where this machine keeps what it knows of the repository.
+    pub state_dir: PathBuf,
     pub warnings: Vec<Warning>,
 }
 
@@ -148,6 +151,7 @@ pub async fn status(remote: &Remote, request: &StatusRequest) -> Result<Status, 
         growth_bytes: recent.map(|storage| storage.new_bytes).sum(),
         snapshots,
         managed_by_rotation: sealed_to.is_some_and(|epoch| managed_by_rotation(&kept, epoch, &listing.keys)),
+        state_dir: dir,
         warnings,
     })
 }

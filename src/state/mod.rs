@@ -20,7 +20,7 @@ pub use host::{
 };
 pub use keys::{KeptKey, KeptKeys};
 pub use lock::{LockFile, WriterLock};
-pub use pins::{Lineage, Pins, Remembered};
+pub use pins::{Lineage, Pins, Remembered, Untold};
 pub use rounds::Rounds;
 
 use std::io;

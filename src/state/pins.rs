@@ -36,6 +36,19 @@ pub struct Pins {
     /// What was seen here and vanished unexplained, and when retention first heard of it, by the server's clock.
     #[serde(default)]
     pub vanished: BTreeMap<u64, Option<Timestamp>>,
+    /// What a look found that no later look will find again, until somebody was told.
+    #[serde(default)]
+    pub untold: Vec<Untold>,
+}
+
+/// A warning that nobody has seen yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    pub name: String,
+    pub text: String,
+    pub doubt: bool,
+    /// The sequence numbers, as inclusive ranges, that it says are gone: it is no news once all of them are back.
+    pub gone: Vec<(u64, u64)>,
 }
 
 /// Whose place a signer took. All its records say the same, so that one which does not is by somebody else who has its key.

@@ -95,6 +95,7 @@ pub async fn drill(
     let taken = history.times().get(&signed.record.sequence).copied().unwrap_or(signed.record.time);
     let now = clock::now();
     warnings.extend(time_to_come(signed.record.sequence, taken, now));
+    let seen = history.warnings.clone();
     let tried = try_restore(remote, &request, history, &signed, &scratch, monitor).await;
     let recovery_time = began.elapsed();
     let mut report = DrillReport {
@@ -124,6 +125,7 @@ pub async fn drill(
             if !remote.list_records().await?.contains_key(&sequence) {
                 return Err(OperationError::NoSnapshot(Some(format!("{sequence} any more"))));
             }
+            report.warnings.extend(seen);
             report.failures.push(failure);
             blamed = objects;
         }

@@ -1,9 +1,11 @@
 //! What this machine saw of a repository before, against what lies there now.
 //!
-//! What is gone is told once and is then the new state of things; a repository that was set back is told until it has
+//! What is gone is told once and is then the new state of things: from the look that finds it until a command has printed
+//! it, whatever becomes of those between. A repository that was set back is told until it has
 //! gone on beyond the newest snapshot that was seen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,7 +16,7 @@ use crate::plan::effective::{Stated, effective_times};
 use crate::plan::retain::{Snapshot, retain};
 use crate::repository::ranges::{Range, contains, ranges, without, written};
 use crate::repository::{Descriptor, Health, Retention, SignedRecord, TakeOver};
-use crate::state::{Lineage, Pins, Remembered, StateError};
+use crate::state::{Lineage, Pins, Remembered, StateError, Untold};
 
 /// What does not agree with `pins`, which remember what is there now.
 pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
@@ -22,8 +24,11 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
     let newest = history.verified().next_back();
     pins.vanished.retain(|sequence, _| !contains(&there, *sequence));
     let mut warnings: Vec<Warning> = set_back(pins, newest, &there).into_iter().collect();
-    let Some(newest) = newest else { return warnings };
-    warnings.extend(exchanged(pins, history));
+    let Some(newest) = newest else {
+        warnings.extend(untold(pins, Vec::new(), &there));
+        return warnings;
+    };
+    let mut news: Vec<Untold> = exchanged(pins, history).into_iter().collect();
     let now: Vec<Remembered> = history
         .listed
         .iter()
@@ -32,7 +37,8 @@ pub(super) fn compare(pins: &mut Pins, history: &History) -> Vec<Warning> {
             Some(remembered(signed, Some(listed.stored)))
         })
         .collect();
-    warnings.extend(gone(pins, newest, &there, &now));
+    news.extend(gone(pins, newest, &there, &now));
+    warnings.extend(untold(pins, news, &there));
     // What verified once and does not today, because another signer was named or other bytes lie there, is not forgotten.
     let verified = ranges(now.iter().map(|seen| seen.sequence));
     pins.seen.retain(|seen| contains(&there, seen.sequence) && !contains(&verified, seen.sequence));
@@ -101,13 +107,42 @@ pub(in crate::operations) fn missing(
     listed: impl Iterator<Item = u64>,
 ) -> Vec<Warning> {
     let there = ranges(listed);
-    let warnings = gone(pins, parent, &there, &[]);
+    let news = gone(pins, parent, &there, &[]);
     pins.seen.retain(|seen| contains(&there, seen.sequence));
-    warnings
+    untold(pins, news, &there)
 }
 
-/// What is told once and then remembered: a second look would not tell it again.
+/// What is told once and then remembered: a second look would not find it again.
 pub(in crate::operations) const TOLD_ONCE: [&str; 3] = ["record-exchanged", "record-vanished", "record-removed"];
+
+/// All that nobody was told yet, with these `news`, which are kept until then.
+fn untold(pins: &mut Pins, news: Vec<Untold>, there: &[Range]) -> Vec<Warning> {
+    pins.untold.retain(|untold| untold.gone.is_empty() || !without(&untold.gone, there).is_empty());
+    for new in news {
+        if !pins.untold.contains(&new) {
+            pins.untold.push(new);
+        }
+    }
+    let warning = |untold: &Untold| {
+        let name = TOLD_ONCE.into_iter().find(|name| *name == untold.name)?;
+        Some(Warning { name, text: untold.text.clone(), doubt: untold.doubt })
+    };
+    pins.untold.iter().filter_map(warning).collect()
+}
+
+/// To be called once these `texts` were printed: what is told once is not told again. If this cannot be remembered, it is.
+pub fn told<'a>(state_dir: &Path, texts: impl IntoIterator<Item = &'a str>) {
+    let texts: BTreeSet<&str> = texts.into_iter().collect();
+    let settle = || {
+        let mut pins = Pins::load(state_dir)?;
+        let before = pins.untold.len();
+        pins.untold.retain(|untold| !texts.contains(untold.text.as_str()));
+        if pins.untold.len() < before { pins.save(state_dir) } else { Ok(()) }
+    };
+    if let Err(error) = settle() {
+        tracing::debug!(%error, "what was told cannot be remembered, and is told again");
+    }
+}
 
 /// That these `removed` ones are gone is no news to this machine: it takes them out itself.
 pub(in crate::operations) fn expect_gone(pins: &mut Pins, removed: &BTreeSet<u64>) {
@@ -177,7 +212,7 @@ fn remember_vanished(pins: &mut Pins, sequences: impl IntoIterator<Item = u64>) 
 }
 
 /// One number, two records that verify.
-fn exchanged(pins: &Pins, history: &History) -> Option<Warning> {
+fn exchanged(pins: &Pins, history: &History) -> Option<Untold> {
     let seen = pins.seen.iter().map(|seen| (seen.sequence, seen.record)).chain(pins.newest);
     let known: HashMap<u64, _> = seen.collect();
     let other = |record: &&Arc<SignedRecord>| {
@@ -190,17 +225,17 @@ fn exchanged(pins: &Pins, history: &History) -> Option<Warning> {
              of the host writes here, or the repository was set back and went on",
             written(&numbers)
         );
-        Warning::doubt("record-exchanged", text)
+        Untold { name: "record-exchanged".to_owned(), text, doubt: true, gone: Vec::new() }
     })
 }
 
 /// What `newest` names, or this machine saw, and is no longer there.
-fn gone(pins: &mut Pins, newest: &SignedRecord, there: &[Range], now: &[Remembered]) -> Vec<Warning> {
+fn gone(pins: &mut Pins, newest: &SignedRecord, there: &[Range], now: &[Remembered]) -> Vec<Untold> {
     let named = without(&newest.record.earlier, there);
     let seen = pins.seen.iter().map(|seen| seen.sequence).filter(|sequence| *sequence < newest.record.sequence);
     let known = without(&without(&ranges(seen), there), &pins.gone);
     let unknown = without(&without(&named, &pins.gone), &known);
-    let (vanished, untold) = match &newest.record.retention {
+    let (vanished, unexplained) = match &newest.record.retention {
         Some(rules) => (without(&known, &removed_by(rules, &pins.seen, now)), unknown),
         None => (joined(known, unknown), Vec::new()),
     };
@@ -208,21 +243,21 @@ fn gone(pins: &mut Pins, newest: &SignedRecord, there: &[Range], now: &[Remember
     // What was never seen here may have been removed long ago, by whoever had to.
     let lost: Vec<u64> = pins.seen.iter().map(|seen| seen.sequence).filter(|it| contains(&vanished, *it)).collect();
     remember_vanished(pins, lost);
-    let mut warnings = Vec::new();
+    let mut news = Vec::new();
     if !vanished.is_empty() {
         let text = format!("snapshot {} was there and is gone, and no retention rule explains it", written(&vanished));
-        warnings.push(Warning::doubt("record-vanished", text));
+        news.push(Untold { name: "record-vanished".to_owned(), text, doubt: true, gone: vanished });
     }
-    if !untold.is_empty() {
+    if !unexplained.is_empty() {
         let text = format!(
             "snapshot {} was removed after snapshot {} was made. Retention is in force, but this machine never saw what \
              was removed, so it cannot tell whether the rules did it",
-            written(&untold),
+            written(&unexplained),
             newest.record.sequence
         );
-        warnings.push(Warning::standing("record-removed", text));
+        news.push(Untold { name: "record-removed".to_owned(), text, doubt: false, gone: unexplained });
     }
-    warnings
+    news
 }
 
 /// What `rules` let go of all that was ever seen here. What was drilled or proved since is not known here, so the rules

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use self::memory::told;
 pub(super) use self::memory::{DESCRIPTOR_CHANGED, TOLD_ONCE, expect_gone, missing, remember_own, take_overs_of};
 pub(super) use self::reader::Pin;
 pub use self::reader::Reader;
