@@ -132,6 +132,12 @@ fn ways_out(problems: &[Problem]) -> impl Iterator<Item = String> {
                    found it, a check of all with an identity (-i) does; a snapshot that is lost goes with `sealift retain --remove N --apply`";
         ways.push(way.to_owned());
     }
+    if problems.iter().any(|problem| problem.kind == ProblemKind::History && problem.object.contains("record-vanished"))
+    {
+        let way = "was what vanished removed by hand, or by rules that the newest snapshot does not name? Then nothing is wrong; \
+                   otherwise look at who can delete there";
+        ways.push(way.to_owned());
+    }
     if problems.iter().any(|problem| is_newer(&problem)) {
         ways.push("a record of a newer format may be as good as any: upgrade sealift on this machine".to_owned());
     }

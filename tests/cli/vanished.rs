@@ -130,3 +130,10 @@ fn a_drill_that_fails_tells_what_vanished_and_a_run_that_deletes_tells_it_once()
     let output = other.sealift(&["retain", "--keep-last", "1", "--apply", "--signer", &signer(&world)]).exits(3);
     assert_eq!(output.all().matches("[record-vanished]").count(), 1, "{output:?}");
 }
+
+#[test]
+fn a_check_tells_once_what_vanished_and_what_to_think_of_it() {
+    let (_world, pruner) = lost(2);
+    pruner.sealift(&["check"]).exits(13).says("snapshot 2 was there and is gone").says("look at who can delete there");
+    pruner.sealift(&["check"]).exits(0);
+}
