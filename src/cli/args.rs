@@ -384,7 +384,7 @@ pub struct Retain {
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "Keep")]
     pub forget: Vec<u64>,
     /// Nobody looks on, as in a timer: refuse to go by rules that neither [retention] nor a flag sets, and to lose more than
-    /// max_remove_percent of the snapshots at once, not counting those whose place a newer one of their day has
+    /// max_remove_percent at once of the days with a snapshot; a day of which one stays is not lost
     #[arg(long)]
     pub unattended: bool,
     /// How long to wait for another run on this machine, such as 10m

@@ -81,6 +81,7 @@ fn document(report: &RetainReport) -> Value {
     };
     json!({
         "applied": report.deleted.is_some(),
+        "refused": report.refused,
         "rules": report.rules.rules,
         "rules_from": report.rules.origin,
         "snapshots": report.plan.lines.iter().map(snapshot).collect::<Vec<_>>(),
@@ -114,7 +115,8 @@ fn lines(report: &RetainReport) -> Vec<String> {
         Some(deleted) => lines.push(done(deleted)),
         None => {
             lines.push(intended(report));
-            lines.push("nothing deleted; add --apply".to_owned());
+            let next = if report.refused { ", and --apply would refuse this" } else { "; add --apply" };
+            lines.push(format!("nothing deleted{next}"));
         }
     }
     lines.extend(later(report));

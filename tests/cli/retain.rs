@@ -193,13 +193,16 @@ fn the_record_names_the_rules_and_another_machine_deletes_only_by_its_own() {
 
     let other = world.other_host("pruner");
     let signer = signer(&world);
-    let shown = other.sealift(&["retain", "--signer", &signer, "--json"]).exits(0).json();
+    let shown = other.sealift(&["retain", "--signer", &signer, "--json"]).exits(3);
+    assert!(shown.warnings().contains(&"apply-refused".to_owned()), "{shown:?}");
+    let shown = shown.json();
     assert_eq!((&shown["rules"], &shown["rules_from"]), (&rules, &json!("record")));
+    assert_eq!((&shown["refused"], &shown["applied"]), (&json!(true), &json!(false)));
     other.sealift(&["retain", "--apply"]).exits(15).says("keep_daily = 2");
     assert_eq!(listed(&world).len(), 9);
     // A slip of the pen: one place for all of these days.
     let slip = other.sealift(&["retain", "--apply", "--unattended", "--keep-yearly", "1"]).exits(15);
-    slip.says("nothing left in their place").says("max_remove_percent");
+    slip.says("of 8 of 9 days with a snapshot nothing would be left").says("max_remove_percent");
     assert_eq!(listed(&world).len(), 9);
     other.sealift(&["retain", "--apply", "--keep-daily", "3"]).exits(0);
     assert_eq!(listed(&other), [7, 8, 9]);
@@ -216,7 +219,7 @@ fn what_must_stay_is_not_removed_and_rules_that_keep_nothing_are_none() {
         world.sealift(&[&["retain", "--apply"], rules].concat()).exits(15).says("keep no snapshot");
     }
     let refused = world.sealift(&["retain", "--keep-last", "1", "--unattended", "--apply"]).exits(15);
-    refused.says("2 of 3").says("a higher max_remove_percent");
+    refused.says("2 of 3 days").says("a higher max_remove_percent");
     world.sealift(&["retain", "--unattended", "--apply"]).exits(15).says("nobody looks on").says("keep_daily = 14");
     world.sealift(&["retain", "--keep-last", "1", "--remove", "1"]).exits(2);
     world.sealift(&["retain", "--keep-within", "never"]).exits(2).says("30d");
@@ -238,6 +241,29 @@ fn hourly_snapshots_of_which_a_day_keeps_one_are_thinned_by_a_run_that_nobody_lo
     configure(&world, "[retention]\nkeep_daily = 7");
     world.sealift(&["retain", "--unattended", "--apply"]).exits(0);
     assert_eq!(listed(&world), [3, 4, 5, 6, 7, 8, 32]);
+}
+
+#[test]
+fn a_plan_promises_nothing_that_apply_refuses() {
+    let (world, _) = history(3);
+    let refused: [&[&str]; 3] = [
+        &["retain", "--keep-last", "1", "--unattended"],
+        &["retain", "--unattended"],
+        &["retain", "--keep-yearly", "1", "--unattended"],
+    ];
+    for command in refused {
+        let output = world.sealift(command).exits(3).says("--apply would refuse this: ").says("[apply-refused]");
+        assert!(!output.all().contains("add --apply"), "{output:?}");
+        let json = world.sealift(&[command, &["--json"]].concat()).exits(3);
+        assert_eq!(
+            (json.warnings().contains(&"apply-refused".to_owned()), &json.json()["refused"]),
+            (true, &json!(true))
+        );
+        world.sealift(&[command, &["--apply"]].concat()).exits(15);
+    }
+    let output = world.sealift(&["retain", "--keep-last", "2", "--unattended", "--json"]).exits(0);
+    assert_eq!(output.json()["refused"], json!(false));
+    world.sealift(&["retain", "--keep-last", "2", "--unattended", "--apply"]).exits(0);
 }
 
 #[test]

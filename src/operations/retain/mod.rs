@@ -46,7 +46,7 @@ pub struct RetainRequest {
     pub believed: Vec<PublicSigner>,
     /// Carries the plan out; otherwise nothing is changed.
     pub apply: bool,
-    /// Nobody looks on: goes by own rules only, and refuses to lose more than this part of the snapshots at once.
+    /// Nobody looks on: goes by own rules only, and refuses to lose more than this part of the days at once.
     pub max_remove_percent: Option<u8>,
     /// How long to wait for another run on this machine.
     pub wait: Duration,
@@ -62,6 +62,8 @@ pub struct RetainReport {
     pub prune: prune::Plan,
     /// `None`: nothing was to be deleted.
     pub deleted: Option<Deleted>,
+    /// A plan that would not be carried out, and a warning says why.
+    pub refused: bool,
     pub warnings: Vec<Warning>,
 }
 
@@ -88,7 +90,10 @@ pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -
         let doubts = Doubts { unverifiable: let_go.unverifiable(), newer: let_go.newer(), unlisted };
         let prune = view.prune(|sequence| kept.contains(&sequence), doubts)?;
         warnings.extend(stopped(&prune));
-        return Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: None, warnings });
+        let refusal = refusal(refuse_what_nobody_wants(&view, &rules, &plan, request))?;
+        let refused = refusal.is_some();
+        warnings.extend(refusal);
+        return Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: None, refused, warnings });
     }
     refuse_what_nobody_wants(&view, &rules, &plan, request)?;
     let_go.remember(&dir)?;
@@ -96,7 +101,8 @@ pub async fn retain(remote: &Remote, reader: &Reader, request: &RetainRequest) -
     tracing::info!(records = records.len(), "deleting records");
     let (prune, deleted) = carry_out(remote, reader, request, view, &records, &mut warnings).await?;
     warnings.extend(stopped(&prune));
-    Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted: Some(deleted), warnings })
+    let deleted = Some(deleted);
+    Ok(RetainReport { rules, plan, let_go: let_go.sequences(), prune, deleted, refused: false, warnings })
 }
 
 /// Deletes the records, looks again, and deletes what the records that are still there do not need.
@@ -212,15 +218,27 @@ fn refuse_what_nobody_wants(
     match request.max_remove_percent {
         Some(percent) if plan.loses_more_than(percent) => Err(OperationError::Refused {
             what: format!(
-                "{} of {} snapshots would go at once with nothing left in their place, and max_remove_percent is {percent}",
-                plan.lost(),
-                plan.weighed()
+                "of {} of {} days with a snapshot nothing would be left, and max_remove_percent is {percent}",
+                plan.lost().len(),
+                plan.days().len()
             ),
             way_out: "look at the plan with `sealift retain`; `sealift retain --apply` carries it out, and a higher \
                       max_remove_percent in [retention] of sealift.toml lets this run do it"
                 .to_owned(),
         }),
         _ => Ok(()),
+    }
+}
+
+/// A plan promises nothing that would be refused.
+fn refusal(refused: Result<(), OperationError>) -> Result<Option<Warning>, OperationError> {
+    match refused {
+        Ok(()) => Ok(None),
+        Err(OperationError::Refused { what, way_out }) => {
+            let text = format!("--apply would refuse this: {what}. The way out: {way_out}");
+            Ok(Some(Warning::doubt("apply-refused", text)))
+        }
+        Err(other) => Err(other),
     }
 }
 

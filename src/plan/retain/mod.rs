@@ -16,7 +16,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::mem::discriminant;
 
 use jiff::Timestamp;
@@ -91,27 +91,21 @@ impl Plan {
         self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Keep(_))).map(|line| line.sequence)
     }
 
-    /// How many go although no other one has their place in a rule, or has it and none stays of their day. Whatever else goes
-    /// only makes a day coarser.
-    pub fn lost(&self) -> usize {
+    /// The days of which none stays, in order. Whatever else goes only makes a day coarser.
+    pub fn lost(&self) -> BTreeSet<Date> {
         let kept = self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Keep(_)));
-        let days: HashSet<Date> = kept.map(|line| line.day).collect();
-        let is_lost = |line: &&Line| match &line.verdict {
-            Verdict::Keep(_) => false,
-            Verdict::Remove(Cause::Unreached | Cause::ByHand) => true,
-            Verdict::Remove(Cause::Instead { .. }) => !days.contains(&line.day),
-        };
-        self.lines.iter().filter(is_lost).count()
+        let kept: BTreeSet<Date> = kept.map(|line| line.day).collect();
+        self.days().difference(&kept).copied().collect()
     }
 
-    /// Those that are lost, and those that stay.
-    pub fn weighed(&self) -> usize {
-        self.lost() + self.kept().count()
+    /// The days that have a snapshot.
+    pub fn days(&self) -> BTreeSet<Date> {
+        self.lines.iter().map(|line| line.day).collect()
     }
 
-    /// Whether more than `percent` of those that are weighed are lost.
+    /// Whether of more than `percent` of the days none stays.
     pub fn loses_more_than(&self, percent: u8) -> bool {
-        self.lost() * 100 > self.weighed() * usize::from(percent)
+        self.lost().len() * 100 > self.days().len() * usize::from(percent)
     }
 }
 

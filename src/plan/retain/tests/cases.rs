@@ -81,13 +81,27 @@ fn what_goes_for_a_newer_one_in_its_place_is_not_lost() {
     let times: Vec<String> = days.chain(hours).collect();
     let history = snapshots(&times.iter().map(String::as_str).collect::<Vec<_>>());
     let plan = retain(&history, &rules("keep_daily 8"), &proved()).expect("a plan");
-    assert_eq!((plan.removed().count(), plan.lost(), plan.weighed()), (24, 1, 9));
+    assert_eq!((plan.removed().count(), plan.lost().len(), plan.days().len()), (24, 1, 9));
     assert!(plan.loses_more_than(11) && !plan.loses_more_than(12));
     let plan = retain(&history[..8], &rules("keep_daily 3"), &proved()).expect("a plan");
-    assert_eq!((plan.lost(), plan.weighed()), (5, 8));
+    assert_eq!((plan.lost().len(), plan.days().len()), (5, 8));
     assert!(plan.loses_more_than(50));
     let plan = remove(&history, &rules("keep_daily 8"), &proved(), &[3].into()).expect("a plan");
-    assert_eq!(plan.lost(), 1);
+    assert_eq!(plan.lost().len(), 1);
+}
+
+/// A rule that is shorter than a day holds of hourly backups, carried out once a day at whatever hour: each run finds what
+/// the one before left, and 24 more.
+#[test]
+fn a_short_rule_over_hourly_backups_loses_the_day_before_and_no_more() {
+    for hour in 0..24 {
+        let time = |n: usize| format!("2026-11-{:02}T{:02}:30:00Z", 8 + (n + hour) / 24, (n + hour) % 24);
+        let times: Vec<String> = (0..31).map(time).collect();
+        let history = snapshots(&times.iter().map(String::as_str).collect::<Vec<_>>());
+        let plan = retain(&history, &rules("keep_last 7"), &proved()).expect("a plan");
+        assert_eq!((plan.kept().count(), plan.removed().count()), (7, 24));
+        assert!(plan.lost().len() == 1 && !plan.loses_more_than(50), "{hour}: {plan:?}");
+    }
 }
 
 /// Written where `keep_daily` was meant, a coarse rule has one place for all of them, and that is a loss of days.
@@ -96,13 +110,13 @@ fn what_leaves_nothing_of_its_day_is_lost_though_another_one_has_its_place() {
     let times: Vec<String> = (1..=28).map(|day| format!("2026-02-{day:02}T12:00:00Z")).collect();
     let history = snapshots(&times.iter().map(String::as_str).collect::<Vec<_>>());
     let plan = retain(&history, &rules("keep_yearly 1"), &proved()).expect("a plan");
-    assert_eq!((plan.removed().count(), plan.lost(), plan.weighed()), (27, 27, 28));
+    assert_eq!((plan.removed().count(), plan.lost().len(), plan.days().len()), (27, 27, 28));
     assert!(plan.loses_more_than(50));
     // The day is that of the zone: in Apia, a day ahead, noon and midnight are of one day, in UTC they are not.
     let history = snapshots(&["2026-11-01T12:00:00Z", "2026-11-02T00:00:00Z"]);
     for (zone, lost) in [("UTC", 1), ("Pacific/Apia", 0)] {
         let rules = Retention { time_zone: Some(zone.to_owned()), ..rules("keep_weekly 1") };
-        assert_eq!(retain(&history, &rules, &proved()).expect("a plan").lost(), lost, "{zone}");
+        assert_eq!(retain(&history, &rules, &proved()).expect("a plan").lost().len(), lost, "{zone}");
     }
 }
 
