@@ -32,9 +32,9 @@ pub async fn run(command: Check, context: Context) -> Result<u8, Failure> {
     } else {
         print_lines(lines(&report))?;
     }
-    let code = context.told(&state_dir, &report.warnings);
-    operations::told(&state_dir, report.problems.iter().map(|problem| problem.why.as_str()));
-    Ok(if report.problems.is_empty() { code } else { VERIFICATION })
+    let problems = report.problems.iter().map(|problem| problem.why.as_str());
+    operations::told(&state_dir, problems.chain(report.warnings.iter().map(|warning| warning.text.as_str())));
+    Ok(if report.problems.is_empty() { context.exit_code(&report.warnings) } else { VERIFICATION })
 }
 
 fn document(report: &CheckReport) -> serde_json::Value {

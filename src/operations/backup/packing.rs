@@ -3,8 +3,8 @@
 //!
 //! Bounded memory: for each of the two lifetimes of blocks one frame is being filled and one sealed pack grows; each
 //! compressing thread holds another frame, a few wait for a thread or, compressed, for their turn, and finished packs that
-//! are not stored yet have a bounded number of bytes. Who adds blocks waits when all of that is full.
-//! A block can be found in the catalog from the moment it is added; its pack is named there once it is stored.
+//! are not stored yet have a bounded number of bytes, as have the buffers that lie idle. Who adds blocks waits when all of
+//! that is full. A block can be found in the catalog from the moment it is added; its pack is named there once it is sealed.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
