@@ -21,6 +21,7 @@ mod s3;
 mod s3_body;
 mod s3_client;
 mod s3_error;
+mod s3_payload;
 mod stored;
 mod url;
 

@@ -7,18 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_runtime::auth::PayloadSigningOverride;
-use aws_sdk_s3::config::interceptors::{
-    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
-};
+use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, Object, ObjectIdentifier};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -27,9 +22,9 @@ use super::pace::Pace;
 use super::s3_body::{self, BodyError};
 use super::s3_client::{Connection, connect, timeouts};
 use super::s3_error::{Subject, status};
+use super::s3_payload::{Payload, Payloads, checksum};
 use super::{Creation, Deletion, Key, Listing, ObjectInfo, Rates, S3Settings, Store, StoreError, Stored, delete_each};
 use crate::buffers::Buffers;
-use crate::crypto::Digest;
 
 /// How often a create is sent that meets another one of the same name in flight (409).
 const CREATE_TRIES: u32 = 6;
@@ -54,6 +49,7 @@ pub struct S3Store {
     settings: S3Settings,
     upload: Option<Arc<Pace>>,
     download: Option<Pace>,
+    payloads: Payloads,
     /// For what is downloaded.
     buffers: Arc<Buffers>,
 }
@@ -78,6 +74,7 @@ impl S3Store {
             settings: settings.clone(),
             upload,
             download,
+            payloads: Payloads::default(),
             buffers: s3_body::buffers(),
         })
     }
@@ -96,6 +93,22 @@ impl S3Store {
     }
 
     async fn put_once(&self, name: &str, body: &Stored, if_none_match: Option<&str>) -> Result<(), PutError> {
+        let payload = self.payloads.sign(body.digest());
+        match self.put_as(payload, name, body, if_none_match).await {
+            Err(error) if self.payloads.refused(payload, status(&error)) => {
+                self.put_as(Payload::Signed(body.digest()), name, body, if_none_match).await
+            }
+            done => done,
+        }
+    }
+
+    async fn put_as(
+        &self,
+        payload: Payload,
+        name: &str,
+        body: &Stored,
+        if_none_match: Option<&str>,
+    ) -> Result<(), PutError> {
         // Many small packs at once would each be slower than its time limit.
         let _share = match &self.upload {
             Some(pace) => pace.share().await,
@@ -103,22 +116,20 @@ impl S3Store {
         };
         let timeouts = timeouts(body.bytes().len(), self.upload.as_deref());
         let limits = aws_sdk_s3::config::Builder::new().timeout_config(timeouts);
-        self.connection
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(name)
-            .checksum_sha256(BASE64_STANDARD.encode(body.digest().as_bytes()))
+        let put = self.connection.client.put_object().bucket(&self.bucket).key(name);
+        let answer = put
+            .checksum_sha256(checksum(body.digest()))
             .set_if_none_match(if_none_match.map(str::to_owned))
             .set_storage_class(self.settings.storage_class.as_deref().map(Into::into))
             .set_server_side_encryption(self.settings.sse.as_deref().map(Into::into))
             .body(s3_body::outgoing(body.bytes(), self.upload.as_ref()))
             .customize()
             .config_override(limits)
-            .interceptor(PayloadDigest(body.digest()))
+            .interceptor(payload)
             .send()
-            .await
-            .map(drop)
+            .await?;
+        self.payloads.answered(body.digest(), answer.checksum_sha256());
+        Ok(())
     }
 
     /// What a 412 means: `None` where the object is gone again.
@@ -311,26 +322,6 @@ impl Store for S3Store {
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.subject(&self.url(&name)).explain(error)),
         }
-    }
-}
-
-/// Signs the digest of a body that is known already, instead of computing it anew for each attempt.
-#[derive(Debug)]
-struct PayloadDigest(Digest);
-
-impl Intercept for PayloadDigest {
-    fn name(&self) -> &'static str {
-        "PayloadDigest"
-    }
-
-    fn modify_before_signing(
-        &self,
-        _: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.to_string()));
-        Ok(())
     }
 }
 

@@ -46,6 +46,34 @@ async fn a_create_says_what_servers_need_to_hear() {
     }
 }
 
+/// "abc" goes up three times, and the server answers so; which of the requests sign its digest besides.
+async fn signed(answers: impl IntoIterator<Item = Answer>) -> Vec<bool> {
+    let (server, store) = told(answers).await;
+    for _ in 0..3 {
+        store.put(&key("a"), text("abc")).await.expect("a put");
+    }
+    let signed = |asked: &String| {
+        let unsigned = asked.contains("x-amz-content-sha256: unsigned-payload");
+        let digest = "x-amz-content-sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert!(unsigned || asked.contains(digest), "{asked}");
+        assert!(asked.contains("x-amz-checksum-sha256;"), "the signature covers it: {asked}");
+        !unsigned
+    };
+    server.asked().iter().map(signed).collect()
+}
+
+#[tokio::test]
+async fn a_server_that_checks_the_digest_in_the_header_hashes_each_body_once() {
+    let checked = || answer(200, "").header("x-amz-checksum-sha256", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
+    assert_eq!(signed([checked(), checked(), checked()]).await, [true, false, false]);
+    // One that does not say so, or says something else, may not know that header.
+    let other = answer(200, "").header("x-amz-checksum-sha256", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    assert_eq!(signed([answer(200, ""), other, checked()]).await, [true, true, true]);
+    // A policy may ask for signed digests.
+    let answers = [checked(), error(403, "AccessDenied"), checked(), checked()];
+    assert_eq!(signed(answers).await, [true, false, true, true]);
+}
+
 #[tokio::test]
 async fn a_lost_answer_to_a_create_is_no_conflict() {
     let (_server, store) = told([error(412, "PreconditionFailed"), answer(200, "mine")]).await;
