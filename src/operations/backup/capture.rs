@@ -9,6 +9,7 @@
 //! A database that nobody wrote to during pass 1 needs no pass 2: when change counter and `stat` prove that, all of the
 //! short transactions showed the same instant. Nor is it read again when the set is taken once more.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -282,10 +283,10 @@ impl<'a> Capture<'a> {
         earlier_shape: &mut Option<Shape>,
         mut found: impl FnMut(Scanned, &mut Vec<PieceMap>, Looked) -> Result<(), OperationError>,
     ) -> Result<Looked, OperationError> {
-        let mut next = 0;
+        let (mut next, mut batch_pieces) = (0, PIECES_A_BATCH);
         let mut steady = None;
         loop {
-            let Batch { shape, pieces: batch, print } = self.read_batch(source, next)?;
+            let Batch { shape, pieces: batch, print } = self.read_batch(source, next, batch_pieces)?;
             if earlier_shape.replace(shape).is_some_and(|earlier| !alike(earlier, shape)) {
                 pieces.clear();
                 next = 0;
@@ -302,23 +303,34 @@ impl<'a> Capture<'a> {
             }
             next += batch.len();
             let bytes: usize = batch.iter().map(|raw| raw.bytes).sum();
-            let mut batch = batch.into_iter();
-            let scanned =
-                self.scanner.scan_all(shape, pieces, &AtomicUsize::new(0), || Ok::<_, OperationError>(batch.next()))?;
+            let scanned = self.scan_batch(shape, pieces, batch);
+            let new_bytes: usize = scanned.iter().map(|scanned| scanned.blocks.len()).sum();
             scanned.into_iter().try_for_each(|scanned| found(scanned, pieces, Looked { shape, steady }))?;
             self.monitor.advance(Phase::Reading, bytes as u64);
+            // What is new keeps the other cores busy, with compressing it; then a piece is read, hashed and packed while it
+            // is in the cache of this one. Many transactions are no good beside a writer, with whom each may have to wait.
+            batch_pieces = if steady.is_some() && new_bytes > bytes / 2 { 1 } else { PIECES_A_BATCH };
         }
     }
 
-    /// Reads pieces from `first` on in one short transaction.
-    fn read_batch(&self, source: &mut Source, first: usize) -> Result<Batch, SourceError> {
+    fn scan_batch(&self, shape: Shape, earlier: &[PieceMap], batch: Vec<RawPiece>) -> Vec<Scanned> {
+        let mut batch = batch.into_iter();
+        if batch.len() == 1 {
+            return batch.map(|raw| self.scanner.scan_one(shape, earlier, raw)).collect();
+        }
+        let scanned = self.scanner.scan_all(shape, earlier, &AtomicUsize::new(0), || Ok::<_, Infallible>(batch.next()));
+        scanned.unwrap_or_else(|never| match never {})
+    }
+
+    /// Reads at most `most` pieces from `first` on in one short transaction.
+    fn read_batch(&self, source: &mut Source, first: usize, most: usize) -> Result<Batch, SourceError> {
         // Half of what is allowed: the piece that is being read then is still read to its end.
         let enough = SHORT_HOLD.min(self.source.writer_hold / 2);
         let view = source.view()?;
         let begun = Instant::now();
         let shape = shape_of(&view, self.source.database);
         let mut pieces = Vec::new();
-        for piece in (first..shape.pieces()).take(PIECES_A_BATCH) {
+        for piece in (first..shape.pieces()).take(most) {
             pieces.push(self.read_piece(&view, shape, piece)?);
             if view.held_for() > enough {
                 break;

@@ -112,8 +112,17 @@ impl<'a> Scanner<'a> {
         Self { key, catalog, threads, buffers: Arc::clone(buffers) }
     }
 
-    /// Scans what `next` reads into one of [`Scanner::buffers`], until it returns `None`. `earlier` is what an earlier
-    /// scan found: a piece whose blocks are all where they were is not hashed again.
+    /// Scans one piece on the thread that read it, in whose cache it still is. `earlier` is what an earlier scan found: a
+    /// piece whose blocks are all where they were is not hashed again.
+    pub fn scan_one(&self, shape: Shape, earlier: &[PieceMap], mut raw: RawPiece) -> Scanned {
+        let scanned = self.scan(shape, earlier.get(raw.piece), &mut raw);
+        if !raw.blocks.is_empty() {
+            self.buffers.give_back(raw.blocks);
+        }
+        scanned
+    }
+
+    /// Scans what `next` reads into one of [`Scanner::buffers`], until it returns `None`, on all threads.
     /// `held` counts the bytes of new blocks that the results hold, so that `next` can stop in time.
     pub fn scan_all<E>(
         &self,
@@ -152,12 +161,9 @@ impl<'a> Scanner<'a> {
         raw_out: &Receiver<RawPiece>,
         results: &Mutex<Vec<Scanned>>,
     ) {
-        for mut raw in raw_out {
-            let scanned = self.scan(shape, earlier.get(raw.piece), &mut raw);
+        for raw in raw_out {
+            let scanned = self.scan_one(shape, earlier, raw);
             held.fetch_add(scanned.new.len() * shape.block_size, Ordering::Relaxed);
-            if !raw.blocks.is_empty() {
-                self.buffers.give_back(raw.blocks);
-            }
             results.lock().unwrap_or_else(PoisonError::into_inner).push(scanned);
         }
     }
