@@ -16,8 +16,11 @@ use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Sealed, Sealing, o
 
 /// How many bytes of blocks a pack holds at most: 16 MiB.
 pub const MAX_PACK_BYTES: usize = 16 << 20;
-/// How many bytes of blocks a frame holds at most. Smaller ones find less to refer back to.
-pub const FRAME_BYTES: usize = 2 << 20;
+/// How many bytes of blocks a frame holds at most that is written here: a little more than a fifth of a pack, whole blocks
+/// of any size.
+const MAX_FRAME_BYTES: usize = 52 << 16;
+/// The same where memory is dearer.
+const SMALL_FRAME_BYTES: usize = 2 << 20;
 
 /// How many bytes are opened at once: a chunk of an age stream.
 const CHUNK_BYTES: u64 = 64 << 10;
@@ -52,13 +55,24 @@ pub enum Texture {
     Rows,
 }
 
+impl Texture {
+    /// How many bytes of blocks a frame holds at most at `level`. Each frame begins with nothing to refer back to, and takes
+    /// as much memory as it holds; high levels take several times that.
+    pub const fn frame_bytes(self, level: i32) -> usize {
+        match (level, self) {
+            (..=3, Self::Text) => MAX_FRAME_BYTES,
+            _ => SMALL_FRAME_BYTES,
+        }
+    }
+}
+
 impl FrameCompressor {
     /// At `level` 1 to 19: zstd's own levels, except where a better choice is known for pages of databases.
     pub fn new(level: i32) -> io::Result<Self> {
         Ok(Self { zstd: Compressor::new(level)?, level })
     }
 
-    /// Whole blocks, no more than [`FRAME_BYTES`] of them, compressed into the memory of `buffer`.
+    /// Whole blocks, no more than [`Texture::frame_bytes`] of them, compressed into the memory of `buffer`.
     pub fn compress(&mut self, blocks: &[u8], texture: Texture, mut buffer: Vec<u8>) -> io::Result<Frame> {
         for parameter in tuning(self.level, texture) {
             self.zstd.set_parameter(*parameter)?;
@@ -70,19 +84,24 @@ impl FrameCompressor {
     }
 }
 
-/// What differs from zstd's own level: hash tables and, for text at level 2, a window that stay in a core's cache, and
-/// matches of at least 6 bytes. Takes two thirds of the time for the same size. Measured on databases full of JSON logs.
+/// What differs from zstd's own level: hash tables and, for text, a window that stay in a core's cache, and matches of at
+/// least 6 bytes. Takes two thirds of the time for the same size. Measured on databases full of JSON logs.
 /// For one level the same parameters are set for each texture, since they stay from frame to frame.
 fn tuning(level: i32, texture: Texture) -> &'static [CParameter] {
     use CParameter::{ChainLog, HashLog, MinMatch, WindowLog};
     match (level, texture) {
         (2, Texture::Text) => {
-            &[CParameter::Strategy(Strategy::ZSTD_fast), WindowLog(18), HashLog(18), ChainLog(16), MinMatch(7)]
+            &[CParameter::Strategy(Strategy::ZSTD_fast), WindowLog(18), HashLog(17), ChainLog(16), MinMatch(7)]
         }
         (2, Texture::Rows) => {
-            &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(21), HashLog(17), ChainLog(16), MinMatch(6)]
+            &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(21), HashLog(17), ChainLog(17), MinMatch(6)]
         }
-        (3, _) => &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(21), HashLog(16), ChainLog(15), MinMatch(6)],
+        (3, Texture::Text) => {
+            &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(19), HashLog(16), ChainLog(15), MinMatch(6)]
+        }
+        (3, Texture::Rows) => {
+            &[CParameter::Strategy(Strategy::ZSTD_dfast), WindowLog(21), HashLog(16), ChainLog(15), MinMatch(6)]
+        }
         _ => &[],
     }
 }
@@ -123,7 +142,7 @@ pub struct PackReader<'a> {
 impl<'a> PackReader<'a> {
     /// For the frames of several packs that are read at the same time.
     pub fn buffers() -> Arc<Buffers> {
-        Buffers::new(FRAME_BYTES, 4 * FRAME_BYTES)
+        Buffers::new(SMALL_FRAME_BYTES, 4 * MAX_FRAME_BYTES)
     }
 
     /// `buffers` are shared with the packs before and after it.

@@ -7,9 +7,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rusqlite::Connection;
 use sealift::crypto::{DataIdentity, FingerprintKey, sha256};
-use sealift::repository::{
-    FRAME_BYTES, FrameCompressor, MAX_PACK_BYTES, PackReader, PackWriter, Texture, take_links_out,
-};
+use sealift::repository::{FrameCompressor, MAX_PACK_BYTES, PackReader, PackWriter, Texture, take_links_out};
 use sealift::source::{Database, ReadLimits};
 use sealift::state::{Catalog, CatalogPack};
 
@@ -67,7 +65,7 @@ fn pack(criterion: &mut Criterion) {
     let seal = |level| {
         let mut compressor = FrameCompressor::new(level).unwrap();
         let mut writer = PackWriter::new(&recipient, &buffers).unwrap();
-        for frame in blocks.chunks(FRAME_BYTES) {
+        for frame in blocks.chunks(Texture::Text.frame_bytes(level)) {
             writer.append(&compressor.compress(frame, Texture::Text, Vec::new()).unwrap()).unwrap();
         }
         writer.finish().unwrap()

@@ -16,7 +16,7 @@ use super::OperationError;
 use super::sorting::Lifetime;
 use crate::buffers::Buffers;
 use crate::crypto::{DataRecipient, Fingerprint, Sealed};
-use crate::repository::{FRAME_BYTES, Frame, FrameCompressor, PackWriter, Texture, blocks_per_pack};
+use crate::repository::{Frame, FrameCompressor, PackWriter, Texture, blocks_per_pack};
 use crate::state::{Catalog, Location};
 
 /// Compressing threads at most. Each takes memory, with its frames: 6 MiB at level 3, 15 at 9, 24 at 12 and 35 at 19, as
@@ -33,8 +33,13 @@ const fn max_compressors(level: i32) -> usize {
 const FRAMES_WAITING: usize = 1;
 /// Packs on their way to the store have no more bytes than this in all, unless a single one does: three packs or so.
 const BYTES_IN_FLIGHT: u64 = 16 << 20;
-/// Buffers of packs that lie idle: three of usual packs. Those of incompressible blocks are larger, and go at once.
-const IDLE_PACK_BYTES: usize = 24 << 20;
+/// Buffers of packs that lie idle: two of usual packs, with room to spare. Those of incompressible blocks are larger, and go
+/// at once. While much is new hardly any lies idle, and later on the memory is needed for the page map.
+const IDLE_PACK_BYTES: usize = 16 << 20;
+/// Buffers of plain frames that lie idle, of each lifetime.
+const IDLE_FRAMES: usize = 2;
+/// Buffers of compressed frames that lie idle: two of the largest.
+const IDLE_COMPRESSED_BYTES: usize = 8 << 20;
 
 /// A sealed pack on its way to the store.
 pub(super) struct FinishedPack {
@@ -122,6 +127,8 @@ impl Drop for Pending {
 struct Job {
     blocks: Vec<u8>,
     texture: Texture,
+    /// Where the memory of the blocks goes back to.
+    buffers: Arc<Buffers>,
     compressed: Sender<std::io::Result<Frame>>,
 }
 
@@ -142,11 +149,32 @@ struct OpenPack {
 }
 
 /// The pack of one lifetime that is being filled.
-#[derive(Default)]
 struct Filling {
     open: Option<OpenPack>,
     /// Blocks of the open pack that are not yet on their way.
     frame: Vec<u8>,
+    /// How many bytes a frame holds at most.
+    frame_bytes: usize,
+    /// For frames.
+    buffers: Arc<Buffers>,
+}
+
+impl Filling {
+    fn new(frame_bytes: usize) -> Self {
+        let buffers = Buffers::new(frame_bytes, IDLE_FRAMES * frame_bytes);
+        Self { open: None, frame: Vec::new(), frame_bytes, buffers }
+    }
+
+    /// The blocks that are waiting, if there are any, and where their memory goes back to.
+    fn take_frame(&mut self) -> Option<(Vec<u8>, Arc<Buffers>)> {
+        if self.frame.is_empty() {
+            return None;
+        }
+        let mut next = self.buffers.take();
+        next.clear();
+        next.reserve(self.frame_bytes);
+        Some((std::mem::replace(&mut self.frame, next), Arc::clone(&self.buffers)))
+    }
 }
 
 /// Where new blocks go.
@@ -160,7 +188,6 @@ pub(super) struct Packer {
     in_flight: InFlight,
     /// How many drains were asked for.
     drains: usize,
-    frames: Arc<Buffers>,
 }
 
 /// How packs are made.
@@ -180,19 +207,19 @@ impl Packer {
         let (steps, steps_out) = bounded(compressors + FRAMES_WAITING - 1);
         let (finished, packs) = mpsc::channel(1);
         let in_flight = InFlight::default();
-        let (frames, compressed) = (frame_buffers(), frame_buffers());
+        let filling = Lifetime::ALL.map(|lifetime| Filling::new(lifetime.texture().frame_bytes(settings.level)));
+        let compressed = Buffers::new(0, IDLE_COMPRESSED_BYTES);
         let mut threads = Vec::new();
         for _ in 0..compressors {
-            let (frames, compressed) = (Arc::clone(&frames), Arc::clone(&compressed));
-            let compressor = Compressor { level: settings.level, jobs: jobs_out.clone(), frames, compressed };
+            let (level, compressed) = (settings.level, Arc::clone(&compressed));
+            let compressor = Compressor { level, jobs: jobs_out.clone(), compressed };
             threads.push(named("compress").spawn(move || compressor.run())?);
         }
         let recipient = settings.recipient.clone();
         let sealer = Sealer { recipient, finished, in_flight: in_flight.clone(), compressed };
         threads.push(named("seal").spawn(move || sealer.run(&steps_out))?);
-        let filling = Default::default();
         let packs = FinishedPacks { packs, in_flight: in_flight.clone() };
-        Ok((Self { filling, jobs, steps, threads, catalog, in_flight, drains: 0, frames }, packs))
+        Ok((Self { filling, jobs, steps, threads, catalog, in_flight, drains: 0 }, packs))
     }
 
     /// Stores `block` unless it is known by now, and tells where.
@@ -205,7 +232,7 @@ impl Packer {
             self.close_pack(lifetime)?;
         }
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        let Filling { open, frame } = &mut self.filling[lifetime as usize];
+        let Filling { open, frame, frame_bytes, .. } = &mut self.filling[lifetime as usize];
         let open = match open {
             Some(open) => open,
             none => {
@@ -219,7 +246,7 @@ impl Packer {
         frame.extend_from_slice(block);
         if open.blocks == blocks_per_pack(block.len()) {
             self.close_pack(lifetime)?;
-        } else if frame.len() + block.len() > FRAME_BYTES {
+        } else if frame.len() + block.len() > *frame_bytes {
             self.send_frame(lifetime)?;
         }
         Ok(location)
@@ -232,16 +259,10 @@ impl Packer {
 
     /// Hands over the blocks that are waiting, if there are any.
     fn send_frame(&mut self, lifetime: Lifetime) -> Result<(), OperationError> {
-        let frame = &mut self.filling[lifetime as usize].frame;
-        if frame.is_empty() {
-            return Ok(());
-        }
-        let mut next = self.frames.take();
-        next.clear();
-        next.reserve(FRAME_BYTES);
-        let blocks = std::mem::replace(frame, next);
+        let Some((blocks, buffers)) = self.filling[lifetime as usize].take_frame() else { return Ok(()) };
         let (compressed, result) = bounded(1);
-        self.jobs.send(Job { blocks, texture: lifetime.texture(), compressed }).map_err(|_| OperationError::Stopped)?;
+        let job = Job { blocks, texture: lifetime.texture(), buffers, compressed };
+        self.jobs.send(job).map_err(|_| OperationError::Stopped)?;
         self.step(Step::Append(lifetime, result))
     }
 
@@ -279,11 +300,6 @@ impl Packer {
     }
 }
 
-/// Plain or compressed, they are a few more than there are threads.
-fn frame_buffers() -> Arc<Buffers> {
-    Buffers::new(FRAME_BYTES, 8 * FRAME_BYTES)
-}
-
 /// A thread that `top -H` shows by its work.
 fn named(name: &str) -> std::thread::Builder {
     std::thread::Builder::new().name(name.to_owned())
@@ -293,7 +309,6 @@ fn named(name: &str) -> std::thread::Builder {
 struct Compressor {
     level: i32,
     jobs: Receiver<Job>,
-    frames: Arc<Buffers>,
     compressed: Arc<Buffers>,
 }
 
@@ -301,12 +316,12 @@ impl Compressor {
     /// Until no more jobs come. Nobody waits for a result any more once sealing has failed.
     fn run(self) {
         let mut compressor = FrameCompressor::new(self.level);
-        for Job { blocks, texture, compressed } in &self.jobs {
+        for Job { blocks, texture, buffers, compressed } in &self.jobs {
             let frame = match &mut compressor {
                 Ok(compressor) => compressor.compress(&blocks, texture, self.compressed.take()),
                 Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
             };
-            self.frames.give_back(blocks);
+            buffers.give_back(blocks);
             let _ = compressed.send(frame);
         }
     }
