@@ -34,6 +34,14 @@ pub const fn blocks_per_pack(block_size: usize) -> usize {
 pub struct Frame(Vec<u8>);
 
 impl Frame {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The memory of it.
     pub fn into_buffer(self) -> Vec<u8> {
         self.0

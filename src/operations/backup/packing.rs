@@ -33,6 +33,8 @@ const fn max_compressors(level: i32) -> usize {
 const FRAMES_WAITING: usize = 1;
 /// Packs on their way to the store have no more bytes than this in all, unless a single one does: three packs or so.
 const BYTES_IN_FLIGHT: u64 = 16 << 20;
+/// While any is on its way, these and the growing ones have no more: of incompressible blocks, one and half of the next.
+const SEALED_BYTES: u64 = 24 << 20;
 /// Buffers of packs that lie idle: two of usual packs, with room to spare. Those of incompressible blocks are larger, and go
 /// at once. While much is new hardly any lies idle, and later on the memory is needed for the page map.
 const IDLE_PACK_BYTES: usize = 16 << 20;
@@ -68,6 +70,11 @@ impl InFlight {
         let mut room = self.wait_while(|room| room.bytes > 0 && room.bytes + bytes > BYTES_IN_FLIGHT)?;
         room.bytes += bytes;
         Some(Pending { in_flight: self.clone(), bytes })
+    }
+
+    /// Waits until packs may grow to `bytes` in all; `None` once nobody takes packs any more.
+    fn wait_to_grow(&self, bytes: u64) -> Option<()> {
+        self.wait_while(|room| room.bytes > 0 && room.bytes + bytes > SEALED_BYTES).map(drop)
     }
 
     /// Waits until so many drains are done and all is stored. A step that waits for a sealer that is gone is never done,
@@ -345,10 +352,16 @@ impl Sealer {
     /// Returns early where nobody takes the packs any more.
     fn seal_packs(&self, steps: &Receiver<Step>) -> std::io::Result<()> {
         let (mut writers, buffers) = ([None, None], Buffers::new(0, IDLE_PACK_BYTES));
+        // By lifetime, in the growing packs.
+        let mut bytes = [0; 2];
         for step in steps {
             match step {
                 Step::Append(lifetime, compressed) => {
                     let frame = compressed.recv().map_err(std::io::Error::other)??;
+                    bytes[lifetime as usize] += frame.len() as u64;
+                    if self.in_flight.wait_to_grow(bytes.iter().sum()).is_none() {
+                        return Ok(());
+                    }
                     let writer = match &mut writers[lifetime as usize] {
                         Some(writer) => writer,
                         none => none.insert(PackWriter::new(&self.recipient, &buffers)?),
@@ -359,6 +372,7 @@ impl Sealer {
                 Step::Close(lifetime, ordinal) => {
                     let Some(writer) = writers[lifetime as usize].take() else { continue };
                     let sealed = writer.finish()?;
+                    bytes[lifetime as usize] = 0;
                     let Some(pending) = self.in_flight.begin(sealed.len()) else { return Ok(()) };
                     let pack = FinishedPack { ordinal, sealed, _pending: pending };
                     if self.finished.blocking_send(Ok(pack)).is_err() {

@@ -38,8 +38,8 @@ async fn who_waits_for_a_drain_ends_when_nobody_takes_packs_any_more() {
     let (mut packer, mut packs) = Packer::start(&settings, Arc::new(RwLock::new(Catalog::of([])))).expect("threads");
     let (key, (added, all_added)) = (FingerprintKey::generate(), tokio::sync::oneshot::channel());
     let draining = tokio::task::spawn_blocking(move || {
-        // Exactly two packs: one in nobody's hands, the other without room beside it.
-        for number in 0..2 * 4096 {
+        // A pack in nobody's hands, and half a one: its last frame is without room beside the first.
+        for number in 0..4096 + 2048 {
             let mut block = block(number);
             block[0] = 1;
             packer.add(&block, key.fingerprint(&block)).expect("taken");
