@@ -34,12 +34,9 @@ pub const fn blocks_per_pack(block_size: usize) -> usize {
 pub struct Frame(Vec<u8>);
 
 impl Frame {
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// How many bytes it has, compressed.
+    pub fn bytes(&self) -> u64 {
+        self.0.len() as u64
     }
 
     /// The memory of it.

@@ -3,8 +3,9 @@
 //!
 //! Bounded memory: for each of the two lifetimes of blocks one frame is being filled and one sealed pack grows; each
 //! compressing thread holds another frame, a few wait for a thread or, compressed, for their turn, and finished packs that
-//! are not stored yet have a bounded number of bytes, as have the buffers that lie idle. Who adds blocks waits when all of
-//! that is full. A block can be found in the catalog from the moment it is added; its pack is named there once it is sealed.
+//! are not stored yet have a bounded number of bytes, also together with the growing ones, as have the buffers that lie idle.
+//! Who adds blocks waits when all of that is full. A block can be found in the catalog from the moment it is added; its pack
+//! is named there once it is sealed.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -358,7 +359,7 @@ impl Sealer {
             match step {
                 Step::Append(lifetime, compressed) => {
                     let frame = compressed.recv().map_err(std::io::Error::other)??;
-                    bytes[lifetime as usize] += frame.len() as u64;
+                    bytes[lifetime as usize] += frame.bytes();
                     if self.in_flight.wait_to_grow(bytes.iter().sum()).is_none() {
                         return Ok(());
                     }
