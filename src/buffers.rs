@@ -10,14 +10,14 @@ use bytes::Bytes;
 pub struct Buffers {
     /// Smaller ones are not kept.
     least_bytes: usize,
-    /// All that are kept have no more room than this.
+    /// All that are kept have no more room than this, and each no more than half of it.
     most_bytes: usize,
     free: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
     /// Buffers that have room for at least `least_bytes` by the time they are given back; no more than `most_bytes` in all
-    /// are kept.
+    /// are kept, and none that would take more than half of that: one that size is not the kind that is used in turn.
     pub fn new(least_bytes: usize, most_bytes: usize) -> Arc<Self> {
         Arc::new(Self { least_bytes, most_bytes, free: Mutex::default() })
     }
@@ -36,7 +36,8 @@ impl Buffers {
     pub fn give_back(&self, buffer: Vec<u8>) {
         let mut free = self.free();
         let idle: usize = free.iter().map(Vec::capacity).sum();
-        if buffer.capacity() >= self.least_bytes && idle + buffer.capacity() <= self.most_bytes {
+        let is_usual = (self.least_bytes..=self.most_bytes / 2).contains(&buffer.capacity());
+        if is_usual && idle + buffer.capacity() <= self.most_bytes {
             free.push(buffer);
         }
     }
@@ -85,9 +86,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_idle_is_bounded_and_small_ones_are_never_kept() {
+    fn what_lies_idle_is_bounded_and_small_and_huge_ones_are_never_kept() {
         let buffers = Buffers::new(1000, 4500);
-        for bytes in [999, 2000, 1500, 1500, 1000, 1000] {
+        for bytes in [999, 2300, 2000, 1500, 1500, 1000, 1000] {
             buffers.give_back(Vec::with_capacity(bytes));
         }
         let kept: Vec<usize> = (0..4).map(|_| buffers.take().capacity()).collect();
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn few_bytes_do_not_hold_a_large_buffer() {
-        let buffers = Buffers::new(0, 10_000);
+        let buffers = Buffers::new(0, 20_000);
         let mut buffer = Vec::with_capacity(10_000);
         buffer.extend_from_slice(&[7; 10]);
         let few = buffers.share(buffer);
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn shared_bytes_are_given_back_by_the_last_who_holds_them() {
-        let buffers = Buffers::new(0, 1000);
+        let buffers = Buffers::new(0, 2000);
         let shared = buffers.share(vec![7; 1000]);
         let part = shared.slice(10..20);
         drop(shared);

@@ -36,13 +36,13 @@ const FRAMES_WAITING: usize = 1;
 const BYTES_IN_FLIGHT: u64 = 16 << 20;
 /// While any is on its way, these and the growing ones have no more: of incompressible blocks, one and half of the next.
 const SEALED_BYTES: u64 = 24 << 20;
-/// Buffers of packs that lie idle: two of usual packs, with room to spare. Those of incompressible blocks are larger, and go
-/// at once. While much is new hardly any lies idle, and later on the memory is needed for the page map.
-const IDLE_PACK_BYTES: usize = 16 << 20;
+/// Buffers of packs that lie idle: of three usual packs, as many as can come back while one grows. Those of incompressible
+/// blocks are larger, and go at once.
+const IDLE_PACK_BYTES: usize = 24 << 20;
 /// Buffers of plain frames that lie idle, of each lifetime.
-const IDLE_FRAMES: usize = 2;
-/// Buffers of compressed frames that lie idle: two of the largest.
-const IDLE_COMPRESSED_BYTES: usize = 8 << 20;
+const IDLE_FRAMES: usize = 4;
+/// Buffers of compressed frames that lie idle: four of the largest. Much less of one is ever written where blocks compress.
+const IDLE_COMPRESSED_BYTES: usize = 16 << 20;
 
 /// A sealed pack on its way to the store.
 pub(super) struct FinishedPack {
@@ -232,14 +232,14 @@ impl Packer {
 
     /// Stores `block` unless it is known by now, and tells where.
     pub fn add(&mut self, block: &[u8], fingerprint: Fingerprint) -> Result<Location, OperationError> {
-        if let Some(known) = self.catalog.read().unwrap_or_else(PoisonError::into_inner).find(&fingerprint) {
-            return Ok(known);
-        }
         let lifetime = Lifetime::of(block);
         if self.filling[lifetime as usize].open.as_ref().is_some_and(|open| open.block_size != block.len()) {
             self.close_pack(lifetime)?;
         }
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = catalog.find(&fingerprint) {
+            return Ok(known);
+        }
         let Filling { open, frame, frame_bytes, .. } = &mut self.filling[lifetime as usize];
         let open = match open {
             Some(open) => open,
