@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
@@ -84,14 +84,18 @@ pub(super) async fn connect(settings: &S3Settings) -> Result<Connection, StoreEr
     if let Some(endpoint) = &own_endpoint {
         check_endpoint(endpoint)?;
     }
-    let config = aws_sdk_s3::config::Builder::from(&shared)
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .force_path_style(settings.path_style.unwrap_or(own_endpoint.is_some()))
         // Trailing checksums, the SDK's default, break R2, B2 and others; bodies carry their SHA-256 in a header.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .build();
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     let endpoint = own_endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
-    Ok(Connection { client: Client::from_conf(config), endpoint, region })
+    if endpoint.starts_with("http://") {
+        // Nobody shows a certificate there, and reading the system's takes as long as several requests.
+        let client = http_client(tls::TrustStore::empty()).map_err(StoreError::Settings)?;
+        config = config.http_client(client);
+    }
+    Ok(Connection { client: Client::from_conf(config.build()), endpoint, region })
 }
 
 /// Limits for an attempt that sends a body: a minute, a second for each 16 KiB, and what a limited rate takes.
@@ -129,6 +133,9 @@ fn loader(settings: &S3Settings) -> Result<ConfigLoader, StoreError> {
         loader = loader.credentials_provider(credentials.clone());
     } else if let Some(files) = SecretFiles::from_environment() {
         loader = loader.credentials_provider(files);
+    } else if ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].into_iter().all(|name| variable(name).is_some()) {
+        // The default chain would take these, too, and get ready for all that it does not need then.
+        loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
     }
     Ok(loader)
 }
@@ -174,9 +181,12 @@ fn trusting(ca_file: &Path) -> Result<SharedHttpClient, StoreError> {
     let unusable = |cause: String| StoreError::Settings(format!("the CA file {}: {cause}", ca_file.display()));
     let pem = std::fs::read(ca_file).map_err(|error| unusable(error.to_string()))?;
     check_certificates(&pem).map_err(unusable)?;
-    let trust = tls::TrustStore::default().with_pem_certificate(pem);
-    let context = tls::TlsContext::builder().with_trust_store(trust).build();
-    let context = context.map_err(|error| unusable(chain(&error)))?;
+    http_client(tls::TrustStore::default().with_pem_certificate(pem)).map_err(unusable)
+}
+
+/// A client for servers that speak plain HTTP, and for those whose certificate `trust` vouches for.
+fn http_client(trust: tls::TrustStore) -> Result<SharedHttpClient, String> {
+    let context = tls::TlsContext::builder().with_trust_store(trust).build().map_err(|error| chain(&error))?;
     Ok(aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
         .tls_context(context)

@@ -37,7 +37,7 @@ pub(super) fn usable_catalog(
         let fresh = parent.is_none_or(|(_, record)| seen.modified >= record.modified);
         pack.epoch == host.sealed_to.epoch && (fresh || needed.contains(&pack.name))
     };
-    Catalog::of(loaded.packs.into_iter().filter(usable))
+    Catalog::of_log(loaded, usable)
 }
 
 /// The warning of objects that somebody else deleted or cut, or that a check found damaged, with every listed snapshot
