@@ -112,20 +112,30 @@ fn tuning(level: i32, texture: Texture) -> &'static [CParameter] {
 }
 
 /// A pack being made.
-pub struct PackWriter(Sealing);
+pub struct PackWriter {
+    sealing: Sealing,
+    /// Appended so far.
+    bytes: u64,
+}
 
 impl PackWriter {
     /// A new pack, sealed to `recipient`; `buffers` are shared with the packs before and after it.
     pub fn new(recipient: &DataRecipient, buffers: &Arc<Buffers>) -> io::Result<Self> {
-        Sealing::in_turn(recipient, buffers).map(Self)
+        Ok(Self { sealing: Sealing::in_turn(recipient, buffers)?, bytes: 0 })
+    }
+
+    /// How many bytes of compressed frames it holds.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub fn append(&mut self, frame: &Frame) -> io::Result<()> {
-        self.0.write_all(&frame.0)
+        self.bytes += frame.bytes();
+        self.sealing.write_all(&frame.0)
     }
 
     pub fn finish(self) -> io::Result<Sealed> {
-        self.0.finish()
+        self.sealing.finish()
     }
 }
 

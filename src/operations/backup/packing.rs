@@ -352,15 +352,13 @@ impl Sealer {
 
     /// Returns early where nobody takes the packs any more.
     fn seal_packs(&self, steps: &Receiver<Step>) -> std::io::Result<()> {
-        let (mut writers, buffers) = ([None, None], Buffers::new(0, IDLE_PACK_BYTES));
-        // By lifetime, in the growing packs.
-        let mut bytes = [0; 2];
+        let (mut writers, buffers) = ([const { None::<PackWriter> }; 2], Buffers::new(0, IDLE_PACK_BYTES));
         for step in steps {
             match step {
                 Step::Append(lifetime, compressed) => {
                     let frame = compressed.recv().map_err(std::io::Error::other)??;
-                    bytes[lifetime as usize] += frame.bytes();
-                    if self.in_flight.wait_to_grow(bytes.iter().sum()).is_none() {
+                    let growing: u64 = writers.iter().flatten().map(PackWriter::bytes).sum();
+                    if self.in_flight.wait_to_grow(growing + frame.bytes()).is_none() {
                         return Ok(());
                     }
                     let writer = match &mut writers[lifetime as usize] {
@@ -373,7 +371,6 @@ impl Sealer {
                 Step::Close(lifetime, ordinal) => {
                     let Some(writer) = writers[lifetime as usize].take() else { continue };
                     let sealed = writer.finish()?;
-                    bytes[lifetime as usize] = 0;
                     let Some(pending) = self.in_flight.begin(sealed.len()) else { return Ok(()) };
                     let pack = FinishedPack { ordinal, sealed, _pending: pending };
                     if self.finished.blocking_send(Ok(pack)).is_err() {
