@@ -11,6 +11,7 @@ mod health;
 mod keys;
 mod known;
 mod packing;
+mod report;
 mod scan;
 mod sorting;
 mod sources;
@@ -34,6 +35,8 @@ use self::health::health_warning;
 use self::keys::{check_keys, look_after_keys, recipients_changed, single_recipient};
 use self::known::{missing_of, usable_catalog, warn_of_missing};
 use self::packing::{PackSettings, Packer};
+pub use self::report::BackupReport;
+use self::report::report;
 use self::scan::{Scanner, piece_buffers};
 pub use self::sources::{Gentleness, SourceKind, SourceSpec};
 use self::sources::{SourceSet, read_all};
@@ -48,15 +51,13 @@ use super::{BadObjects, Monitor, OperationError, Phase, Warning};
 use crate::clock::Clock;
 use crate::crypto::{Digest, PublicSigner, Recipient};
 use crate::repository::ranges::{contains, ranges, written};
-use crate::repository::{Epoch, Health, Manifest, ManifestRef, Record, Retention, SignedRecord, layout};
+use crate::repository::{Epoch, Manifest, ManifestRef, Record, Retention, SignedRecord, layout};
 use crate::source;
 use crate::state::{Catalog, HostState, KeptKeys, Last, Look, SealedTo, SourceLook, WriterLock, load_signer};
 use crate::store::Stored;
 
 /// A full look at the sources is taken at least this often, whatever `stat` says.
 const FULL_SCAN: SignedDuration = SignedDuration::from_hours(24);
-/// From here on the time that a writer could have been held up is worth a warning.
-const LONG_HOLD: Duration = Duration::from_secs(2);
 
 /// What to back up and how.
 #[derive(Clone, Debug)]
@@ -83,25 +84,6 @@ pub struct BackupRequest {
     pub believed: Vec<PublicSigner>,
     /// The retention rules in force, for the record.
     pub retention: Option<Retention>,
-}
-
-/// What a backup did.
-#[derive(Clone, Debug)]
-pub struct BackupReport {
-    pub sequence: u64,
-    pub time: Timestamp,
-    pub manifest: Digest,
-    /// No source differs from the parent snapshot.
-    pub unchanged: bool,
-    /// Bytes that this run put into the store.
-    pub stored_bytes: u64,
-    /// What a restore of the snapshot would download.
-    pub restore_bytes: u64,
-    /// How many times that is what it would be if packs held nothing but what the snapshot needs.
-    pub restore_ratio: f64,
-    pub writer_hold: Duration,
-    pub health: Vec<Health>,
-    pub warnings: Vec<Warning>,
 }
 
 /// Takes one snapshot into `remote`, with the state in `dir`.
@@ -488,32 +470,4 @@ impl Run<'_> {
 
 fn read(catalog: &RwLock<Catalog>) -> std::sync::RwLockReadGuard<'_, Catalog> {
     catalog.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn report(
-    record: &SignedRecord,
-    unchanged: bool,
-    uploaded: u64,
-    ideal_bytes: u64,
-    mut warnings: Vec<Warning>,
-) -> BackupReport {
-    let signed_bytes = record.signed.bytes().len() as u64;
-    let record = &record.record;
-    let hold = Duration::from_millis(record.writer_hold_ms);
-    if hold >= LONG_HOLD {
-        let text = format!("a writer could have been held up for {:.1} s", hold.as_secs_f64());
-        warnings.push(Warning::standing("long-hold", text));
-    }
-    BackupReport {
-        sequence: record.sequence,
-        time: record.time,
-        manifest: record.manifest.name,
-        unchanged,
-        stored_bytes: uploaded + signed_bytes,
-        restore_bytes: record.stored_bytes(),
-        restore_ratio: record.stored_bytes() as f64 / ideal_bytes.max(1) as f64,
-        writer_hold: hold,
-        health: record.health.clone(),
-        warnings,
-    }
 }

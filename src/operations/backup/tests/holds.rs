@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::Connection;
 
 use super::*;
+use crate::repository::Health;
 
 /// What a backup does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
