@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::{SourceKind, SourceSpec};
 use crate::crypto::{CryptoError, PublicSigner, Recipient};
-use crate::operations::{SourceKind, SourceSpec};
-use crate::repository::{Retention, Within, is_safe_name};
+use crate::format::{Retention, Within, is_safe_name};
 
 /// The name under which the configuration itself is backed up.
 pub const FILE_NAME: &str = "sealift.toml";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::repository::{Within, recovery_script_digest};
+use crate::format::{Within, recovery_script_digest};
 
 /// Encrypted, deduplicating off-site backups of live SQLite databases and the small files beside them.
 #[derive(Parser)]

@@ -9,8 +9,8 @@ use super::args::{Backup, BackupFlags};
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
+use crate::backup::{BackupRequest, Gentleness, Survey};
 use crate::clock::SystemClock;
-use crate::operations::{self, BackupRequest, Gentleness, Survey};
 
 /// What compaction may upload afresh in a run where nothing else is configured: 1 GiB.
 const MAX_COMPACT_BYTES: u64 = 1 << 30;
@@ -20,10 +20,10 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
     let (remote, meter) = context.remote().await?;
     let dir = context.state_root()?.join(remote.id().as_str());
     if command.dry_run {
-        let survey = operations::survey(&remote, &dir, request, context.monitor()).await?;
+        let survey = crate::backup::survey(&remote, &dir, request, context.monitor()).await?;
         return show_survey(&context, &survey);
     }
-    let report = operations::backup(&remote, &dir, request, context.monitor()).await?;
+    let report = crate::backup::backup(&remote, &dir, request, context.monitor()).await?;
     let usage = meter.usage();
     if context.global.json {
         print_json(&json!({

@@ -8,9 +8,9 @@ use super::failure::{Failure, VERIFICATION};
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
 use super::restore::selector;
-use crate::operations::{self, CheckReport, CheckRequest, Problem, ProblemKind};
-use crate::repository::layout;
-use crate::repository::ranges::{ranges, written};
+use crate::format::layout;
+use crate::format::ranges::{ranges, written};
+use crate::verify::{CheckReport, CheckRequest, Problem, ProblemKind};
 
 /// How many names of one kind are printed; the JSON document has all.
 const MAX_NAMES: usize = 20;
@@ -25,7 +25,7 @@ pub async fn run(command: Check, context: Context) -> Result<u8, Failure> {
     };
     let (remote, _) = context.remote().await?;
     let state_dir = request.reader.state_dir(&remote);
-    let report = operations::check(&remote, request, context.monitor()).await?;
+    let report = crate::verify::check(&remote, request, context.monitor()).await?;
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
         print_json(&document(&report))?;
@@ -33,7 +33,7 @@ pub async fn run(command: Check, context: Context) -> Result<u8, Failure> {
         print_lines(lines(&report))?;
     }
     let problems = report.problems.iter().map(|problem| problem.why.as_str());
-    operations::told(&state_dir, problems.chain(report.warnings.iter().map(|warning| warning.text.as_str())));
+    crate::history::told(&state_dir, problems.chain(report.warnings.iter().map(|warning| warning.text.as_str())));
     Ok(if report.problems.is_empty() { context.exit_code(&report.warnings) } else { VERIFICATION })
 }
 

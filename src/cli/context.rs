@@ -9,8 +9,11 @@ use super::failure::Failure;
 use super::progress::Progress;
 use crate::config::{Config, ConfigError, FILE_NAME};
 use crate::crypto::{IdentityFile, PublicSigner};
+use crate::events::{Monitor, Unwatched};
+use crate::finding::Warning;
 use crate::fsx;
-use crate::operations::{self, Monitor, Reader, Remote, Unwatched, Warning};
+use crate::history::Reader;
+use crate::repository::Remote;
 use crate::store::{self, Meter, Rates, RepositoryUrl, S3Settings, Store};
 
 pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
@@ -195,7 +198,7 @@ impl Context {
 
     /// The exit code once `warnings` were printed: what is told once is told now.
     pub fn told(&self, state_dir: &Path, warnings: &[Warning]) -> u8 {
-        operations::told(state_dir, warnings.iter().map(|warning| warning.text.as_str()));
+        crate::history::told(state_dir, warnings.iter().map(|warning| warning.text.as_str()));
         self.exit_code(warnings)
     }
 }

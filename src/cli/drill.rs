@@ -8,7 +8,7 @@ use super::failure::{Failure, VERIFICATION};
 use super::identities;
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
 use super::restore::selector;
-use crate::operations::{self, DatabaseReport, DrillReport, DrillRequest};
+use crate::verify::{DatabaseReport, DrillReport, DrillRequest};
 
 /// Tables that are printed for a database; the JSON document has all.
 const MAX_TABLES: usize = 10;
@@ -26,7 +26,7 @@ pub async fn run(command: Drill, context: Context) -> Result<u8, Failure> {
     };
     let (remote, _) = context.remote().await?;
     let state_dir = request.reader.state_dir(&remote);
-    let mut report = operations::drill(&remote, request, context.monitor()).await?;
+    let mut report = crate::verify::drill(&remote, request, context.monitor()).await?;
     report.warnings.extend(unknown.into_iter().filter(|_| !command.here));
     print_warnings(&context.global, &report.warnings);
     if context.global.json {

@@ -2,10 +2,10 @@
 
 use crate::config::ConfigError;
 use crate::crypto::CryptoError;
-use crate::operations::OperationError;
-use crate::repository::layout;
+use crate::error::OperationError;
+use crate::format::layout;
+use crate::host::StateError;
 use crate::source::SourceError;
-use crate::state::StateError;
 use crate::store::{StoreError, UrlError};
 
 pub const FAILED: u8 = 1;
@@ -94,7 +94,7 @@ impl From<OperationError> for Failure {
             }
             E::Verification { .. } | E::Contents { .. } => Self::new(VERIFICATION, message)
                 .hint("nothing was written; another snapshot may be whole: `sealift snapshots` lists them"),
-            E::SignerChanged(claim) => Self::new(VERIFICATION, message).hint(claim.advice()),
+            E::SignerChanged { way_out, .. } => Self::new(VERIFICATION, message).hint(way_out),
             E::NewerFormat { .. } => Self::new(VERIFICATION, message).hint("a newer sealift reads it"),
             E::Refused { way_out, .. } => Self::refused(message, way_out),
             E::NoInstant { .. } => Self::new(FAILED, message).hint(

@@ -10,10 +10,12 @@ use super::failure::Failure;
 use super::identities::new_passphrase;
 use super::output::{print_json, print_lines, print_warnings};
 use super::shell::{Bucket, reader_command};
+use crate::admin::{InitReport, InitRequest};
 use crate::config::{Config, FILE_NAME, S3Section, SourceSection};
 use crate::crypto::Recipient;
+use crate::finding::Warning;
 use crate::fsx;
-use crate::operations::{self, InitReport, InitRequest, NewIdentity, Warning};
+use crate::keys::NewIdentity;
 
 pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
     let recipients = command.recipients.parse()?;
@@ -41,7 +43,7 @@ pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
     let (store, _) = context.store().await?;
     let url = context.url()?.to_string();
     let request = InitRequest { recipients, new_identity };
-    let report = operations::init(&store, &url, &context.state_root()?, request).await?;
+    let report = crate::admin::init(&store, &url, &context.state_root()?, request).await?;
     config.recipients.clone_from(&report.recipients);
     write_config(&config_path, &config)?;
     let warnings = warnings(&report);

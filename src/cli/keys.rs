@@ -13,13 +13,12 @@ use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
 use crate::config::with_recipients;
 use crate::crypto::Recipient;
+use crate::finding::Warning;
+use crate::format::KeyHolders;
+use crate::format::ranges::written;
 use crate::fsx;
-use crate::operations::{
-    self, Change, History, KeyList, ListedEpoch, ListedGeneration, NewIdentity, Reader, RotateReport, RotateRequest,
-    Warning,
-};
-use crate::repository::KeyHolders;
-use crate::repository::ranges::written;
+use crate::history::{History, Reader};
+use crate::keys::{Change, KeyList, ListedEpoch, ListedGeneration, NewIdentity, RotateReport, RotateRequest};
 
 pub async fn run(command: Keys, global: Global) -> Result<u8, Failure> {
     match command {
@@ -55,7 +54,7 @@ fn operator(flags: &args::Reader, context: &Context) -> Result<Reader, Failure> 
 async fn list(flags: &args::Reader, context: &Context) -> Result<u8, Failure> {
     let reader = context.reader(flags, identities::load_any(&flags.identity)?)?;
     let (remote, _) = context.remote().await?;
-    let list = operations::list_keys(&remote, &reader).await?;
+    let list = crate::keys::list_keys(&remote, &reader).await?;
     print_warnings(&context.global, &list.warnings);
     if context.global.json {
         let epochs: Vec<Value> = list.epochs.iter().map(epoch_json).collect();
@@ -150,7 +149,7 @@ async fn rotate(
     let operator = operator(&command.reader, context)?;
     let proof = identities::load_files(&command.proof)?;
     let (remote, meter) = context.remote().await?;
-    let mut report = operations::rotate_keys(&remote, &operator, RotateRequest { change, proof }).await?;
+    let mut report = crate::keys::rotate_keys(&remote, &operator, RotateRequest { change, proof }).await?;
     let newest = report.epochs.iter().rfind(|epoch| epoch.needed).or(report.epochs.last());
     let newest = newest.map(|epoch| epoch.holders.clone()).unwrap_or_default();
     if newest.recipients.len() == 1 {
@@ -257,7 +256,7 @@ fn honest_json(removed: &BTreeSet<&str>) -> Value {
 async fn confirm(reader: &args::Reader, remove_newer: bool, context: &Context) -> Result<u8, Failure> {
     let operator = operator(reader, context)?;
     let (remote, meter) = context.remote().await?;
-    let report = operations::confirm_keys(&remote, &operator, remove_newer).await?;
+    let report = crate::keys::confirm_keys(&remote, &operator, remove_newer).await?;
     let removed = removed(report.epochs.iter().flat_map(|epoch| &epoch.holders.former));
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
@@ -301,7 +300,7 @@ async fn restore(reader: &args::Reader, from: Option<PathBuf>, context: &Context
             "run it on the host, or name a folder with copies (of the host, or of a recovery kit) with --from DIR",
         ));
     }
-    let report = operations::put_back_keys(&remote, &operator, &folder).await?;
+    let report = crate::keys::put_back_keys(&remote, &operator, &folder).await?;
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
         let put = report.put.iter().map(|put| {
@@ -336,7 +335,7 @@ async fn rebase(command: &Rebase, context: &Context) -> Result<u8, Failure> {
     let (remote, meter) = context.remote().await?;
     let dir = context.state_root()?.join(remote.id().as_str());
     let rebase =
-        operations::Rebase::begin(&remote, &dir, recipients.clone(), !named.is_empty(), request, context.monitor());
+        crate::backup::Rebase::begin(&remote, &dir, recipients.clone(), !named.is_empty(), request, context.monitor());
     let rebase = rebase.await?;
     if let Some(path) = context.config_path.as_deref().filter(|_| !named.is_empty()) {
         write_recipients(path, &recipients)?;
@@ -348,7 +347,7 @@ async fn rebase(command: &Rebase, context: &Context) -> Result<u8, Failure> {
 
 fn show_rebase(
     context: &Context,
-    report: &operations::RebaseReport,
+    report: &crate::backup::RebaseReport,
     recipients: &[Recipient],
     usage: &crate::store::Usage,
 ) -> Result<(), Failure> {
@@ -400,7 +399,7 @@ async fn new(file: PathBuf, no_passphrase: bool, signer: Option<String>, context
         }
         false => None,
     };
-    let recipient = operations::new_identity(new, known.as_ref().map(|(remote, signer)| (remote.id(), signer)))?;
+    let recipient = crate::keys::new_identity(new, known.as_ref().map(|(remote, signer)| (remote.id(), signer)))?;
     print_warnings(&context.global, &warnings);
     if context.global.json {
         print_json(&json!({ "identity": file, "recipient": recipient.as_str(), "warnings": warnings }))?;

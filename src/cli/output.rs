@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Color, Global};
 use super::failure::Failure;
 use super::lines::{self, Lines};
-use crate::operations::Warning;
+use crate::finding::Warning;
 
 /// Logs go to standard error: one structured line a step, only when asked for. `SEALIFT_LOG` refines.
 pub fn start_logging(global: &Global) {

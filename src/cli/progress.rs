@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::operations::{Monitor, Phase, Unwatched};
+use crate::events::{Monitor, Phase, Unwatched};
 
 /// A script hears of each phase this often.
 const JSON_INTERVAL: Duration = Duration::from_millis(500);

@@ -8,8 +8,8 @@ use super::failure::{FAILED, Failure};
 use super::identities;
 use super::output::{print_json, print_lines, print_warnings};
 use super::shell::{Bucket, quoted, reader_command};
+use crate::admin::RecoveryKit;
 use crate::clock;
-use crate::operations::{self, RecoveryKit};
 use crate::store::Key;
 
 /// What the certificates of a private server are called in a kit.
@@ -22,7 +22,7 @@ pub async fn run(command: args::RecoveryKit, context: Context) -> Result<u8, Fai
     };
     let reader = context.reader(&command.reader, identities)?;
     let (remote, _) = context.remote().await?;
-    let kit = operations::recovery_kit(&remote, &reader).await?;
+    let kit = crate::admin::recovery_kit(&remote, &reader).await?;
     let url = context.absolute_url()?;
     let mut bucket = Bucket::of(&context, &url);
     let mut enclosures = Vec::new();

@@ -13,7 +13,8 @@ use super::context::Context;
 use super::failure::{FAILED, Failure};
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings, table};
-use crate::operations::{self, RestoreReport, RestoreRequest, Selector};
+use crate::history::Selector;
+use crate::restore::{RestoreReport, RestoreRequest};
 
 pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
     let to_stdout = command.to.as_deref() == Some(Path::new("-"));
@@ -26,7 +27,7 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
     let snapshot = selector(&command.snapshot)?;
     let reader = context.reader(&command.reader, identities::load(&command.reader.identity)?)?;
     let scratch = if to_stdout {
-        let (scratch, left) = operations::scratch_dir(&std::env::temp_dir(), "sealift-restore")?;
+        let (scratch, left) = crate::restore::scratch_dir::scratch_dir(&std::env::temp_dir(), "sealift-restore")?;
         print_warnings(&context.global, &left);
         Some(scratch)
     } else {
@@ -48,7 +49,7 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
         threads: context.threads(),
     };
     let state_dir = request.reader.state_dir(&remote);
-    let report = operations::restore(&remote, request, context.monitor()).await?;
+    let report = crate::restore::restore(&remote, request, context.monitor()).await?;
     print_warnings(&context.global, &report.warnings);
     if to_stdout && !command.dry_run {
         copy_to_stdout(&report)?;

@@ -9,16 +9,16 @@ use super::context::Context;
 use super::failure::Failure;
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings, table};
-use crate::operations::{self, Deleted, Origin, RetainReport, RetainRequest};
-use crate::plan::prune::Due;
-use crate::plan::retain::{Line, Verdict};
-use crate::repository::{Retention, layout};
+use crate::format::{Retention, layout};
+use crate::policy::prune::Due;
+use crate::policy::retain::{Line, Verdict};
+use crate::retention::{Deleted, Origin, RetainReport, RetainRequest};
 
 pub async fn run(command: &Retain, context: Context) -> Result<u8, Failure> {
     let request = request(command, &context)?;
     let reader = context.reader(&command.reader, identities::load_any(&command.reader.identity)?)?;
     let (remote, meter) = context.remote().await?;
-    let report = operations::retain(&remote, &reader, &request).await?;
+    let report = crate::retention::retain(&remote, &reader, &request).await?;
     if context.global.json {
         let mut document = document(&report);
         document["requests"] = json!(meter.usage().requests);
@@ -71,7 +71,7 @@ fn document(report: &RetainReport) -> Value {
         };
         json!({ "sequence": line.sequence, "time": line.time, "keep": keep, "reasons": reasons })
     };
-    let object = |line: &crate::plan::prune::Line| {
+    let object = |line: &crate::policy::prune::Line| {
         let due = match line.due {
             Due::Now => "now".to_owned(),
             Due::At(time) => time.to_string(),

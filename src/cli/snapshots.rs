@@ -14,13 +14,14 @@ use super::output::{human_age, human_bytes, print_json, print_lines, print_warni
 use super::restore::selector;
 use crate::clock;
 use crate::crypto::Recipient;
-use crate::operations::{
-    Bill, Drill, Driller, History, KeyList, Listed, ListedEpoch, Listing, OpenedSnapshot, Unusable, Verdicts, keys_of,
-    open_with, retention_plan,
-};
-use crate::plan::retain::{Plan, Verdict};
-use crate::repository::ranges::written;
-use crate::repository::{Body, KeyHolders, Record};
+use crate::format::ranges::written;
+use crate::format::{Body, KeyHolders, Record};
+use crate::history::{Bill, Drill, Driller, History, Listed, Unusable, Verdicts};
+use crate::keys::{KeyList, ListedEpoch, keys_of};
+use crate::policy::retain::{Plan, Verdict};
+use crate::repository::Listing;
+use crate::restore::opened::{OpenedSnapshot, open_with};
+use crate::retention::retention_plan;
 
 pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
     match &command.snapshot {

@@ -9,8 +9,9 @@ use super::context::Context;
 use super::failure::{DOUBT, Failure, STALE};
 use super::keys::MANAGED_BY_ROTATION;
 use super::output::{human_age, human_bytes, human_since, print_json, print_lines, print_warnings, table};
+use crate::admin::{Drilled, Freshness, Point, StatusRequest, Storage};
 use crate::clock;
-use crate::operations::{self, Drilled, Driller, Freshness, Point, StatusRequest, Storage};
+use crate::history::Driller;
 use crate::store::RepositoryUrl;
 
 /// Snapshots that are printed; the JSON document has all.
@@ -25,7 +26,7 @@ struct Watched {
 /// One that was looked at.
 struct Looked {
     url: String,
-    status: Result<operations::Status, Failure>,
+    status: Result<crate::admin::Status, Failure>,
 }
 
 pub async fn run(command: Status, context: Context) -> Result<u8, Failure> {
@@ -94,7 +95,7 @@ fn from_file(path: &Path) -> Result<Vec<Watched>, Failure> {
     }
 }
 
-async fn look(command: &Status, context: &Context, repository: &Watched) -> Result<operations::Status, Failure> {
+async fn look(command: &Status, context: &Context, repository: &Watched) -> Result<crate::admin::Status, Failure> {
     let url: RepositoryUrl = repository.url.parse()?;
     let flags = args::Reader { signer: repository.signer.clone(), ..args::Reader::default() };
     let request = StatusRequest {
@@ -103,11 +104,11 @@ async fn look(command: &Status, context: &Context, repository: &Watched) -> Resu
         max_age: command.max_age,
     };
     let (remote, _) = context.remote_at(&url).await?;
-    Ok(operations::status(&remote, &request).await?)
+    Ok(crate::admin::status(&remote, &request).await?)
 }
 
 /// The exit code, once it was printed.
-fn code(context: &Context, status: &operations::Status) -> u8 {
+fn code(context: &Context, status: &crate::admin::Status) -> u8 {
     let code = context.told(&status.state_dir, &status.warnings);
     match status.freshness {
         Freshness::Stale | Freshness::Missing => STALE,
@@ -125,7 +126,7 @@ fn word(freshness: Freshness) -> &'static str {
     }
 }
 
-fn document(url: &str, status: &operations::Status) -> Value {
+fn document(url: &str, status: &crate::admin::Status) -> Value {
     json!({
         "repository": url, "status": status.freshness, "verdict": status.verdict,
         "newest": status.newest, "newest_good": status.newest_good,
@@ -146,7 +147,7 @@ fn drilled_json(drilled: Drilled) -> Value {
     })
 }
 
-fn lines(url: &str, status: &operations::Status) -> Vec<String> {
+fn lines(url: &str, status: &crate::admin::Status) -> Vec<String> {
     let point = |point: Option<Point>| match point {
         Some(point) => format!("snapshot {}, {}", point.sequence, human_since(point.age_seconds, "old")),
         None => "none".to_owned(),

@@ -12,9 +12,10 @@ use super::init::{check_config_path, configuration, next_command, warnings, writ
 use super::keys::{BY_COMMAND, BY_COMMENTS, COMMENTS_PROVE_NOTHING};
 use super::output::{human_age, is_interactive, print_json, print_lines, print_warnings};
 use super::shell::{Bucket, reader_command};
+use crate::admin::{InitReport, TakeOverPlan, plan_take_over};
 use crate::clock;
 use crate::crypto::Recipient;
-use crate::operations::{InitReport, TakeOverPlan, Warning, plan_take_over};
+use crate::finding::Warning;
 
 pub async fn run(command: Init, context: Context) -> Result<u8, Failure> {
     let config_path = context.new_config_path();

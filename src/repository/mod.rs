@@ -1,27 +1,13 @@
-#![doc = include_str!("FORMAT.md")]
-//!
-//! This room turns those formats into types and back. It does no I/O: `operations` fetches and stores.
+//! An open repository: what is listed there, and reading and writing records, key files and receipts.
 
-mod descriptor;
-mod format;
-mod key_file;
-pub mod layout;
-mod link;
-mod manifest;
-mod pack;
-pub mod ranges;
-mod receipt;
-mod record;
-mod recovery;
-mod retention;
+pub(crate) mod delete;
+pub(crate) mod kept_keys;
+pub(crate) mod key_files;
+pub(crate) mod lock;
+pub(crate) mod receipts;
+pub(crate) mod remote;
+pub(crate) mod unlock;
 
-pub use descriptor::{DEFAULT_GRACE_SECONDS, Descriptor, RepositoryId};
-pub use format::FormatError;
-pub use key_file::{KeyHolders, MAX_KEY_BYTES, former_comments, key_file_comments};
-pub use link::{Link, LinkTable, put_links_back, take_links_out};
-pub use manifest::{Body, Entry, Manifest, ManifestError, Run, is_safe_name};
-pub use pack::{Frame, FrameCompressor, MAX_PACK_BYTES, PackReader, PackWriter, Texture, blocks_per_pack};
-pub use receipt::{Receipt, ReceiptKind, SignedReceipt};
-pub use record::{Epoch, Health, ManifestRef, PackRef, Record, RecordError, SignedRecord, TakeOver, signer_of};
-pub use recovery::{FORMAT_DESCRIPTION, RECOVERY_SCRIPT, recovery_script_digest, recovery_text};
-pub use retention::{DEFAULT_KEEP_DAILY, Retention, UnknownZone, Within};
+pub use receipts::{put_receipt, receipts};
+pub(crate) use remote::{FETCHES, MAX_TEXT_BYTES, WITHHELD, missing_of};
+pub use remote::{Listing, Remote, Seen};

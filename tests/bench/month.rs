@@ -13,12 +13,20 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use rusqlite::Connection;
+use sealift::admin::InitRequest;
+use sealift::admin::init;
+use sealift::backup::backup;
+use sealift::backup::{BackupRequest, Gentleness, SourceKind, SourceSpec};
 use sealift::crypto::{IdentityFile, Recipient, Unprompted};
-use sealift::operations::{
-    BackupRequest, Gentleness, InitRequest, NewIdentity, Reader, Remote, RestoreRequest, RetainRequest, Selector,
-    SourceKind, SourceSpec, Unwatched, backup, init, restore, retain,
-};
-use sealift::repository::Retention;
+use sealift::events::Unwatched;
+use sealift::format::Retention;
+use sealift::history::{Reader, Selector};
+use sealift::keys::NewIdentity;
+use sealift::repository::Remote;
+use sealift::restore::RestoreRequest;
+use sealift::restore::restore;
+use sealift::retention::RetainRequest;
+use sealift::retention::retain;
 use sealift::store::Store;
 
 use super::dated::Dated;

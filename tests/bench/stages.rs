@@ -7,9 +7,9 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rusqlite::Connection;
 use sealift::crypto::{DataIdentity, FingerprintKey, sha256};
-use sealift::repository::{FrameCompressor, MAX_PACK_BYTES, PackReader, PackWriter, Texture, take_links_out};
+use sealift::format::{FrameCompressor, MAX_PACK_BYTES, PackReader, PackWriter, Texture, take_links_out};
+use sealift::host::{Catalog, CatalogPack};
 use sealift::source::{Database, ReadLimits};
-use sealift::state::{Catalog, CatalogPack};
 
 #[path = "../support/trinity.rs"]
 mod trinity;

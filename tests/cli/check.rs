@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sealift::crypto::Signer;
-use sealift::repository::{Receipt, ReceiptKind};
+use sealift::format::{Receipt, ReceiptKind};
 use serde_json::{Value, json};
 
 use crate::damage::{Harm, commit_manifest, harm, opened};

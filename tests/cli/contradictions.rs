@@ -4,7 +4,7 @@
 use std::fs;
 
 use sealift::crypto::{DataIdentity, Signer, sha256};
-use sealift::repository::TakeOver;
+use sealift::format::TakeOver;
 use serde_json::json;
 
 use crate::retain::{history, listed, signer};

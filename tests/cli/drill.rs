@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::Connection;
 use sealift::crypto::{Signed, sha256};
-use sealift::repository::{Receipt, ReceiptKind};
+use sealift::format::{Receipt, ReceiptKind};
 use serde_json::{Value, json};
 
 use crate::check::believe;

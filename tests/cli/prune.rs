@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
-use sealift::state::Pins;
+use sealift::host::Pins;
 use sealift::store::{Key, Stored, open};
 
 use crate::support::Server;

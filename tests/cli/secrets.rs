@@ -144,7 +144,7 @@ fn the_repository_shows_no_name_no_secret_and_no_recipient() {
         .to_owned();
     for (path, (_, _, bytes)) in tree(&world.path("repository")) {
         // The same in every repository: it knows what a key looks like, and none.
-        if bytes == sealift::repository::RECOVERY_SCRIPT.as_bytes() {
+        if bytes == sealift::format::RECOVERY_SCRIPT.as_bytes() {
             continue;
         }
         let text = String::from_utf8_lossy(&bytes);

@@ -4,7 +4,7 @@
 use std::fs;
 
 use sealift::crypto::{DataIdentity, IdentityFile, PublicSigner, Signer, Unprompted, sha256};
-use sealift::repository::TakeOver;
+use sealift::format::TakeOver;
 use serde_json::{Value, json};
 
 use crate::support::world::{Output, World};

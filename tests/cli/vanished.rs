@@ -3,7 +3,7 @@
 use std::fs;
 
 use jiff::Timestamp;
-use sealift::state::Pins;
+use sealift::host::Pins;
 
 use crate::retain::{history_of, signer};
 use crate::support::past::days_ago;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use sealift::crypto::sha256;
-use sealift::repository::Receipt;
+use sealift::format::Receipt;
 use serde_json::{Value, json};
 
 use crate::check::believe;

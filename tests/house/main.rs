@@ -12,18 +12,25 @@ use std::{env, fs};
 use rust::Token;
 
 /// From the roof to the ground. A room uses only rooms on floors below its own.
-const FLOORS: [&[&str]; 12] = [
+const FLOORS: [&[&str]; 19] = [
     &["main"],
     &["cli"],
     &["agent"],
+    &["messages"],
     &["config"],
-    &["operations"],
-    &["plan"],
+    &["admin"],
+    &["verify"],
+    &["backup", "restore", "retention", "keys"],
+    &["history"],
     &["repository"],
-    &["state"],
+    &["error"],
+    &["policy"],
+    &["format"],
+    &["host"],
     &["source"],
     &["store"],
     &["crypto"],
+    &["finding", "events"],
     &["fsx", "clock", "allocator", "buffers"],
 ];
 
@@ -102,7 +109,7 @@ fn assert_none(found: &[String], rule: &str) {
 fn each_room_uses_only_rooms_below_it() {
     let mut broken = Vec::new();
     for module in modules() {
-        let Some(room) = module.room() else { continue };
+        let Some(room) = module.room().filter(|_| !module.words.iter().any(|word| word == "tests")) else { continue };
         let Some(own) = floor(room) else {
             broken.push(format!("{}: no floor is known for the room `{room}`", module.file));
             continue;

@@ -13,7 +13,7 @@ use crate::script::{self, TOOLS};
 use crate::support::world::Output;
 use crate::trinity;
 
-const FORMAT: &str = include_str!("../../src/repository/FORMAT.md");
+const FORMAT: &str = include_str!("../../src/format/FORMAT.md");
 
 /// Restores with the script into a new folder.
 fn recover(host: &Host, identity: &Path, folder: &str, more: &[&str]) -> (Output, PathBuf) {

@@ -19,7 +19,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Today's script, which reads what older releases wrote.
 fn restore_with_script(world: &World, snapshot: &str, key: &str, signer: &str, to: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/repository/recover.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/format/recover.py");
     let mut command = Command::new("python3");
     command.arg(script).arg("restore").arg(world.path("repository")).arg(snapshot);
     command.args(["-i", key, "--signer", signer, "--to", to]);

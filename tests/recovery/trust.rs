@@ -3,7 +3,7 @@
 use std::fs;
 
 use sealift::crypto::{DataIdentity, Signer};
-use sealift::repository::{RepositoryId, TakeOver};
+use sealift::format::{RepositoryId, TakeOver};
 use serde_json::{Value, json};
 
 use crate::forge::{commit, data_identity, manifest, next_record, opened, put, sealed};

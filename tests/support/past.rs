@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use sealift::crypto::Signer;
-use sealift::repository::ranges::ranges;
-use sealift::repository::{Descriptor, Record, RepositoryId, SignedRecord, layout};
-use sealift::state::{Pins, load_signer};
+use sealift::format::ranges::ranges;
+use sealift::format::{Descriptor, Record, RepositoryId, SignedRecord, layout};
+use sealift::host::{Pins, load_signer};
 
 use super::world::World;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sealift::crypto::{DataIdentity, Digest, sha256};
-use sealift::repository::{Body, Manifest, PackReader, PackRef, RepositoryId, Run, SignedRecord, layout};
+use sealift::format::{Body, Manifest, PackReader, PackRef, RepositoryId, Run, SignedRecord, layout};
 use sealift::store::Key;
 
 use crate::memory::MemoryStore;

@@ -19,14 +19,22 @@ use application::{Application, Random};
 use jiff::{SignedDuration, Timestamp};
 use ledger::Ledger;
 use memory::{MemoryStore, VirtualClock};
+use sealift::admin::InitRequest;
+use sealift::admin::init;
+use sealift::backup::backup;
+use sealift::backup::{BackupReport, BackupRequest, Gentleness, SourceKind, SourceSpec};
 use sealift::clock::Clock;
 use sealift::crypto::{DataIdentity, IdentityFile, Recipient, Unprompted, sha256};
-use sealift::operations::{
-    BackupReport, BackupRequest, Gentleness, InitRequest, NewIdentity, Reader, Remote, RestoreRequest, RetainReport,
-    RetainRequest, Selector, SourceKind, SourceSpec, Unwatched, backup, init, restore, retain,
-};
-use sealift::plan::prune::Stop;
-use sealift::repository::{Retention, layout};
+use sealift::events::Unwatched;
+use sealift::format::{Retention, layout};
+use sealift::history::{Reader, Selector};
+use sealift::keys::NewIdentity;
+use sealift::policy::prune::Stop;
+use sealift::repository::Remote;
+use sealift::restore::RestoreRequest;
+use sealift::restore::restore;
+use sealift::retention::retain;
+use sealift::retention::{RetainReport, RetainRequest};
 use sealift::store::Store;
 
 /// What one run may upload afresh: about half of the database, compressed.
