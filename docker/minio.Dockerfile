@@ -5,7 +5,7 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     CGO_ENABLED=0 GOBIN=/out go install -trimpath -ldflags '-s -w' "github.com/minio/minio@${MINIO_VERSION}"
 
 FROM debian:bookworm-slim
-# curl asks whether it is healthy.
+# curl is for the health check.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
     && install -d -o 1000 -g 1000 -m 0700 /data

@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::{SignedDuration, SpanRelativeTo};
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{SourceKind, SourceSpec};
-use crate::crypto::{CryptoError, PublicSigner, Recipient};
+use crate::crypto::{CryptoError, Recipient};
 use crate::format::{Retention, Within, is_safe_name};
+use crate::policy::prune::GRACE;
 
 /// The name under which the configuration itself is backed up.
 pub const FILE_NAME: &str = "sealift.toml";
@@ -43,12 +45,9 @@ pub struct Config {
     pub host: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
-    /// Whose receipts are believed, each a line `ssh-ed25519 AAAA…`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub drill_signers: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
-    /// zstd level, 1 to 19; 3 unless told otherwise.
+    /// zstd level, 1 to 19; 3 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<i32>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -102,7 +101,7 @@ pub struct Limits {
     /// How long a writer in rollback mode may be held up at most, such as `3s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer_hold: Option<jiff::SignedDuration>,
-    /// How many stored bytes compaction may upload afresh in one backup; 0 turns it off. One pack (up to
+    /// How many stored bytes compaction may upload again in one backup; 0 turns it off. One pack (up to
     /// 16 MiB) always may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_compact_bytes: Option<u64>,
@@ -136,7 +135,10 @@ pub struct RetentionSection {
     pub keep_tag: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// How many of the snapshots an unattended run may lose at once; 50 unless told otherwise.
+    /// How long an object that no snapshot needs stays: 7 days, or longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Within>,
+    /// How many of the days with a snapshot an unattended run may remove at once, in percent [default: 50].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_remove_percent: Option<u8>,
 }
@@ -213,8 +215,12 @@ impl Config {
             let why = "compression is a zstd level from 1 to 19".to_owned();
             return Err(ConfigError::Invalid { path: path.to_owned(), why, suggestion: None });
         }
-        if let Some(Err(error)) = config.retention().map(|rules| rules.zone()) {
+        if let Some(Err(error)) = config.written_retention().map(|rules| rules.zone()) {
             return Err(ConfigError::Invalid { path: path.to_owned(), why: error.to_string(), suggestion: None });
+        }
+        if config.grace().is_none_or(|grace| grace < GRACE) {
+            let why = "retention.grace is a time of 7d or longer, in days or weeks".to_owned();
+            return Err(ConfigError::Invalid { path: path.to_owned(), why, suggestion: None });
         }
         if config.max_remove_percent() > 100 {
             let why = "retention.max_remove_percent is a number from 0 to 100".to_owned();
@@ -250,28 +256,36 @@ impl Config {
         self.recipients.iter().map(|text| Ok(Recipient::parse(text)?)).collect()
     }
 
-    pub fn drill_signers(&self) -> Result<Vec<PublicSigner>, ConfigError> {
-        self.drill_signers.iter().map(|text| Ok(text.parse()?)).collect()
-    }
-
-    /// The rules of the section `[retention]`, the standard ones where it sets none; `None` where there is no section.
+    /// The rules of the section `[retention]`; `None` where it sets none.
     pub fn retention(&self) -> Option<Retention> {
-        self.written_retention().map(Retention::or_standard)
+        self.written_retention().filter(|rules| !rules.is_unset())
     }
 
-    /// The rules that the section `[retention]` sets; `None` where there is none.
+    /// What the section `[retention]` says, be it a time zone alone; `None` where there is no section.
     pub fn written_retention(&self) -> Option<Retention> {
         self.retention.as_ref().map(RetentionSection::written)
+    }
+
+    /// How long an object that no snapshot needs stays; `None` where what is written there is no number of days or
+    /// weeks.
+    fn grace(&self) -> Option<SignedDuration> {
+        let Some(grace) = self.retention.as_ref().and_then(|section| section.grace) else { return Some(GRACE) };
+        grace.span().to_duration(SpanRelativeTo::days_are_24_hours()).ok()
+    }
+
+    /// The same; never shorter than 7 days.
+    pub fn retention_grace(&self) -> SignedDuration {
+        self.grace().unwrap_or(GRACE).max(GRACE)
     }
 
     pub fn max_remove_percent(&self) -> u8 {
         self.retention.as_ref().and_then(|section| section.max_remove_percent).unwrap_or(MAX_REMOVE_PERCENT)
     }
 
-    /// The file's text, with a word for whoever opens it.
+    /// The file's text, with a line for its reader.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         let body = toml::to_string(self)?;
-        Ok(format!("# Written by `sealift init`. It holds no secret, and goes along in every snapshot.\n{body}"))
+        Ok(format!("# Written by `sealift init`. It holds no secret, and every snapshot includes it.\n{body}"))
     }
 }
 
@@ -290,7 +304,7 @@ pub fn with_recipients(text: &str, recipients: &[&str], path: &Path) -> Result<S
     Ok(document.to_string())
 }
 
-/// Where and why a text is wrong, without its words: somebody may have put a secret there.
+/// Where and why a text is wrong, without its words: a secret may be there.
 fn explanation(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     // serde quotes a value of the wrong type.
@@ -360,18 +374,30 @@ mod tests {
     }
 
     #[test]
-    fn a_retention_section_without_a_rule_keeps_a_day_for_two_weeks() {
+    fn a_retention_section_without_a_rule_sets_none() {
         assert_eq!(parse("").expect("read").retention(), None);
+        assert_eq!(parse("[retention]\ntime_zone = \"Asia/Tokyo\"").expect("read").retention(), None);
         let rules = |text: &str| parse(&format!("[retention]\n{text}")).expect("read").retention().expect("rules");
-        assert_eq!(rules(""), Retention::standard());
-        assert_eq!(rules("time_zone = \"Asia/Tokyo\"").to_string(), "keep_daily = 14, time_zone = \"Asia/Tokyo\"");
         let text = "keep_last = 3, keep_within = \"30d\", keep_tag = [\"a\"]";
         assert_eq!(rules(&text.replace(", keep", "\nkeep")).to_string(), text);
     }
 
     #[test]
-    fn retention_that_nobody_can_mean_is_refused() {
+    fn a_grace_period_may_be_longer_than_7_days() {
+        let days = |text: &str| parse(text).expect("read").retention_grace().as_hours() / 24;
+        assert_eq!(days(""), 7);
+        assert_eq!(days("[retention]\ngrace = \"7d\""), 7);
+        assert_eq!(days("[retention]\ngrace = \"14d\""), 14);
+        assert_eq!(days("[retention]\ngrace = \"3w\""), 21);
+    }
+
+    #[test]
+    fn retention_that_makes_no_sense_is_refused() {
         for line in [
+            "grace = \"6d\"",
+            "grace = \"167h\"",
+            "grace = \"1mo\"",
+            "grace = 14",
             "time_zone = \"Europe/Atlantis\"",
             "keep_within = \"0d\"",
             "keep_last = -1",

@@ -1,4 +1,4 @@
-//! How an operation tells a person what it is doing. The cli draws it; nothing depends on it.
+//! How an operation shows a person what it is doing. The cli draws it; nothing depends on it.
 
 /// A part of an operation that may take a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +31,8 @@ impl Phase {
     ];
 }
 
-/// Watches an operation. Called from several threads, also while a lock keeps an application's writers waiting: whoever
-/// implements it waits for nothing, above all not for a terminal.
+/// Watches an operation. Called from several threads, also while a lock keeps an application's writers waiting:
+/// whatever implements it waits for nothing, above all not for a terminal.
 pub trait Monitor: Send + Sync {
     /// `phase` begins; `bytes` is how much there is to do, where it is known.
     fn begin(&self, phase: Phase, bytes: Option<u64>);

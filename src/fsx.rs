@@ -18,7 +18,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Replaces `path` with what `write` writes, durably, mode 0600.
 pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
-    let temporary = temporary_beside(path);
+    let temporary = temporary_next_to(path);
     let mut file = BufWriter::new(create_private(&temporary)?);
     let written = write(&mut file).and_then(|()| file.flush()).and_then(|()| file.get_ref().sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
@@ -29,7 +29,7 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -
 }
 
 /// A name for a temporary file in the folder of `path`, hidden, and of this process alone.
-pub fn temporary_beside(path: &Path) -> PathBuf {
+pub fn temporary_next_to(path: &Path) -> PathBuf {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -63,7 +63,7 @@ pub fn new_private_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
 }
 
 /// A folder of our own that goes with everything in it when this is dropped. It is locked until then, so that what a
-/// killed process left is told from what a running one uses.
+/// killed process left differs from what a running one uses.
 pub struct ScratchDir {
     path: PathBuf,
     _lock: File,
@@ -80,7 +80,7 @@ impl ScratchDir {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened?,
             };
-            // Where the file system has no locks, nobody takes one for left behind.
+            // Where the file system has no locks, none is taken for left behind.
             let is_taken = matches!(try_lock(&lock), Ok(false));
             if !is_taken && is_at(&path, &lock)? {
                 return Ok(Self { path, _lock: lock });
@@ -92,8 +92,8 @@ impl ScratchDir {
         &self.path
     }
 
-    /// Removes it now, for whoever has to tell when that fails. One that is no longer in its place fails, too: what was in
-    /// it may be anywhere.
+    /// Removes it now, for a caller that has to report when that fails. One that is no longer in its place fails, too:
+    /// what was in it may be anywhere.
     pub fn remove(self) -> io::Result<()> {
         remove_tree(&self.path)
     }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nobody_holds_any_more_and_only_of_its_own_kind_is_left_behind() {
+    fn only_what_is_no_longer_held_and_only_of_its_own_kind_is_left_behind() {
         let parent = tempfile::tempdir().expect("a folder");
         let (parent, outside) = (parent.path(), tempfile::tempdir().expect("a folder"));
         for name in ["kind", "kind-", "kind-x", "kind-1-2-3", "kinder-1", "other-1", "kind-1-"] {
@@ -281,7 +281,7 @@ mod tests {
         fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).expect("a mode");
         std::thread::spawn(move || as_nobody(own)).join().expect("joined").expect("removed");
         assert_eq!(fs::read_dir(&path).expect("listed").count(), 0);
-        // Its own place in a folder of somebody else is what cannot go.
+        // Its own place in a folder of another user is what cannot go.
         let stuck = locked("cache");
         let left = stuck.path().to_owned();
         fs::set_permissions(&path, PermissionsExt::from_mode(0o555)).expect("a mode");

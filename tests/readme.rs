@@ -1,4 +1,4 @@
-//! The commands of README.md do what it says: they are run, line by line, as they stand there.
+//! The commands of README.md and of the guide do what they say: they are run, line by line, as they stand there.
 //!
 //! Each section (a heading of the second level) is one bash session in a home of its own, and stops at the first command
 //! that fails. `sh` blocks are run, all others are shown only. `sh norun` wants a reason: an HTML comment on the line
@@ -157,15 +157,51 @@ fn can_run(section: &Section) -> bool {
     !lacks
 }
 
+#[track_caller]
+fn assert_works(name: &str, sections: &[Section]) {
+    assert!(!sections.is_empty(), "{name} shows nothing that can be run");
+    for section in sections.iter().filter(|section| can_run(section)) {
+        run(section).unwrap_or_else(|why| panic!("{name}, {why}"));
+    }
+}
+
 #[test]
 fn the_commands_of_the_readme_do_what_it_says() {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let page = fs::read_to_string(&path).expect("README.md");
-    let sections = sections(&page).expect("a readable README.md");
-    assert!(!sections.is_empty(), "README.md shows nothing that can be run");
-    for section in sections.iter().filter(|section| can_run(section)) {
-        run(section).unwrap_or_else(|why| panic!("README.md, {why}"));
+    assert_works("README.md", &sections(&page).expect("a readable README.md"));
+}
+
+/// A page of the guide is one session: a person reads it from its beginning.
+#[test]
+fn the_commands_of_the_guide_do_what_it_says() {
+    for (name, _, page) in sealift::guide::TOPICS {
+        let page = page.replace("\n## ", "\n### ");
+        assert_works(name, &sections(&page).unwrap_or_else(|why| panic!("{name}: {why}")));
     }
+}
+
+/// What stands in a sentence is not run. It names commands and flags that exist.
+#[test]
+fn the_commands_within_sentences_exist() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+    let guide = sealift::guide::TOPICS.iter().map(|(_, _, page)| (*page).to_owned());
+    let pages: Vec<String> = guide.chain([readme]).collect();
+    let mut seen = 0;
+    for code in pages.iter().flat_map(|page| page.split('`').skip(1).step_by(2)) {
+        let Some(line) = code.strip_prefix("sealift ").filter(|line| !line.contains('\n')) else { continue };
+        let words: Vec<&str> = line.strip_prefix("help ").unwrap_or(line).split(' ').collect();
+        let is_command = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let command = words.iter().take_while(|word| is_command(word) && !word.starts_with('-'));
+        let help = Command::new(env!("CARGO_BIN_EXE_sealift")).arg("help").args(command).output().expect("it starts");
+        assert!(help.status.success(), "`{code}`: {}", String::from_utf8_lossy(&help.stderr));
+        let help = String::from_utf8(help.stdout).expect("text");
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(flag), "`{code}`: {flag} is unknown");
+        }
+        seen += 1;
+    }
+    assert!(seen > 10, "only {seen} commands were found");
 }
 
 #[test]

@@ -2,22 +2,31 @@
 //!
 //! The data identity exists in memory only, for as long as it takes to wrap it. An interrupted `init` is finished by
 //! the next one: the descriptor names this host's signer, and `host.json` is written last.
+//!
+//! Before anything is made, one tiny object of a random name shows whether the server obeys conditional puts, and whether
+//! these credentials may delete. A server that ignores conditions is used only where a person asked for it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::clock;
 use crate::crypto::{PublicSigner, Recipient, Signer, seal};
 use crate::error::OperationError;
+use crate::finding::Finding;
 use crate::format::{Descriptor, RECOVERY_SCRIPT, RepositoryId, layout, recovery_script_digest, recovery_text};
-use crate::host::{HostState, Pins, WriterLock, load_signer, save_signer};
+use crate::history::{Locations, TrustStore};
+use crate::host::{HostState, ServerProfile, WriterLock, load_signer, save_signer};
 use crate::keys::{NewIdentity, identity_made_for, new_identity};
+use crate::policy::trust::Accepted;
 use crate::repository::Remote;
 use crate::repository::key_files::{first_free, make_epoch};
-use crate::store::{Creation, Key, Store, StoreError, Stored};
+use crate::store::{CreateOnce, Creation, Look, Store, Stored, probe, probe_conditional_put};
 
 pub struct InitRequest {
     pub recipients: Vec<Recipient>,
     pub new_identity: Option<NewIdentity>,
+    /// A person says that one process alone writes there, so a server without conditional puts will do.
+    pub single_writer: bool,
 }
 
 /// What was made.
@@ -31,26 +40,76 @@ pub struct InitReport {
     pub resumed: bool,
 }
 
-/// Makes a repository in `store`, with this host as its writer, keeping state under `state_root`.
+/// A finished repository of this host.
+pub struct Finished {
+    pub repository: RepositoryId,
+    pub signer: PublicSigner,
+    pub epoch: u32,
+    host: HostState,
+}
+
+impl Finished {
+    pub fn create_once(&self) -> CreateOnce {
+        self.host.create_once()
+    }
+
+    /// From now on this host looks instead of relying on conditional puts, where the server does not honour them.
+    pub async fn look_where_needed(&mut self, store: &dyn Store) -> Result<(), OperationError> {
+        if probe_conditional_put(store).await? {
+            return Ok(());
+        }
+        let dir = self.host.dir().to_owned();
+        let _lock = WriterLock::take(&dir)?;
+        // What another run has changed before it released the lock.
+        if let Some(host) = HostState::load(&dir)? {
+            self.host = host;
+        }
+        let server = ServerProfile { create_once: CreateOnce::Look, ..self.host.server().clone() };
+        Ok(self.host.set_server(server)?)
+    }
+}
+
+/// The repository at `url`, where this host is its writer and `init` has nothing to do; `None` where there is none yet, or
+/// one that is not finished or belongs to another host.
+pub async fn finished(
+    store: &Arc<dyn Store>,
+    url: &str,
+    state_root: &Path,
+) -> Result<Option<Finished>, OperationError> {
+    let Some(remote) = existing(store, url).await? else { return Ok(None) };
+    let Some(host) = HostState::load(&state_root.join(remote.id().as_str()))? else { return Ok(None) };
+    let (signer, epoch) = (host.signer.public(), host.sealed_to.epoch);
+    Ok(Some(Finished { repository: remote.id().clone(), signer, epoch, host }))
+}
+
+/// Makes a repository in `store`, with this host as its writer, keeping state under `state_root`; and what there is to say
+/// about the server.
 pub async fn init(
-    store: &std::sync::Arc<dyn Store>,
+    store: &Arc<dyn Store>,
     url: &str,
     state_root: &Path,
     mut request: InitRequest,
-) -> Result<InitReport, OperationError> {
+) -> Result<(InitReport, Vec<Finding>), OperationError> {
     // Before anything is made: a plugin that is missing, or keys that age will not mix.
     if !request.recipients.is_empty() {
         seal(b"", &request.recipients)?;
     }
-    let (descriptor, signer, resumed) = match existing(store, url).await? {
+    let begun = match existing(store, url).await? {
         Some(remote) => {
             let signer = interrupted_signer(&remote, state_root)?;
-            (remote.descriptor, signer, true)
+            Some((remote.descriptor, signer))
         }
-        None => {
-            let (descriptor, signer) = create_descriptor(store.as_ref(), url, state_root).await?;
-            (descriptor, signer, false)
-        }
+        None => None,
+    };
+    let (server, findings) = try_server(store, url, request.single_writer).await?;
+    let store = match server.create_once {
+        CreateOnce::Conditional => Arc::clone(store),
+        CreateOnce::Look => Arc::new(Look::new(Arc::clone(store))) as Arc<dyn Store>,
+    };
+    let resumed = begun.is_some();
+    let (descriptor, signer) = match begun {
+        Some(begun) => begun,
+        None => create_descriptor(store.as_ref(), url, state_root).await?,
     };
     let dir = state_root.join(descriptor.repository.as_str());
     let _lock = WriterLock::take(&dir)?;
@@ -62,22 +121,53 @@ pub async fn init(
     let (id, by) = (&descriptor.repository, &descriptor.signer);
     let sealed_to = make_epoch(store.as_ref(), &dir, id, by, epoch, &request.recipients).await?;
     let sealed_to =
-        sealed_to.ok_or_else(|| OperationError::OtherWriter(format!("epoch {epoch} was just made by another init")))?;
+        sealed_to.ok_or_else(|| OperationError::OtherRotation { object: layout::data_key(epoch, 1).to_string() })?;
     // What reads on this machine trusts this host.
-    let remembered = descriptor.to_json().ok();
-    Pins { signer: Some(signer.public()), descriptor: remembered, ..Pins::load(&dir)? }.save(&dir)?;
-    let host = HostState::create(&dir, signer, sealed_to)?;
-    Ok(InitReport {
+    let (accepted, text) = (Some(Accepted::new(signer.public())), descriptor.to_json().ok());
+    TrustStore { accepted, descriptor: text, ..TrustStore::load(&dir)? }.save(&dir)?;
+    Locations::set(state_root, &store.location(), &descriptor.repository)?;
+    let host = HostState::create_at(&dir, signer, sealed_to, server)?;
+    let report = InitReport {
         repository: descriptor.repository,
         signer: host.signer.public(),
         epoch,
         recipients: request.recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
         resumed,
-    })
+    };
+    Ok((report, findings))
 }
 
-async fn existing(store: &std::sync::Arc<dyn Store>, url: &str) -> Result<Option<Remote>, OperationError> {
-    match Remote::open(std::sync::Arc::clone(store), url).await {
+/// Tries the server on one tiny object. Some servers ignore conditional puts and say nothing: there two writers could
+/// overwrite each other.
+async fn try_server(
+    store: &Arc<dyn Store>,
+    url: &str,
+    single_writer: bool,
+) -> Result<(ServerProfile, Vec<Finding>), OperationError> {
+    let tried = probe(store.as_ref()).await?;
+    if !tried.conditional_put && !single_writer {
+        return Err(OperationError::Refused {
+            what: format!("the server of {url} ignores or refuses conditional puts (If-None-Match: *)"),
+            way_out: "use another server, or run `sealift init --single-writer` and make sure that one host, and no \
+                      clone of it, ever writes there; `sealift help storage` says what that costs"
+                .to_owned(),
+        });
+    }
+    let create_once = if tried.conditional_put { CreateOnce::Conditional } else { CreateOnce::Look };
+    let may_delete = tried.may_delete();
+    let mut findings = Vec::new();
+    if create_once == CreateOnce::Look {
+        findings.push(Finding::SingleWriter {});
+    }
+    if may_delete == Some(true) {
+        findings.push(Finding::WriterCanDelete {});
+    }
+    let location = store.location();
+    Ok((ServerProfile { location, create_once, may_delete }, findings))
+}
+
+async fn existing(store: &Arc<dyn Store>, url: &str) -> Result<Option<Remote>, OperationError> {
+    match Remote::open(Arc::clone(store), url).await {
         Ok(remote) => Ok(Some(remote)),
         Err(OperationError::NoRepository { .. }) => Ok(None),
         Err(error) => Err(error),
@@ -110,7 +200,6 @@ async fn create_descriptor(
             way_out: "choose an empty prefix, or put the missing repository.json back".to_owned(),
         });
     }
-    probe_create_once(store, url).await?;
     let signer = Signer::generate()?;
     let descriptor = Descriptor::new(RepositoryId::generate(), clock::now(), signer.public());
     save_signer(&state_root.join(descriptor.repository.as_str()), &signer)?;
@@ -118,27 +207,6 @@ async fn create_descriptor(
     match store.create(&layout::descriptor(), Stored::public_text(json)).await? {
         Creation::Created => Ok((descriptor, signer)),
         Creation::AlreadyThere => Err(OperationError::AlreadyThere { url: url.to_owned() }),
-    }
-}
-
-/// Sees for itself that the server honours create-once: some ignore the condition silently, and then two writers
-/// could overwrite each other.
-async fn probe_create_once(store: &dyn Store, url: &str) -> Result<(), OperationError> {
-    let key = Key::from_trusted("probe".to_owned());
-    store.create(&key, Stored::public_text("sealift probe 1\n".to_owned())).await?;
-    let second = store.create(&key, Stored::public_text("sealift probe 2\n".to_owned())).await?;
-    match store.delete(&key).await {
-        // A writer that may not delete is as it should be; a few bytes stay.
-        Ok(()) | Err(StoreError::AccessDenied { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    match second {
-        Creation::AlreadyThere => Ok(()),
-        Creation::Created => Err(StoreError::NotSupported {
-            object: url.to_owned(),
-            cause: "the server ignores the condition that an object must be new (If-None-Match: *)".to_owned(),
-        }
-        .into()),
     }
 }
 
@@ -167,6 +235,6 @@ fn make_identity(new: NewIdentity, descriptor: &Descriptor) -> Result<Recipient,
 async fn next_epoch(store: &dyn Store) -> Result<u32, OperationError> {
     let keys = store.list(layout::KEYS).await?;
     let taken: Vec<u32> =
-        keys.objects.iter().filter_map(|object| Some(layout::epoch_and_generation(&object.key)?.0)).collect();
+        keys.objects.iter().filter_map(|object| Some(layout::epoch_and_version(&object.key)?.0)).collect();
     first_free(0, |epoch| taken.contains(&epoch))
 }

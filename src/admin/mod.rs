@@ -1,11 +1,13 @@
 //! Making a repository, taking one over, looking at one.
 
+mod doctor;
 mod init;
 mod recovery_kit;
 mod status;
 mod takeover;
 
-pub use init::{InitReport, InitRequest, init};
+pub use doctor::{Diagnosis, diagnose};
+pub use init::{Finished, InitReport, InitRequest, finished, init};
 pub use recovery_kit::{Enclosure, RecoveryKit, recovery_kit};
-pub use status::{Drilled, Freshness, Point, Status, StatusRequest, Storage, status};
-pub use takeover::{TakeOverPlan, plan_take_over};
+pub use status::{Drilled, Freshness, Point, Status, StatusRequest, Storage, look, status};
+pub use takeover::{TakeoverPlan, plan_takeover};

@@ -1,23 +1,24 @@
 //! What an operator keeps offline, for the day on which the host is gone, or the bucket has lost its small files.
 //!
-//! Nothing in it is a secret: the wrapped keys are ciphertext. What it is for is to be told apart from what lies in the
-//! bucket, which whoever can write there can exchange: the signer, the repository's id, the script.
+//! Nothing in it is a secret: the key files are ciphertext. What lies in the bucket can be replaced by anybody who may write
+//! there. The kit holds what to compare it with: the signer, the repository's id, the script.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::crypto::{PublicSigner, sha256};
+use crate::crypto::PublicSigner;
 use crate::error::OperationError;
-use crate::finding::Warning;
+use crate::finding::Finding;
 use crate::format::{
     FORMAT_DESCRIPTION, MAX_KEY_BYTES, RECOVERY_SCRIPT, Record, RepositoryId, layout, recovery_script_digest,
 };
 use crate::fsx;
 use crate::history::{History, Reader, Selector};
-use crate::host::KeptKeys;
+use crate::host::{KeptKey, KeptKeys};
 use crate::repository::Remote;
+use crate::repository::key_files::first_free;
 use crate::store::{Key, StoreError};
 
 /// What goes into a kit.
@@ -26,18 +27,18 @@ pub struct RecoveryKit {
     pub signer: PublicSigner,
     /// Something else than the repository itself says that this is the signer.
     pub pinned: bool,
-    /// Every wrapped key, under the name that it has in the repository.
+    /// Every key file, under the name that it has in the repository.
     pub keys: BTreeMap<Key, Bytes>,
     /// Number and time of the newest snapshot.
     pub newest: Option<(u64, jiff::Timestamp)>,
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Finding>,
     descriptor: String,
 }
 
 /// A file that goes along as it is, such as the certificates of a private server: its name in the kit, and its bytes.
 pub type Enclosure = (&'static str, Vec<u8>);
 
-/// Collects a kit. Whose signature counts is settled first: a kit that names the wrong signer is worse than none.
+/// Collects a kit. The trusted signer is settled first: a kit that names the wrong signer is worse than none.
 pub async fn recovery_kit(remote: &Remote, reader: &Reader) -> Result<RecoveryKit, OperationError> {
     let history = History::load(remote, reader).await?;
     let newest = match history.find(&Selector::Latest) {
@@ -45,17 +46,14 @@ pub async fn recovery_kit(remote: &Remote, reader: &Reader) -> Result<RecoveryKi
         Err(OperationError::NoSnapshot(_)) => None,
         Err(error) => return Err(error),
     };
-    let mut keys = wrapped_keys(remote).await?;
+    let mut keys = key_files(remote).await?;
+    add_kept(&mut keys, &KeptKeys::load(&reader.state_dir(remote))?)?;
     let mut warnings = history.warnings.clone();
-    let kept = KeptKeys::load(&reader.state_dir(remote))?;
-    warnings.extend(undo_exchanges(&mut keys, &kept)?);
-    warnings.extend(add_newer(&mut keys, &kept)?);
-    warnings.extend(add_kept(&mut keys, &kept)?);
-    warnings.extend(lacking(&history, &keys));
+    warnings.extend(missing(&history, &keys));
     Ok(RecoveryKit {
         repository: remote.id().clone(),
-        signer: history.signer.clone(),
-        pinned: history.is_pinned(),
+        signer: history.signer().clone(),
+        pinned: !history.is_unpinned,
         newest: newest.map(|record| (record.sequence, record.time)),
         keys,
         warnings,
@@ -63,12 +61,12 @@ pub async fn recovery_kit(remote: &Remote, reader: &Reader) -> Result<RecoveryKi
     })
 }
 
-/// Every wrapped key in the repository. What is too large to be one is none.
-async fn wrapped_keys(remote: &Remote) -> Result<BTreeMap<Key, Bytes>, OperationError> {
+/// Every key file in the repository. What is too large to be one is none.
+async fn key_files(remote: &Remote) -> Result<BTreeMap<Key, Bytes>, OperationError> {
     let listing = remote.store.list(layout::KEYS).await?;
     let mut keys = BTreeMap::new();
     for object in listing.objects {
-        if layout::epoch_and_generation(&object.key).is_none() {
+        if layout::epoch_and_version(&object.key).is_none() {
             continue;
         }
         match remote.store.get(&object.key, MAX_KEY_BYTES).await {
@@ -80,93 +78,32 @@ async fn wrapped_keys(remote: &Remote) -> Result<BTreeMap<Key, Bytes>, Operation
     Ok(keys)
 }
 
-/// Puts the host's copy in the place of a file that is not the one that lay there before.
-fn undo_exchanges(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<Option<Warning>, OperationError> {
-    let mut undone = Vec::new();
-    for key in kept.iter().filter(|key| !key.gone) {
-        let (place, rightful) = (layout::data_key(key.epoch, key.generation), kept.rightful(key));
-        let Some(stored) = keys.get_mut(&place).filter(|stored| sha256(stored) != rightful.digest) else { continue };
-        if let Some(sealed) = kept.sealed(rightful)? {
-            stored.clone_from(sealed.bytes());
-            undone.push(place.to_string());
+/// Adds the host's copies of epochs that have no key file in the repository. A copy whose loss a receipt explained is left
+/// out, unless its epoch has no other.
+fn add_kept(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<(), OperationError> {
+    for explained in [false, true] {
+        let there = epochs_of(keys);
+        let was_stored = |key: &&KeptKey| key.stored && key.explained == explained && !there.contains(&key.epoch);
+        for key in kept.iter().filter(was_stored) {
+            let Some(sealed) = kept.sealed(key)? else { continue };
+            let is_taken = |version| keys.contains_key(&layout::data_key(key.epoch, version));
+            let version = first_free(key.version.saturating_sub(1), is_taken)?;
+            keys.insert(layout::data_key(key.epoch, version), sealed.bytes().clone());
         }
     }
-    Ok((!undone.is_empty()).then(|| {
-        let text = format!(
-            "{} is not the file that lay there before: somebody exchanged it. The kit holds this host's copy of what was \
-             there, and `sealift keys restore --identity FILE` puts it back",
-            undone.join(", ")
-        );
-        Warning::doubt("keys-exchanged", text)
-    }))
-}
-
-/// Adds the host's copies of what was there after a generation that somebody put back. That one stays in the kit: an
-/// operator may have wanted it.
-fn add_newer(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<Option<Warning>, OperationError> {
-    let (mut newer, mut set_back) = (BTreeMap::new(), Vec::new());
-    for (name, bytes) in keys.iter() {
-        let Some(place) = layout::epoch_and_generation(name) else { continue };
-        let digest = sha256(bytes);
-        if kept.sets_back(place, &digest)? {
-            set_back.push(name.to_string());
-            for (key, sealed) in kept.set_back_from(place.0, &digest)? {
-                newer.insert(layout::data_key(key.epoch, key.generation), sealed.bytes().clone());
-            }
-        }
-    }
-    for (name, bytes) in newer {
-        keys.entry(name).or_insert(bytes);
-    }
-    Ok((!set_back.is_empty()).then(|| {
-        let text = format!(
-            "{} was put back after newer keys of its epoch had been there: somebody set the keys back. The kit holds this \
-             host's copies of the newer ones, and `sealift keys restore --identity FILE` puts one back",
-            set_back.join(", ")
-        );
-        Warning::doubt("keys-set-back", text)
-    }))
-}
-
-/// Adds what the host keeps of epochs of which the repository has lost every key. Where it has another one instead, an
-/// operator may have rotated, and whoever was removed by that is not let in again.
-fn add_kept(keys: &mut BTreeMap<Key, Bytes>, kept: &KeptKeys) -> Result<Option<Warning>, OperationError> {
-    let there: BTreeSet<u32> = epochs_of(keys);
-    let mut replaced = Vec::new();
-    for key in kept.iter().filter(|key| !key.gone) {
-        let place = layout::data_key(key.epoch, key.generation);
-        match kept.sealed(kept.rightful(key))? {
-            Some(sealed) if !there.contains(&key.epoch) => drop(keys.insert(place, sealed.bytes().clone())),
-            Some(_) if !keys.contains_key(&place) => replaced.push(place.to_string()),
-            _ => {}
-        }
-    }
-    Ok((!replaced.is_empty()).then(|| {
-        let text = format!(
-            "{} is no longer in the repository, and another key of its epoch is: the kit holds that one. If no operator \
-             rotated the keys, look at `sealift keys list`",
-            replaced.join(", ")
-        );
-        Warning::standing("keys-replaced", text)
-    }))
+    Ok(())
 }
 
 fn epochs_of(keys: &BTreeMap<Key, Bytes>) -> BTreeSet<u32> {
-    keys.keys().filter_map(layout::epoch_and_generation).map(|(epoch, _)| epoch).collect()
+    keys.keys().filter_map(layout::epoch_and_version).map(|(epoch, _)| epoch).collect()
 }
 
-/// Epochs that a snapshot needs and that no wrapped key is of.
-fn lacking(history: &History, keys: &BTreeMap<Key, Bytes>) -> Option<Warning> {
+/// Epochs that a snapshot needs and that have no key file.
+fn missing(history: &History, keys: &BTreeMap<Key, Bytes>) -> Option<Finding> {
     let epochs = |record: &Record| record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>();
     let needed: BTreeSet<u32> = history.verified().flat_map(|record| epochs(&record.record)).collect();
-    let lacking: Vec<String> = needed.difference(&epochs_of(keys)).map(u32::to_string).collect();
-    (!lacking.is_empty()).then(|| {
-        let text = format!(
-            "there is no wrapped key of epoch {}: no identity opens what was stored under it",
-            lacking.join(", ")
-        );
-        Warning::doubt("keys-missing", text)
-    })
+    let missing: Vec<u32> = needed.difference(&epochs_of(keys)).copied().collect();
+    (!missing.is_empty()).then_some(Finding::KeysMissing { epochs: missing })
 }
 
 impl RecoveryKit {
@@ -202,8 +139,7 @@ fn refuse_full(dir: &Path) -> Result<(), OperationError> {
     match std::fs::read_dir(dir).map(|mut entries| entries.next().is_some()) {
         Ok(true) => Err(OperationError::Refused {
             what: format!("{} is not empty", dir.display()),
-            way_out: "name a new or an empty directory: a kit is made anew, and the old one stays until you remove it"
-                .to_owned(),
+            way_out: "name a new or an empty directory. An older kit stays until you remove it".to_owned(),
         }),
         Ok(false) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -3,10 +3,11 @@
 //! Pass 1 (`prepare`) stores unknown blocks, in short read transactions; what it sees may be torn, which is harmless,
 //! because only a fingerprint makes a block used. Pass 2 (`take`) holds one read transaction, fingerprints every page
 //! on all cores, and does nothing else: no compression, no network, no disk write. Blocks that pass 1 missed are kept
-//! in bounded memory. When that is full, or the hold reaches its limit, pass 2 lets go, and both passes run again; where a
-//! reader holds up nobody (WAL mode, ordinary files), the next round stores what is missing while it holds its view.
+//! in bounded memory. When that is full, or the hold reaches its limit, pass 2 lets go, and both passes run again;
+//! where a reader blocks no writer (WAL mode, ordinary files), the next round stores what is missing while it holds its
+//! view.
 //!
-//! A database that nobody wrote to during pass 1 needs no pass 2: when change counter and `stat` prove that, all of the
+//! A database without a write during pass 1 needs no pass 2: when change counter and `stat` prove that, all of the
 //! short transactions showed the same instant. Nor is it read again when the set is taken once more.
 
 use std::convert::Infallible;
@@ -32,7 +33,7 @@ const SHORT_HOLD: Duration = Duration::from_millis(100);
 const PIECES_A_BATCH: usize = 4;
 /// Bytes of missed blocks that pass 2 keeps in memory.
 const MISSED_BYTES: usize = 16 << 20;
-/// Where a reader holds up nobody, it may hold on for as long as this.
+/// Where a reader blocks no writer, it may hold on for as long as this.
 const CALM_HOLD: Duration = Duration::from_secs(600);
 /// A database that lost all its pages as recently as this is perhaps being copied over: `cp` cuts it before it writes.
 const OVERWRITE: Duration = Duration::from_millis(250);
@@ -102,7 +103,7 @@ struct Batch {
     print: Option<Print>,
 }
 
-/// Why pass 2 let go.
+/// Why pass 2 ended early.
 enum LetGo {
     /// Another round may do it.
     Again(&'static str),
@@ -126,7 +127,7 @@ impl<'a> Capture<'a> {
         Self { source, scanner, monitor, pieces, shape, had_bytes, steady, longest_hold, early_check }
     }
 
-    /// Pass 1: what is not stored yet goes to `packer`. Begins anew on a file that took the path meanwhile.
+    /// Pass 1: what is not stored yet goes to `packer`. Begins again on a file that took the path meanwhile.
     pub fn prepare(&mut self, packer: &mut Packer) -> Result<(), OperationError> {
         let path = self.source.path.clone();
         let mut round = 1;
@@ -149,7 +150,7 @@ impl<'a> Capture<'a> {
         self.pieces.iter().flat_map(|piece| piece.locations.iter().copied())
     }
 
-    /// Pass 2, and both again where it had to let go. What it found stays here, for another try and for
+    /// Pass 2, and both again where it ended early. What it found stays here, for another try and for
     /// [`Capture::finish`].
     pub fn take(&mut self, packer: &mut Packer) -> Result<Fixed, OperationError> {
         if let Some(fixed) = self.take_steady()? {
@@ -164,7 +165,7 @@ impl<'a> Capture<'a> {
                 Err(LetGo::Failed(error)) => return Err(error),
                 Err(LetGo::Again(why)) => {
                     let longest_hold_ms = self.longest_hold.as_millis() as u64;
-                    tracing::info!(source = %self.source.name, round, why, longest_hold_ms, "pass 2 let go");
+                    tracing::info!(source = %self.source.name, round, why, longest_hold_ms, "pass 2 ended early");
                     reason = why;
                 }
             }
@@ -183,7 +184,7 @@ impl<'a> Capture<'a> {
         Captured { fixed, pieces: self.pieces, hold: self.longest_hold, sound }
     }
 
-    /// What the last pass saw, if nobody has written since it began, and if no transaction broke the limit.
+    /// What the last pass saw, if there was no write since it began, and if no transaction broke the limit.
     fn take_steady(&mut self) -> Result<Option<Fixed>, OperationError> {
         let Some(steady) = self.steady.take() else { return Ok(None) };
         // One without a page may have been cut to nothing by a `cp` that is about to write.
@@ -201,7 +202,7 @@ impl<'a> Capture<'a> {
         }
         self.monitor.begin(Phase::Fixing, Some(fixed.shape.bytes));
         self.monitor.end(Phase::Fixing);
-        tracing::info!(source = %self.source.name, bytes = fixed.shape.bytes, "nobody wrote since it was read");
+        tracing::info!(source = %self.source.name, bytes = fixed.shape.bytes, "unchanged since it was read");
         self.steady = Some(steady);
         Ok(Some(fixed))
     }
@@ -255,7 +256,7 @@ impl<'a> Capture<'a> {
         Some(word)
     }
 
-    /// Once three quarters are read and nobody has written meanwhile: the rest takes about as long as the check.
+    /// Once three quarters are read and there was no write meanwhile: the rest takes about as long as the check.
     fn check_early(&self, piece: usize, looked: Looked) -> Option<EarlyCheck> {
         let print = looked.steady.filter(|print| print.proves_unchanged(print))?;
         let is_time = self.source.database && piece >= looked.shape.pieces() / 4 * 3;
@@ -275,7 +276,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Looks at the whole source in short read transactions, and hands on each piece in order. `pieces` is what an
-    /// earlier look found; it is forgotten when the block size changed meanwhile, and then all begins anew.
+    /// earlier look found; it is forgotten when the block size changed meanwhile, and then all begins again.
     fn scan_in_short_holds(
         &self,
         source: &mut Source,
@@ -307,8 +308,9 @@ impl<'a> Capture<'a> {
             let new_bytes: usize = scanned.iter().map(|scanned| scanned.blocks.len()).sum();
             scanned.into_iter().try_for_each(|scanned| found(scanned, pieces, Looked { shape, steady }))?;
             self.monitor.advance(Phase::Reading, bytes as u64);
-            // What is new keeps the other cores busy, with compressing it; then a piece is read, hashed and packed while it
-            // is in the cache of this one. Many transactions are no good beside a writer, with whom each may have to wait.
+            // What is new keeps the other cores busy, with compressing it; then a piece is read, hashed and packed
+            // while it is in the cache of this one. Many transactions are no good next to a writer, for which each may
+            // have to wait.
             batch_pieces = if steady.is_some() && new_bytes > bytes / 2 { 1 } else { PIECES_A_BATCH };
         }
     }
@@ -399,7 +401,7 @@ impl<'a> Capture<'a> {
     }
 
     /// The whole source in one view, its blocks stored while that is held: slower, and sure to come to an end, however
-    /// much is written meanwhile. Only where a reader holds up nobody.
+    /// much is written meanwhile. Only where a reader blocks no writer.
     fn store_held(&mut self, view: &View<'_>, shape: Shape, packer: &mut Packer) -> Result<(), LetGo> {
         let mut next = 0;
         while next < shape.pieces() {
@@ -445,8 +447,8 @@ impl<'a> Capture<'a> {
     }
 }
 
-/// Whether the last change was long over when a transaction began: a write in the same step of the file system's clock might
-/// not show in the print.
+/// Whether the last change was long over when a transaction began: a write in the same step of the file system's clock
+/// might not show in the print.
 fn is_past(print: &Print, begun: Instant) -> bool {
     print.stamp.age() > CLOCK_STEP + begun.elapsed()
 }

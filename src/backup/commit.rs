@@ -1,109 +1,158 @@
-//! The commit: a record goes out, once, and only when all that it needs was seen in the store, not long ago.
+//! The commit: a record goes out, once, under the number after its parent.
 //!
-//! What this run put there is younger than the newest record, so no retention touches it, for as long as this host's parent
-//! is the newest. Should somebody else's record be there by then, the grace period protects for a while, and a look that is
-//! younger than that finds it.
+//! Each attempt to put it follows a listing, no older than a minute by a clock that counts suspends, that showed the
+//! parent as the newest record. So of two writers one finds the other's record, or loses the race for the number.
 //!
 //! Its bytes are on this host's disk before they are sent, so that a crash in between leaves no doubt whose record it
 //! is: found there later, it is ours; not found, it is sent again or dropped.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::OperationError;
-use super::keys::{check_keys, look_after_keys};
-use super::known::missing_of;
-use super::{Listing, Remote, parent};
+use super::parent::{self, ParentSnapshot};
+use crate::clock::BootInstant;
 use crate::crypto::PublicSigner;
-use crate::format::{Record, SignedRecord, layout};
-use crate::history::remember_own;
-use crate::host::{Catalog, HostState, Last, Pins};
+use crate::format::ranges::{contains, joined};
+use crate::format::{CreateOnce, Record, SignedRecord, layout};
+use crate::history::TrustStore;
+use crate::host::{Catalog, HostState, Last};
+use crate::policy::parent::ParentConflict;
+use crate::repository::{Records, Remote};
 use crate::store::{Creation, Stored};
 
-/// What was seen or put longer ago than this is looked for again before anything is sent.
-const LOOK_VALID: Duration = Duration::from_secs(3600);
-/// How many taken numbers are passed over.
-const NUMBERS: usize = 100;
+/// A listing that is older than this does not show any more that the parent is the newest record.
+const LISTING_VALID: Duration = Duration::from_secs(60);
+/// How often a record is put, and how many taken numbers are passed over.
+const ATTEMPTS: u32 = 20;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// Signs and sends `record`, which follows `parent`; it comes back as it was stored. `seen` says what is known to be in the
-/// store, `put_at` when this very run put something there.
-pub(super) async fn commit(
-    remote: &Remote,
-    host: &HostState,
-    parent: Option<&SignedRecord>,
-    mut record: Record,
-    seen: &Listing,
-    believed: &[PublicSigner],
-    put_at: impl Fn(&str) -> Option<Instant>,
-) -> Result<SignedRecord, OperationError> {
-    // Half of what protects is left for the sending.
-    let valid = LOOK_VALID.min(Duration::from_secs(remote.descriptor.grace_seconds) / 2);
-    let mut relisted = None;
-    for _ in 0..NUMBERS {
-        let mut listing = relisted.as_ref().unwrap_or(seen);
-        if listing.read.elapsed() >= valid {
-            // Boxed, because hardly any run comes here.
-            listing = relisted.insert(Box::pin(look_again(remote, host, parent, believed)).await?);
-        }
-        let is_fresh = |name: &String| put_at(name).is_some_and(|put| put.elapsed() < valid);
-        let missing: Vec<String> = missing_of(&record, listing).into_iter().filter(|name| !is_fresh(name)).collect();
-        if !missing.is_empty() {
-            return Err(OperationError::Disappeared { objects: missing });
-        }
-        check_keys(host, &record.epochs, listing)?;
-        let signed = record.sign(&host.signer).map_err(|error| OperationError::Usage(error.to_string()))?;
-        host.set_unsent(signed.bytes())?;
-        let own = SignedRecord { record: record.clone(), signed };
-        if send(remote, host, &own).await? {
-            tracing::info!(sequence = own.record.sequence, bytes = own.signed.bytes().len(), "record stored");
-            return Ok(own);
-        }
-        record.sequence = layout::next_sequence(record.sequence).ok_or(OperationError::NoNumberLeft)?;
-    }
-    Err(OperationError::OtherWriter("somebody fills the snapshot numbers above the newest snapshot".to_owned()))
+pub(super) struct Commit<'a> {
+    pub remote: &'a Remote,
+    pub host: &'a HostState,
+    pub parent: Option<SignedRecord>,
+    /// When the listing began that showed the parent as the newest record.
+    pub listed: BootInstant,
 }
 
-/// Everything that is there by now, if this host still is the one that writes here.
-async fn look_again(
-    remote: &Remote,
-    host: &HostState,
-    parent: Option<&SignedRecord>,
-    believed: &[PublicSigner],
-) -> Result<Listing, OperationError> {
-    let mut listing = remote.list().await?;
-    parent::confirm(remote, &listing, host, parent).await?;
-    // An operator may have rotated the keys meanwhile.
-    for warning in look_after_keys(remote, host, &mut listing, &[], believed).await? {
-        tracing::warn!(%warning, "keys changed while the backup ran");
+impl Commit<'_> {
+    /// Signs and sends `record`; it comes back as it was stored.
+    pub async fn run(mut self, mut record: Record) -> Result<SignedRecord, OperationError> {
+        let (mut pause, mut attempt) = (FIRST_PAUSE, 0);
+        loop {
+            let signed = record.sign(&self.host.signer).map_err(|error| OperationError::Usage(error.to_string()))?;
+            self.host.set_unsent(signed.bytes())?;
+            let own = SignedRecord { record: record.clone(), signed };
+            attempt += 1;
+            if self.listed.elapsed() > LISTING_VALID {
+                if attempt >= ATTEMPTS {
+                    return Err(OperationError::NoListingInTime);
+                }
+                self.look_again(&mut record).await?;
+                continue;
+            }
+            match self.send(&own).await {
+                Ok(Sent::Stored) => {
+                    self.look_behind(&own).await?;
+                    tracing::info!(sequence = own.record.sequence, bytes = own.signed.bytes().len(), "record stored");
+                    return Ok(own);
+                }
+                Ok(Sent::NumberTaken) if attempt < ATTEMPTS => self.look_again(&mut record).await?,
+                Ok(Sent::NumberTaken) => return Err(OperationError::NoNumberLeft),
+                Err(OperationError::Store(error)) if error.is_retryable() && attempt < ATTEMPTS => {
+                    tracing::info!(%error, attempt, "the record is put again after another listing");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    self.look_again(&mut record).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
-    Ok(listing)
+
+    async fn list(&self) -> Result<(BootInstant, Records), OperationError> {
+        let listed = BootInstant::now();
+        let first = self.parent.as_ref().map_or(1, |parent| parent.record.sequence);
+        Ok((listed, self.remote.list_records_from(first).await?))
+    }
+
+    /// Whether this host may still continue from its parent; the record gets the next number that is free now.
+    async fn look_again(&mut self, record: &mut Record) -> Result<(), OperationError> {
+        let (listed, records) = self.list().await?;
+        let now = parent::confirm(self.remote, &records, self.host, self.parent.as_ref()).await?;
+        let before = self.parent.as_ref().map_or(0, |parent| parent.record.sequence);
+        record.sequence = now.next;
+        if let Some(newest) = now.signed().filter(|newest| newest.record.sequence > before) {
+            if *newest.signed.signer() == self.host.signer.public() {
+                // An attempt whose answer was lost stored it.
+                record.sequence = newest.record.sequence;
+            } else {
+                // Before the first record of a takeover, the host before wrote once more.
+                self.follow(newest.clone(), &records, record);
+                record.takeovers.clone_from(&now.takeovers);
+            }
+        }
+        self.listed = listed;
+        Ok(())
+    }
+
+    /// Makes `newest` the parent of `record`.
+    fn follow(&mut self, newest: SignedRecord, records: &Records, record: &mut Record) {
+        let before = self.parent.as_ref().map_or(0, |parent| parent.record.sequence);
+        let sequence = newest.record.sequence;
+        let counts = |number: &u64| *number == sequence || contains(&newest.record.earlier, *number);
+        let since = records.listed.keys().copied().filter(|number| *number > before).filter(counts);
+        record.earlier = joined(record.earlier.iter().copied().chain(since.map(|number| (number, number))));
+        record.previous = Some(newest.signed.digest());
+        self.parent = Some(newest);
+    }
+
+    async fn send(&self, own: &SignedRecord) -> Result<Sent, OperationError> {
+        let sequence = own.record.sequence;
+        let key = layout::record(sequence);
+        if self.remote.store.create_attempt(&key, Stored::from(own.signed.clone())).await? == Creation::Created {
+            return Ok(Sent::Stored);
+        }
+        match self.remote.record(sequence).await? {
+            Ok(found) if found.signed.bytes() == own.signed.bytes() => Ok(Sent::Stored),
+            Ok(found) if counts_for(&found, &self.host.signer.public()) => {
+                let (host, fingerprint) = (found.record.host.clone(), found.signed.signer().fingerprint());
+                Err(ParentConflict::Raced { snapshot: sequence, host, fingerprint }.into())
+            }
+            // It does not count, and the number is taken all the same.
+            Ok(_) | Err(_) => Ok(Sent::NumberTaken),
+        }
+    }
+
+    /// On a server without conditional puts: whether another writer put a record at the same time.
+    async fn look_behind(&self, own: &SignedRecord) -> Result<(), OperationError> {
+        if own.record.create_once == CreateOnce::Conditional {
+            return Ok(());
+        }
+        let (_, records) = self.list().await?;
+        parent::confirm(self.remote, &records, self.host, Some(own)).await.map(drop)
+    }
 }
 
-/// `false`: the number is taken by something that carries no valid signature.
-async fn send(remote: &Remote, host: &HostState, own: &SignedRecord) -> Result<bool, OperationError> {
-    let sequence = own.record.sequence;
-    match remote.store.create(&layout::record(sequence), Stored::from(own.signed.clone())).await? {
-        Creation::Created => return Ok(true),
-        Creation::AlreadyThere => {}
-    }
-    match remote.record(sequence).await? {
-        Ok(found) if found.signed.bytes() == own.signed.bytes() => Ok(true),
-        Ok(found) if *found.signed.signer() == host.signer.public() => Err(OperationError::OtherWriter(format!(
-            "snapshot {sequence} was just written with this host's own key by another machine: one of them is a copy"
-        ))),
-        Ok(found) => Err(OperationError::OtherWriter(format!(
-            "snapshot {sequence} was just written by another host ({})",
-            found.record.host
-        ))),
-        Err(OperationError::Verification { .. }) => Ok(false),
-        Err(other) => Err(other),
-    }
+enum Sent {
+    Stored,
+    /// Something that does not count is there.
+    NumberTaken,
 }
 
-/// Makes a committed record this host's parent and the newest that this machine saw, and `catalog`, where it changed, that
-/// of its packs.
+/// Whether it is by this host's own key, or by one that claims to have taken over from it.
+fn counts_for(found: &SignedRecord, own: &PublicSigner) -> bool {
+    found.signed.signer() == own || found.record.takeovers.iter().any(|step| step.from == *own)
+}
+
+/// Makes a committed record this host's parent and the newest that this machine saw, and `catalog`, where it changed,
+/// that of its packs.
 pub(super) fn settle(
+    remote: &Remote,
     host: &HostState,
-    mut pins: Pins,
+    parent: &ParentSnapshot,
     committed: &SignedRecord,
     catalog: Option<&Catalog>,
     last: &Last,
@@ -115,7 +164,20 @@ pub(super) fn settle(
     }
     host.set_last(last)?;
     host.drop_take_over()?;
-    remember_own(&mut pins, committed);
-    pins.save(host.dir())?;
+    remember(remote, host, parent.store.clone(), committed)?;
     Ok(host.drop_unsent()?)
+}
+
+/// This machine's own new record is the newest that it saw.
+pub(super) fn remember(
+    remote: &Remote,
+    host: &HostState,
+    mut store: TrustStore,
+    own: &SignedRecord,
+) -> Result<(), OperationError> {
+    let signer = own.signed.signer().clone();
+    let former = own.record.takeovers.iter().map(|step| step.from.clone()).collect();
+    store.accepted = Some(crate::policy::trust::Accepted { signer, former });
+    store.look(&remote.location).add_own(own.record.sequence, own.signed.digest());
+    Ok(store.save(host.dir())?)
 }

@@ -7,7 +7,7 @@ use crate::format::blocks_per_pack;
 use crate::host::{Catalog, Location};
 use crate::policy::compact::{PackUse, RestoreSize, compact};
 
-/// Retires packs of the catalog where what lies at `seen` uses them badly; `true`: their blocks are to be stored anew.
+/// Retires packs of the catalog where what lies at `seen` uses them badly; `true`: their blocks are to be stored again.
 /// Packs from number `known_packs` on are this run's own.
 pub(super) fn retire(
     seen: impl Iterator<Item = Location>,
@@ -30,7 +30,7 @@ pub(super) fn retire(
         bytes = plan.moved_bytes,
         ratio = plan.before.ratio(),
         ratio_after = plan.after.ratio(),
-        "compaction: the blocks of some packs are stored anew"
+        "compaction: the blocks of some packs are stored again"
     );
     let retired: Vec<usize> = plan.retire.iter().map(|retirement| ordinals[retirement.pack]).collect();
     catalog.retire(&retired);

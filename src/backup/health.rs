@@ -1,19 +1,20 @@
 //! Whether SQLite finds a database sound that is being backed up.
 //!
-//! Where nobody writes, the check runs beside the end of pass 1, and its word is of the very instant of the snapshot.
-//! Otherwise it comes afterwards, outside the hold, and is of a moment later, which is near enough for a word.
+//! While there are no writes, the check runs during the end of pass 1, and its word is of the very instant of the
+//! snapshot. Otherwise it comes afterwards, outside the hold, and is of a moment later, which is near enough for a
+//! word.
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::Warning;
+use super::Finding;
 use super::sources::{Gentleness, SourceKind, SourceSpec};
 use crate::format::Health;
 use crate::source::{self, Checkup, Print};
 
-/// Between the hold and the check's own read locks a busy application gets this long: its readers, held up together with
-/// a waiting writer, sleep up to 100 ms between two tries.
+/// Between the hold and the check's own read locks a busy application gets this long: its readers, held up together
+/// with a waiting writer, sleep up to 100 ms between two tries.
 const BREATH: Duration = Duration::from_millis(250);
 /// The health check holds its read lock at most this long for one table; what is larger stays unchecked.
 const CHECK_HOLD: Duration = Duration::from_millis(1000);
@@ -50,8 +51,8 @@ pub(super) struct EarlyWord {
 }
 
 impl EarlyWord {
-    /// Whether the database was found sound, and nobody wrote since before the check began. Otherwise it is worth another
-    /// look.
+    /// Whether the database was found sound, and there was no write since before the check began. Otherwise it is worth
+    /// another look.
     pub fn is_sound(&self, fixed: &Print) -> bool {
         self.sound && fixed.proves_unchanged(&self.print)
     }
@@ -67,7 +68,7 @@ pub(super) fn check_health(
     spec: &SourceSpec,
     gentleness: Gentleness,
     busy: bool,
-    warnings: &mut Vec<Warning>,
+    warnings: &mut Vec<Finding>,
 ) -> (Health, Duration) {
     if spec.kind != SourceKind::Database {
         return (Health::Ok, Duration::ZERO);
@@ -79,7 +80,7 @@ pub(super) fn check_health(
     let mut checkup = check();
     let mut hold = checkup.as_ref().map_or(Duration::ZERO, |checkup| checkup.longest_hold);
     if checkup.as_ref().is_some_and(|checkup| checkup.health == source::Health::Damaged) {
-        // Somebody may just be copying over it; real damage stays.
+        // It may just be overwritten by a copy; real damage stays.
         std::thread::sleep(SECOND_LOOK);
         checkup = check();
         hold = checkup.as_ref().map_or(hold, |checkup| hold.max(checkup.longest_hold));
@@ -96,17 +97,11 @@ pub(super) fn check_health(
 }
 
 /// What a database's health is worth saying, with `detail` on how it is known.
-pub(super) fn health_warning(path: &Path, health: Health, detail: &str) -> Option<Warning> {
-    let path = path.display();
+pub(super) fn health_warning(path: &Path, health: Health, detail: &str) -> Option<Finding> {
+    let (path, why) = (path.to_owned(), detail.to_owned());
     match health {
-        Health::Damaged => {
-            let text = format!("{path} is damaged; it was backed up as it is: {detail}");
-            Some(Warning::doubt("source-damaged", text))
-        }
-        Health::Unchecked => {
-            let text = format!("the health of {path} could not be checked in time ({detail})");
-            Some(Warning::standing("health-unchecked", text))
-        }
-        Health::Ok | Health::Missing => None,
+        Health::Damaged => Some(Finding::SourceDamaged { path, why }),
+        Health::Unchecked => Some(Finding::HealthUnchecked { path, why }),
+        Health::Ok | Health::Shrunk | Health::Missing => None,
     }
 }

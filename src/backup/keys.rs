@@ -1,199 +1,168 @@
-//! What this host knows of the wrapped keys, brought up to date with a listing: it keeps every generation that it sees,
-//! and puts back what was there at its last look when an epoch has lost all of its keys.
+//! What this host does about key files before each backup: it keeps a copy of each one that it sees, and restores what
+//! is gone or replaced, unless a receipt explains that.
 //!
-//! It never brings back a generation that another one replaced, nor one that is older than such a one or than one that a
-//! believed receipt says was opened: whom an operator removed stays removed.
+//! It opens none of them. A receipt explains what is gone from an epoch where it names, by digest, a key file that is
+//! there in that epoch: an operator opened that one. Commands store the receipt before they delete what it explains. So
+//! receipts are read after the listing that showed the loss.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 
-use super::{Listing, OperationError, Remote, Seen, Warning};
+use super::{Listing, OperationError, Remote, Seen};
 use crate::clock;
-use crate::crypto::{Digest, PublicSigner, Recipient};
-use crate::format::{Epoch, KeyHolders, SignedReceipt, layout};
-use crate::host::{HostState, KeptKey, KeptKeys};
-use crate::repository::kept_keys::{
-    News, accept_opened, keep_listed, managed_by_rotation, names, opens_keys, standing_warnings,
-};
-use crate::repository::receipts::receipts;
-use crate::store::{Creation, Stored};
+use crate::crypto::{Digest, Recipient, sha256};
+use crate::finding::Finding;
+use crate::format::{Epoch, KeyHolders, MAX_KEY_BYTES, ReceiptKind, SignedReceipt, layout};
+use crate::host::{HostState, KeptKey, KeptKeys, NamedKey};
+use crate::policy::key_sets::{Place, lost, recovery};
+use crate::repository::kept_keys::{copies, keep_listed, key_findings, names, stored};
+use crate::repository::key_files::{create_version, first_free};
+use crate::repository::receipts::receipts_of_anybody;
+use crate::store::StoreError;
 
-/// Compares what is kept with `listing`; what is put back is added to it. `receipts` are those that are believed, as far as
-/// they were read already, by the signers `believed`.
+/// Compares what is kept with `listing`, in which the key files are those of the last look afterwards.
 pub(super) async fn look_after_keys(
     remote: &Remote,
     host: &HostState,
     listing: &mut Listing,
-    receipts: &[SignedReceipt],
-    believed: &[PublicSigner],
-) -> Result<Vec<Warning>, OperationError> {
+) -> Result<Vec<Finding>, OperationError> {
     let mut kept = KeptKeys::load(host.dir())?;
-    // What is gone first: it makes room.
-    let mut there: BTreeMap<u32, BTreeSet<u32>> = kept.iter().map(|key| (key.epoch, BTreeSet::new())).collect();
-    for (epoch, generation) in listing.keys.keys() {
-        there.entry(*epoch).or_default().insert(*generation);
+    let now = listing.server_time.unwrap_or_else(clock::now);
+    let look = (host.sealed_to.epoch, now);
+    let mut left = keep_listed(remote, &mut kept, &listing.keys, look).await?;
+    let mut findings = Vec::new();
+    if !lost(&copies(&kept), &stored(&kept, &listing.keys)).is_empty() {
+        // A listing is no instant: a rotation may have shown neither its old key file nor its new one.
+        listing.keys = remote.list_keys().await?.into_iter().collect();
+        left = keep_listed(remote, &mut kept, &listing.keys, look).await?;
+        findings.extend(restore_lost(remote, &mut kept, &mut listing.keys).await?);
     }
-    let mut lost = Vec::new();
-    for (epoch, generations) in there {
-        if !generations.is_empty() {
-            kept.mark_gone(epoch, |generation| generations.contains(&generation))?;
-        } else if kept.iter().any(|key| key.epoch == epoch && !key.gone) {
-            lost.push(epoch);
-        }
-    }
-    accept_opened(&mut kept, receipts)?;
-    let mut warnings = Vec::new();
-    for epoch in lost {
-        if epoch == host.sealed_to.epoch || is_needed(remote, listing, epoch).await? {
-            warnings.extend(put_back(remote, &mut kept, listing, epoch, believed).await?);
-        } else {
-            kept.mark_gone(epoch, |_| false)?;
-        }
-    }
-    let News { found, left } = keep_listed(remote, &mut kept, &listing.keys).await?;
-    accept_opened(&mut kept, receipts)?;
-    warnings.extend(standing_warnings(&kept, &found, !believed.is_empty()));
+    findings.extend(key_findings(&kept, listing.keys.keys().copied(), now));
     if !left.is_empty() {
-        let text =
-            format!("{} was made elsewhere and could not be kept here: too large, too many or denied", names(left));
-        warnings.push(Warning::standing("keys-not-kept", text));
+        findings.push(Finding::KeyFilesNotKept { objects: names(left) });
     }
-    Ok(warnings)
+    Ok(findings.into_iter().collect())
 }
 
-async fn is_needed(remote: &Remote, listing: &Listing, epoch: u32) -> Result<bool, OperationError> {
-    let sequences: Vec<u64> = listing.records.keys().copied().collect();
-    let records = remote.records(&sequences).await?;
-    let needs = |record: &crate::format::SignedRecord| record.record.epochs.iter().any(|entry| entry.epoch == epoch);
-    Ok(records.iter().any(|(_, record)| record.as_ref().is_ok_and(needs)))
-}
-
-/// Puts back what was there at the last look, or before somebody exchanged it: that is no rotation.
-async fn put_back(
+/// Restores what no receipt explains, and remembers what one does.
+async fn restore_lost(
     remote: &Remote,
     kept: &mut KeptKeys,
-    listing: &mut Listing,
-    epoch: u32,
-    believed: &[PublicSigner],
-) -> Result<Option<Warning>, OperationError> {
-    // A listing is no instant, and this one is not from now: a rotation may have shown neither its old key nor its new one.
-    let there = remote.list_generations(epoch).await?;
-    if !there.is_empty() {
-        kept.mark_gone(epoch, |generation| there.contains_key(&generation))?;
-        listing.keys.extend(there.into_iter().map(|(generation, seen)| ((epoch, generation), seen)));
+    listed: &mut HashMap<Place, Seen>,
+) -> Result<Option<Finding>, OperationError> {
+    let stored = stored(kept, listed);
+    let copies = copies(kept);
+    if lost(&copies, &stored).is_empty() {
         return Ok(None);
     }
-    // Whoever confirms a generation says so before he deletes the ones that it replaces.
-    let receipts = receipts(remote, believed).await?;
-    accept_opened(kept, &receipts)?;
-    if is_of_unknown(kept, &receipts, epoch) {
-        return Ok(Some(not_put_back(epoch)));
-    }
-    let mut names = Vec::new();
-    for key in last_seen(kept, epoch) {
-        let Some(sealed) = kept.sealed(key)? else { continue };
-        let bytes = sealed.len();
-        let name = layout::data_key(epoch, key.generation);
-        if remote.store.create(&name, Stored::from(sealed)).await? == Creation::Created {
-            listing.keys.insert((epoch, key.generation), Seen { bytes, modified: clock::now() });
-            names.push(name.to_string());
+    let receipts = receipts_of_anybody(remote).await?;
+    let opened = receipts.iter().filter(|(_, signed)| opens_keys(signed)).flat_map(|(_, signed)| &signed.receipt.keys);
+    let recovery = recovery(&copies, &stored, &opened.copied().collect::<HashSet<Digest>>());
+    kept.explain(&recovery.explained)?;
+    let (mut gone, mut restored) = (Vec::new(), Vec::new());
+    for restoration in recovery.restored {
+        let copy = kept.copy_of(restoration.copy.place.0, &restoration.copy.digest).cloned();
+        let Some(copy) = copy else { continue };
+        if let Some(place) = restore(remote, kept, listed, &copy, restoration.to.1).await? {
+            gone.push(copy.place());
+            restored.push(place);
         }
     }
-    Ok((!names.is_empty()).then(|| {
-        let text = format!(
-            "somebody deleted every key of epoch {epoch}; put back from this host's copies: {}",
-            names.join(", ")
-        );
-        Warning::doubt("keys-put-back", text)
-    }))
+    let finding = || Finding::KeyFilesRestored { lost: names(gone), objects: names(restored.iter().copied()) };
+    Ok((!restored.is_empty()).then(finding))
 }
 
-/// What was there of `epoch` at the last look and is to be there again, under its own number.
-fn last_seen(kept: &KeptKeys, epoch: u32) -> Vec<&KeptKey> {
-    let of_epoch = || kept.iter().filter(|key| key.epoch == epoch);
-    let exchanged: Vec<(u32, u32)> = kept.exchanged().map(KeptKey::place).collect();
-    let replaced = of_epoch().filter(|key| key.gone && !exchanged.contains(&key.place())).map(|key| key.generation);
-    let proved = of_epoch().filter(|key| key.accepted).map(|key| key.generation).max();
-    let from = replaced.max().map(|gone| gone.saturating_add(1)).max(proved).unwrap_or_default();
-    let rightful = of_epoch().filter(|key| !key.gone && key.generation >= from).map(|key| kept.rightful(key));
-    rightful.filter(|key| key.set_back.is_none()).collect()
+/// Whether the key files that a receipt names were opened.
+fn opens_keys(SignedReceipt { receipt, .. }: &SignedReceipt) -> bool {
+    receipt.passed && matches!(receipt.kind, ReceiptKind::Confirm | ReceiptKind::Drill)
 }
 
-/// Whether the last word on `epoch` is about a generation that this host never saw: then those that it knows may be for
-/// people whom that one removed.
-fn is_of_unknown(kept: &KeptKeys, receipts: &[SignedReceipt], epoch: u32) -> bool {
-    let names = |signed: &&SignedReceipt| opens_keys(signed) && signed.receipt.epochs.contains(&epoch);
-    let Some(last) = receipts.iter().filter(names).max_by_key(|signed| signed.order()) else { return false };
-    // A receipt of several epochs does not say which key is whose.
-    let keys = &last.receipt.keys;
-    let is_kept = |digest: &Digest| kept.iter().any(|key| key.digest == *digest);
-    let is_known = kept.iter().any(|key| key.epoch == epoch && keys.contains(&key.digest));
-    !is_known && !keys.iter().all(is_kept)
+/// Stores a copy under the first free name from `version` on: that name. `None`: it is there after all, although no
+/// listing shows it, or the copy is damaged.
+async fn restore(
+    remote: &Remote,
+    kept: &mut KeptKeys,
+    listed: &mut HashMap<Place, Seen>,
+    copy: &KeptKey,
+    mut version: u32,
+) -> Result<Option<Place>, OperationError> {
+    let Some(sealed) = kept.sealed(copy)? else { return Ok(None) };
+    let (epoch, now) = (copy.epoch, clock::now());
+    loop {
+        let created = create_version(remote.store.as_ref(), epoch, version, &sealed).await?;
+        let is_there = created || holds(remote, (epoch, version), &copy.digest).await?;
+        if is_there {
+            listed.insert((epoch, version), Seen { bytes: copy.bytes, modified: now, etag: None });
+            kept.set_name(NamedKey { epoch, version, digest: copy.digest, bytes: copy.bytes, modified: None }, now);
+            kept.save()?;
+            tracing::info!(epoch, version, "key file restored");
+            return Ok(created.then_some((epoch, version)));
+        }
+        version = first_free(version, |number| listed.contains_key(&(epoch, number)))?;
+    }
 }
 
-fn not_put_back(epoch: u32) -> Warning {
-    let text = format!(
-        "somebody deleted every key of epoch {epoch}, and the last receipt about it is of a key that this host never saw: \
-         what it has copies of may be for people who were removed since, and is not put back. An operator does it with \
-         `sealift keys restore --identity FILE`, from a recovery kit with --from"
-    );
-    Warning::doubt("keys-not-put-back", text)
+async fn holds(remote: &Remote, (epoch, version): Place, digest: &Digest) -> Result<bool, OperationError> {
+    match remote.store.get(&layout::data_key(epoch, version), MAX_KEY_BYTES).await {
+        Ok(bytes) => Ok(sha256(&bytes) == *digest),
+        Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. } | StoreError::AccessDenied { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// A warning where the configuration names others than those that this host seals for. After a rotation elsewhere the
-/// configuration says nothing about that.
+/// A warning where the configuration names others than those that this host encrypts to. Once another machine made a
+/// key file of that epoch, the configuration says nothing about that. Without a `listing`, by what was seen last.
 pub(super) fn recipients_changed(
     host: &HostState,
-    listing: &Listing,
+    listing: Option<&Listing>,
     configured: &[Recipient],
-) -> Result<Option<Warning>, OperationError> {
+) -> Result<Option<Finding>, OperationError> {
     let kept = KeptKeys::load(host.dir())?;
-    if configured.is_empty() || managed_by_rotation(&kept, host.sealed_to.epoch, &listing.keys) {
+    let epoch = host.sealed_to.epoch;
+    let is_own = |place: &Place| kept.at(*place).is_some_and(|key| key.own);
+    let places: Vec<Place> = match listing {
+        Some(listing) => listing.keys.keys().copied().collect(),
+        None => kept.names().map(NamedKey::place).collect(),
+    };
+    if configured.is_empty() || !places.iter().filter(|place| place.0 == epoch).all(is_own) {
         return Ok(None);
     }
-    let of_epoch = |key: &&KeptKey| key.epoch == host.sealed_to.epoch && key.own && !key.gone;
-    let differs = kept.iter().rfind(of_epoch).is_some_and(|key| !KeyHolders::of(&key.recipients).are(configured));
-    Ok(differs.then(|| {
-        let text = "the recipients in sealift.toml are others than those that the backups are sealed for: \
-                    `sealift keys rebase` seals for them from now on, with a full upload";
-        Warning::standing("recipients-changed", text)
-    }))
+    let newest = kept.names().filter(|name| name.epoch == epoch).max_by_key(|name| name.version);
+    let newest = newest.and_then(|name| kept.at(name.place()));
+    let differs = newest.is_some_and(|key| !KeyHolders::of(&key.recipients).are(configured));
+    Ok(differs.then_some(Finding::RecipientsChanged {}))
 }
 
-/// A warning where one person alone opens what is sealed now, whatever the configuration says: the newest generation of
-/// the epoch tells how many there are. One that others put there counts only where none that is trusted is left, so that
-/// a planted one silences nothing.
-pub(super) fn single_recipient(host: &HostState) -> Result<Option<Warning>, OperationError> {
+/// A warning where one person alone opens what is encrypted now, whatever the configuration says: the newest key file
+/// of the epoch shows how many there are.
+pub(super) fn single_recipient(host: &HostState) -> Result<Option<Finding>, OperationError> {
     let kept = KeptKeys::load(host.dir())?;
-    let of_epoch = || kept.iter().filter(|key| key.epoch == host.sealed_to.epoch && !key.gone);
-    let newest = of_epoch().max_by_key(|key| (key.is_trusted(), key.generation));
-    let sealed = newest.map(|key| kept.sealed(key)).transpose()?.flatten();
-    Ok(sealed.filter(|sealed| sealed.recipients() == 1).map(|_| Warning::single_recipient()))
+    let of_epoch = kept.names().filter(|name| name.epoch == host.sealed_to.epoch);
+    let copies = of_epoch.filter_map(|name| Some((name.version, kept.at(name.place())?)));
+    let newest = copies.max_by_key(|(version, _)| *version).map(|(_, key)| kept.sealed(key)).transpose()?.flatten();
+    Ok(newest.filter(|sealed| sealed.recipients() == 1).map(|_| Finding::SingleRecipient {}))
 }
 
-/// Whoever is to open a snapshot needs a wrapped key of each of its epochs: one that this host knows, whole as far as its
-/// size tells. A file that somebody else put there since may open nothing.
+/// To open a snapshot takes a key file of each of its epochs: one that this host knows, whole as far as its size shows.
+/// A file that was put there since may open nothing.
 ///
-/// Where this host could keep no more copies, one that it has none of must do: whoever fills the bucket with keys stops no
-/// backup.
+/// Where this host could keep no more copies, one that it has none of must do: whatever fills the bucket with key files
+/// stops no backup.
 pub(super) fn check_keys(host: &HostState, epochs: &[Epoch], listing: &Listing) -> Result<(), OperationError> {
     let kept = KeptKeys::load(host.dir())?;
     for Epoch { epoch, .. } in epochs {
-        let is_stored = |key: &&KeptKey| {
-            let seen = listing.keys.get(&key.place());
-            key.epoch == *epoch && !key.gone && seen.is_some_and(|seen| seen.bytes == key.bytes)
+        let is_whole = |name: &&NamedKey| {
+            name.epoch == *epoch && listing.keys.get(&name.place()).is_some_and(|seen| seen.bytes == name.bytes)
         };
-        let has_no_copy = |place: &(u32, u32)| place.0 == *epoch && kept.at(*place).is_none();
-        let mut known = kept.is_full() && listing.keys.keys().any(has_no_copy);
-        for key in kept.iter().filter(is_stored) {
-            known |= key.own || kept.sealed(key)?.is_some();
-        }
-        if !known {
+        let known = kept.names().filter(is_whole).any(|name| kept.at(name.place()).is_some());
+        let copies = kept.iter().filter(|key| key.epoch == *epoch && !key.own).count();
+        let has_no_copy = |place: &Place| place.0 == *epoch && kept.at(*place).is_none();
+        let may_be_without = copies >= KeptKeys::MAX && listing.keys.keys().any(has_no_copy);
+        if !known && !may_be_without {
             return Err(OperationError::Verification {
                 object: format!("{}{epoch}/", layout::KEYS),
                 why: format!(
-                    "no wrapped key of this epoch that this host knows is left there whole, so nobody could open the \
-                     snapshot; an operator puts one back with `sealift keys restore --identity FILE`, from the copies \
-                     in {}",
+                    "no key file of this epoch that this host knows is there, so the snapshot could not be opened. An \
+                     operator puts one back with `sealift keys restore --identity FILE`, from the copies in {}",
                     kept.folder().display()
                 ),
             });

@@ -6,8 +6,9 @@
 
 use std::collections::HashSet;
 
-use super::{BadObjects, Listing, OperationError, Remote, Seen, Warning};
+use super::{BadObjects, Finding, Listing, OperationError, Remote, Seen};
 use crate::crypto::Digest;
+use crate::format::ranges::ranges;
 use crate::format::{Epoch, SignedRecord};
 use crate::host::{Catalog, CatalogPack, HostState, Loaded};
 pub(super) use crate::repository::missing_of;
@@ -18,17 +19,16 @@ pub(super) fn usable_catalog(
     loaded: Loaded,
     listing: &Listing,
     parent: Option<&(SignedRecord, Seen)>,
-    warnings: &mut Vec<Warning>,
+    warnings: &mut Vec<Finding>,
 ) -> Catalog {
     // Packs of another epoch are of no use to this one, whatever the catalog said.
     let used = |epoch: &Epoch| epoch.epoch == host.sealed_to.epoch && !epoch.packs.is_empty();
-    let told_of_packs = match parent {
+    let has_packs = match parent {
         Some((parent, _)) => parent.record.epochs.iter().any(used),
         None => !listing.packs.is_empty(),
     };
-    if !loaded.whole && told_of_packs {
-        let text = "the catalog of stored blocks is missing or damaged: what it no longer tells is uploaded again";
-        warnings.push(Warning::standing("catalog-lost", text));
+    if !loaded.whole && has_packs {
+        warnings.push(Finding::CatalogLost {});
     }
     let needed: HashSet<Digest> =
         parent.iter().flat_map(|(parent, _)| parent.record.packs()).map(|pack| pack.0).collect();
@@ -40,31 +40,18 @@ pub(super) fn usable_catalog(
     Catalog::of_log(loaded, usable)
 }
 
-/// The warning of objects that somebody else deleted or cut, or that a check found damaged, with every listed snapshot
-/// that they hurt.
-pub(super) async fn warn_of_missing(
+/// The problem of objects that others deleted or cut, or that a check found damaged, with every listed snapshot that needs
+/// them.
+pub(super) async fn missing_objects(
     remote: &Remote,
     listing: &Listing,
     bad: &BadObjects,
-    missing: &[String],
-) -> Result<Warning, OperationError> {
+    missing: Vec<String>,
+) -> Result<Finding, OperationError> {
     let sequences: Vec<u64> = listing.records.keys().copied().collect();
-    let hurts =
+    let is_incomplete =
         |record: &SignedRecord| missing_of(&record.record, listing).iter().any(|name| !bad.is_only_doubted(name));
     let records = remote.records(&sequences).await?.into_iter();
-    let hurt = records.filter(|(_, record)| record.as_ref().is_ok_and(hurts)).map(|(sequence, _)| sequence.to_string());
-    let hurt: Vec<String> = hurt.collect();
-    let (objects, again) =
-        (missing.join(", "), "What still exists here is uploaded again, so that the new snapshot is whole");
-    let text = match hurt.is_empty() {
-        false => format!(
-            "{objects} missing from the repository, of another size or found damaged: snapshot {} cannot be restored in \
-             full. {again}",
-            hurt.join(", ")
-        ),
-        true => {
-            format!("{objects} perhaps hold something wrong, by a check of a snapshot that is gone or hurt. {again}")
-        }
-    };
-    Ok(Warning::doubt("objects-missing", text))
+    let incomplete = records.filter(|(_, record)| record.as_ref().is_ok_and(is_incomplete));
+    Ok(Finding::ObjectsMissing { objects: missing, snapshots: ranges(incomplete.map(|(sequence, _)| sequence)) })
 }

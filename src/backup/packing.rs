@@ -1,11 +1,11 @@
-//! Turning new blocks into stored packs: frames of blocks are compressed on threads of their own, sealed in their order
-//! into the open pack by one more, and finished packs are uploaded beside.
+//! Turning new blocks into stored packs: frames of blocks are compressed on threads of their own, encrypted in their
+//! order into the open pack by one more, and finished packs are uploaded meanwhile.
 //!
-//! Bounded memory: for each of the two lifetimes of blocks one frame is being filled and one sealed pack grows; each
-//! compressing thread holds another frame, a few wait for a thread or, compressed, for their turn, and finished packs that
-//! are not stored yet have a bounded number of bytes, also together with the growing ones, as have the buffers that lie idle.
-//! Who adds blocks waits when all of that is full. A block can be found in the catalog from the moment it is added; its pack
-//! is named there once it is sealed.
+//! Bounded memory: for each of the two lifetimes of blocks one frame is being filled and one encrypted pack grows; each
+//! compressing thread holds another frame, a few wait for a thread or, compressed, for their turn, and finished packs
+//! that are not stored yet have a bounded number of bytes, also together with the growing ones, as have the buffers
+//! that lie idle. Who adds blocks waits when all of that is full. A block can be found in the catalog from the moment
+//! it is added; its pack is named there once it is encrypted.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -20,8 +20,9 @@ use crate::crypto::{DataRecipient, Fingerprint, Sealed};
 use crate::format::{Frame, FrameCompressor, PackWriter, Texture, blocks_per_pack};
 use crate::host::{Catalog, Location};
 
-/// Compressing threads at most. Each takes memory, with its frames: 6 MiB at level 3, 15 at 9, 24 at 12 and 35 at 19, as
-/// measured; and the catalog and page map of a database of 10 GB take some 70 of the 128 MiB that there are, by calculation.
+/// Compressing threads at most. Each takes memory, with its frames: 6 MiB at level 3, 15 at 9, 24 at 12 and 35 at 19,
+/// as measured; and the catalog and page map of a database of 10 GB take some 70 of the 128 MiB that there are, by
+/// calculation.
 const fn max_compressors(level: i32) -> usize {
     match level {
         ..10 => 3,
@@ -34,17 +35,19 @@ const fn max_compressors(level: i32) -> usize {
 const FRAMES_WAITING: usize = 1;
 /// Packs on their way to the store have no more bytes than this in all, unless a single one does: three packs or so.
 const BYTES_IN_FLIGHT: u64 = 16 << 20;
-/// While any is on its way, these and the growing ones have no more: of incompressible blocks, one and half of the next.
+/// While any is on its way, these and the growing ones have no more: of incompressible blocks, one and half of the
+/// next.
 const SEALED_BYTES: u64 = 24 << 20;
-/// Buffers of packs that lie idle: of three usual packs, as many as can come back while one grows. Those of incompressible
-/// blocks are larger, and go at once.
+/// Buffers of packs that lie idle: of three usual packs, as many as can come back while one grows. Those of
+/// incompressible blocks are larger, and go at once.
 const IDLE_PACK_BYTES: usize = 24 << 20;
 /// Buffers of plain frames that lie idle, of each lifetime.
 const IDLE_FRAMES: usize = 4;
-/// Buffers of compressed frames that lie idle: four of the largest. Much less of one is ever written where blocks compress.
+/// Buffers of compressed frames that lie idle: four of the largest. Much less of one is ever written where blocks
+/// compress.
 const IDLE_COMPRESSED_BYTES: usize = 16 << 20;
 
-/// A sealed pack on its way to the store.
+/// A encrypted pack on its way to the store.
 pub(super) struct FinishedPack {
     pub ordinal: usize,
     pub sealed: Sealed,
@@ -52,7 +55,7 @@ pub(super) struct FinishedPack {
     pub _pending: Pending,
 }
 
-/// How many bytes are sealed and not yet stored.
+/// How many bytes are encrypted and not yet stored.
 #[derive(Clone, Default)]
 pub(super) struct InFlight(Arc<(Mutex<Room>, Condvar)>);
 
@@ -61,25 +64,25 @@ struct Room {
     bytes: u64,
     /// How many of the [`Step::Drain`]s are done.
     drained: usize,
-    /// Nobody takes packs any more.
+    /// Packs are no longer taken.
     closed: bool,
 }
 
 impl InFlight {
-    /// Waits until there is room for a pack of `bytes`; `None` once nobody takes packs any more.
+    /// Waits until there is room for a pack of `bytes`; `None` once packs are no longer taken.
     fn begin(&self, bytes: u64) -> Option<Pending> {
         let mut room = self.wait_while(|room| room.bytes > 0 && room.bytes + bytes > BYTES_IN_FLIGHT)?;
         room.bytes += bytes;
         Some(Pending { in_flight: self.clone(), bytes })
     }
 
-    /// Waits until packs may grow to `bytes` in all; `None` once nobody takes packs any more.
+    /// Waits until packs may grow to `bytes` in all; `None` once packs are no longer taken.
     fn wait_to_grow(&self, bytes: u64) -> Option<()> {
         self.wait_while(|room| room.bytes > 0 && room.bytes + bytes > SEALED_BYTES).map(drop)
     }
 
-    /// Waits until so many drains are done and all is stored. A step that waits for a sealer that is gone is never done,
-    /// so this ends, too, once nobody takes packs any more.
+    /// Waits until so many drains are done and all is stored. A step that waits for a encrypter that is gone is never
+    /// done, so this ends, too, once packs are no longer taken.
     fn wait_for_none(&self, drains: usize) -> Result<(), OperationError> {
         self.wait_while(|room| room.drained < drains || room.bytes > 0).map(drop).ok_or(OperationError::Stopped)
     }
@@ -100,8 +103,8 @@ impl InFlight {
     }
 }
 
-/// Packs as they get ready. Once this is dropped nobody waits for room any more: a pack may lie in the channel for good,
-/// sent just when its other end went away.
+/// Packs as they get ready. Once this is dropped nothing waits for room any more: a pack may lie in the channel for
+/// good, sent just when its other end went away.
 pub(super) struct FinishedPacks {
     packs: mpsc::Receiver<Result<FinishedPack, std::io::Error>>,
     in_flight: InFlight,
@@ -140,7 +143,7 @@ struct Job {
     compressed: Sender<std::io::Result<Frame>>,
 }
 
-/// What the sealing thread is to do, in this order.
+/// What the encrypting thread is to do, in this order.
 enum Step {
     /// Append this to the open pack.
     Append(Lifetime, Receiver<std::io::Result<Frame>>),
@@ -211,7 +214,7 @@ impl Packer {
     pub fn start(settings: &PackSettings, catalog: Arc<RwLock<Catalog>>) -> std::io::Result<(Self, FinishedPacks)> {
         let compressors = settings.threads.clamp(1, max_compressors(settings.level));
         let (jobs, jobs_out) = bounded::<Job>(FRAMES_WAITING);
-        // With the one that is being sealed, as many as are compressed or wait for that.
+        // With the one that is being encrypted, as many as are compressed or wait for that.
         let (steps, steps_out) = bounded(compressors + FRAMES_WAITING - 1);
         let (finished, packs) = mpsc::channel(1);
         let in_flight = InFlight::default();
@@ -230,7 +233,7 @@ impl Packer {
         Ok((Self { filling, jobs, steps, threads, catalog, in_flight, drains: 0 }, packs))
     }
 
-    /// Stores `block` unless it is known by now, and tells where.
+    /// Stores `block` unless it is known by now, and returns where.
     pub fn add(&mut self, block: &[u8], fingerprint: Fingerprint) -> Result<Location, OperationError> {
         let lifetime = Lifetime::of(block);
         if self.filling[lifetime as usize].open.as_ref().is_some_and(|open| open.block_size != block.len()) {
@@ -321,7 +324,7 @@ struct Compressor {
 }
 
 impl Compressor {
-    /// Until no more jobs come. Nobody waits for a result any more once sealing has failed.
+    /// Until no more jobs come. Nothing waits for a result any more once encrypting has failed.
     fn run(self) {
         let mut compressor = FrameCompressor::new(self.level);
         for Job { blocks, texture, buffers, compressed } in &self.jobs {
@@ -335,7 +338,7 @@ impl Compressor {
     }
 }
 
-/// Seals frames into packs, in their order.
+/// Encrypts frames into packs, in their order.
 struct Sealer {
     recipient: DataRecipient,
     finished: mpsc::Sender<Result<FinishedPack, std::io::Error>>,
@@ -350,7 +353,7 @@ impl Sealer {
         }
     }
 
-    /// Returns early where nobody takes the packs any more.
+    /// Returns early where packs are no longer taken.
     fn seal_packs(&self, steps: &Receiver<Step>) -> std::io::Result<()> {
         let (mut writers, buffers) = ([const { None::<PackWriter> }; 2], Buffers::new(0, IDLE_PACK_BYTES));
         for step in steps {

@@ -12,26 +12,18 @@ use crate::clock;
 use crate::crypto::{Recipient, seal};
 use crate::error::OperationError;
 use crate::events::Monitor;
-use crate::format::KeyHolders;
-use crate::host::KeptKeys;
+use crate::format::{KeyHolders, layout};
+use crate::host::{KeptKey, KeptKeys};
 use crate::repository::Remote;
 use crate::repository::Seen;
-use crate::repository::kept_keys::managed_by_rotation;
 use crate::repository::key_files::{first_free, make_epoch};
 
-/// Nobody but this host may have said who is a recipient, unless a person has just named the set.
-fn refuse_rotated<'a>(
-    run: &Run<'_>,
-    listed: impl IntoIterator<Item = (&'a (u32, u32), &'a Seen)>,
-) -> Result<(), OperationError> {
-    let kept = KeptKeys::load(run.host.dir())?;
-    if !managed_by_rotation(&kept, run.host.sealed_to.epoch, listed) {
-        return Ok(());
+/// Where another machine made a key file, the configuration may name recipients that were removed.
+fn refuse_unnamed() -> OperationError {
+    OperationError::Refused {
+        what: "key files were made elsewhere, so the configuration may name recipients that were removed".to_owned(),
+        way_out: "name the whole set: `sealift keys rebase -r …` (an operator's `keys list` shows it)".to_owned(),
     }
-    Err(OperationError::Refused {
-        what: "the keys were rotated elsewhere, so the configuration may name recipients that were removed".to_owned(),
-        way_out: "name the whole set: keys rebase -r … (an operator's `keys list` shows it)".to_owned(),
-    })
 }
 
 /// A rebase that may go on; nothing is written yet.
@@ -49,8 +41,8 @@ pub struct RebaseReport {
 }
 
 impl<'a> Rebase<'a> {
-    /// Looks whether this host may seal for `recipients` from now on. `named`: a person has just named them, and they do
-    /// not merely stand in the configuration, which a rotation elsewhere does not change.
+    /// Looks whether this host may encrypt to `recipients` from now on. `named`: a person has just named them; otherwise they
+    /// come from the configuration, which a rotation elsewhere does not change.
     pub async fn begin(
         remote: &'a Remote,
         dir: &Path,
@@ -62,8 +54,8 @@ impl<'a> Rebase<'a> {
         // Before anything is made: a plugin that is missing, or keys that age will not mix.
         seal(b"", &recipients)?;
         let run = begin(remote, dir, request, monitor).await?;
-        if !named {
-            refuse_rotated(&run, &run.listing.keys)?;
+        if !named && KeptKeys::load(run.host.dir())?.saw_others() {
+            return Err(refuse_unnamed());
         }
         Ok(Self { run, recipients, named })
     }
@@ -78,13 +70,14 @@ impl<'a> Rebase<'a> {
         Ok(RebaseReport { epoch, resumed, backup: self.run.run().await? })
     }
 
-    /// Whether the epoch that this host seals to is for this set, and its first snapshot was not known to be there.
+    /// Whether the epoch that this host encrypts to is for this set, and its first snapshot was not known to be there.
     fn is_begun(&self) -> Result<bool, OperationError> {
         let epoch = self.run.host.sealed_to.epoch;
-        let unused = self.run.standing.parent.as_ref().is_some_and(|(parent, _)| parent.record.manifest.epoch != epoch);
+        let unused = self.run.parent.signed().is_some_and(|parent| parent.record.manifest.epoch != epoch);
         let kept = KeptKeys::load(self.run.host.dir())?;
-        let mut own = kept.iter().filter(|key| key.epoch == epoch && key.own && !key.gone);
-        Ok((unused || self.run.finished) && own.any(|key| KeyHolders::of(&key.recipients).are(&self.recipients)))
+        let mut there = kept.names().filter(|name| name.epoch == epoch).filter_map(|name| kept.at(name.place()));
+        let is_for_this_set = |key: &KeptKey| key.own && KeyHolders::of(&key.recipients).are(&self.recipients);
+        Ok((unused || self.run.finished) && there.any(is_for_this_set))
     }
 
     async fn make_epoch(&mut self) -> Result<(), OperationError> {
@@ -94,14 +87,19 @@ impl<'a> Rebase<'a> {
         let (id, signer) = (run.remote.id(), run.host.signer.public());
         let made = make_epoch(run.remote.store.as_ref(), run.host.dir(), id, &signer, epoch, &self.recipients).await?;
         let sealed_to =
-            made.ok_or_else(|| OperationError::OtherWriter(format!("epoch {epoch} was just made by another")))?;
+            made.ok_or_else(|| OperationError::OtherRotation { object: layout::data_key(epoch, 1).to_string() })?;
         let kept = KeptKeys::load(run.host.dir())?;
-        for key in kept.iter().filter(|key| key.epoch == epoch) {
-            run.listing.keys.insert((epoch, key.generation), Seen { bytes: key.bytes, modified: clock::now() });
+        for name in kept.names().filter(|name| name.epoch == epoch) {
+            run.listing.keys.insert(name.place(), Seen { bytes: name.bytes, modified: clock::now(), etag: None });
         }
         if !self.named {
             // A rotation that began before this epoch was to be seen does not reach it.
-            refuse_rotated(run, &run.remote.list_keys().await?)?;
+            let is_own = |(place, seen): (&(u32, u32), &Seen)| {
+                kept.find(*place, seen.bytes, seen.modified).is_some_and(|key| key.own)
+            };
+            if !run.remote.list_keys().await?.iter().all(is_own) {
+                return Err(refuse_unnamed());
+            }
         }
         tracing::info!(epoch, "a new epoch");
         // What was remembered of the sources belongs to the epoch before.

@@ -1,10 +1,10 @@
-//! What a backup did, as its caller is told.
+//! What a backup did, for its caller.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Warning;
+use super::Finding;
 use crate::crypto::Digest;
 use crate::format::{Health, SignedRecord};
 
@@ -27,23 +27,22 @@ pub struct BackupReport {
     pub restore_ratio: f64,
     pub writer_hold: Duration,
     pub health: Vec<Health>,
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Finding>,
 }
 
-/// The report of a run that committed `record`, with `uploaded` bytes stored besides it.
+/// The report of a run that committed `record`, with `uploaded` bytes stored in addition to it.
 pub(super) fn report(
     record: &SignedRecord,
     unchanged: bool,
     uploaded: u64,
     ideal_bytes: u64,
-    mut warnings: Vec<Warning>,
+    mut warnings: Vec<Finding>,
 ) -> BackupReport {
     let signed_bytes = record.signed.bytes().len() as u64;
     let record = &record.record;
     let hold = Duration::from_millis(record.writer_hold_ms);
     if hold >= LONG_HOLD {
-        let text = format!("a writer could have been held up for {:.1} s", hold.as_secs_f64());
-        warnings.push(Warning::standing("long-hold", text));
+        warnings.push(Finding::LongHold { milliseconds: record.writer_hold_ms });
     }
     BackupReport {
         sequence: record.sequence,

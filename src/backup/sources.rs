@@ -15,13 +15,13 @@ use super::compaction::retire;
 use super::health::check_health;
 use super::packing::Packer;
 use super::scan::Scanner;
-use super::{BackupRequest, Monitor, OperationError, Warning};
+use super::{BackupRequest, Finding, Monitor, OperationError};
 use crate::crypto::FingerprintKey;
 use crate::format::Health;
 use crate::host::{Catalog, Look};
 use crate::source::{self, Database, Journal, LargeFile, ReadLimits, SmallFile, SourceError};
 
-/// How often the whole set is taken anew because a small file changed meanwhile.
+/// How often the whole set is taken again because a small file changed meanwhile.
 const TRIES: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub(super) struct SourceSet {
     pub hold: Duration,
     /// The instant that the snapshot shows; `None` where only small files were read.
     pub time: Option<Timestamp>,
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Finding>,
 }
 
 /// A configured source on its way through both passes.
@@ -141,7 +141,7 @@ pub(super) fn read_all<'a>(
         spec.kind != SourceKind::Configuration && !matches!(reading, Reading::Missing)
     };
     if !specs.iter().zip(&readings).any(worth_it) {
-        return Err(OperationError::NothingToBackUp);
+        return Err(nothing_to_back_up(specs));
     }
     store_retired(&mut readings, known_packs, request.max_compact_bytes, scanner().catalog, packer)?;
     for _ in 0..TRIES {
@@ -169,13 +169,12 @@ pub(super) fn read_all<'a>(
 pub(super) fn or_missing<T>(
     result: Result<T, OperationError>,
     spec: &SourceSpec,
-    warnings: &mut Vec<Warning>,
+    warnings: &mut Vec<Finding>,
 ) -> Result<Option<T>, OperationError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(OperationError::Source(SourceError::Missing { path })) => {
-            let text = format!("{} does not exist, so this snapshot lacks {}", path.display(), spec.name);
-            warnings.push(Warning::doubt("source-missing", text));
+            warnings.push(Finding::SourceMissing { source: spec.name.clone(), path });
             Ok(None)
         }
         Err(error) => Err(error),
@@ -199,7 +198,8 @@ fn begin<'a>(
     Ok(Reading::Paged(Box::new(capture)))
 }
 
-/// Compaction: what pass 1 saw tells which of the first `known_packs` packs to retire; their blocks are then read afresh.
+/// Compaction: what pass 1 saw decides which of the first `known_packs` packs to retire; their blocks are then read
+/// again.
 fn store_retired(
     readings: &mut [Reading<'_>],
     known_packs: usize,
@@ -251,7 +251,7 @@ fn finish(
     small: Vec<Option<SmallFile>>,
     gentleness: Gentleness,
     key: &FingerprintKey,
-    warnings: Vec<Warning>,
+    warnings: Vec<Finding>,
 ) -> SourceSet {
     let mut set =
         SourceSet { contents: vec![], health: vec![], looks: vec![], hold: Duration::ZERO, time: None, warnings };
@@ -282,8 +282,14 @@ fn finish(
     set
 }
 
-/// Whether somebody has written since the instant, so that the application is at work right now.
+/// Whether there was a write since the instant, so that the application is at work right now.
 fn is_written(spec: &SourceSpec, gentleness: Gentleness, key: &FingerprintKey, fixed: &Fixed) -> bool {
     let before = Look::Print(fixed.print);
     !spec.look(gentleness, key).is_ok_and(|now| now.proves_unchanged(&before))
+}
+
+/// The error where every source but the configuration is missing.
+pub(super) fn nothing_to_back_up(specs: &[SourceSpec]) -> OperationError {
+    let sources = specs.iter().filter(|spec| spec.kind != SourceKind::Configuration);
+    OperationError::NothingToBackUp { missing: sources.map(|spec| spec.path.display().to_string()).collect() }
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, RwLock};
 
 use super::known::usable_catalog;
 use super::scan::{Scanner, piece_buffers};
-use super::sources::{SourceKind, or_missing};
+use super::sources::{SourceKind, nothing_to_back_up, or_missing};
 use super::{
-    BackupRequest, BadObjects, Monitor, OperationError, Remote, Warning, not_the_writer, parent, sound_listing,
+    BackupRequest, BadObjects, Finding, Monitor, OperationError, Remote, not_the_writer, parent, sound_listing,
 };
 use crate::host::{Catalog, HostState};
 use crate::source;
@@ -18,7 +18,7 @@ pub struct Survey {
     pub new_blocks: u64,
     /// Before compression.
     pub new_bytes: u64,
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Finding>,
 }
 
 /// Reads all sources in short transactions and counts the blocks that the repository does not have.
@@ -30,11 +30,11 @@ pub async fn survey(
 ) -> Result<Survey, OperationError> {
     source::assert_sqlite()?;
     let host = HostState::load(dir)?.ok_or_else(|| not_the_writer(remote, dir))?;
-    let listing = sound_listing(remote, &BadObjects::load(remote, &request.believed, dir).await?).await?;
-    let standing = parent::find(remote, &listing, &host, request.adopt).await?;
-    let mut warnings = standing.warnings;
+    let listing = sound_listing(remote, &BadObjects::load(dir)?, &request.replace).await?;
+    let parent = parent::find(remote, &listing.of_records(), &host, request.adopt).await?;
+    let mut warnings = parent.warnings;
     let catalog =
-        RwLock::new(usable_catalog(&host, Catalog::load(dir)?, &listing, standing.parent.as_ref(), &mut warnings));
+        RwLock::new(usable_catalog(&host, Catalog::load(dir)?, &listing, parent.record.as_ref(), &mut warnings));
     let counting = move || {
         let mut survey = Survey { source_bytes: 0, new_blocks: 0, new_bytes: 0, warnings };
         let (mut seen, buffers) = (HashSet::new(), piece_buffers());
@@ -61,7 +61,7 @@ pub async fn survey(
             found |= there && spec.kind != SourceKind::Configuration;
         }
         if !found {
-            return Err(OperationError::NothingToBackUp);
+            return Err(nothing_to_back_up(&request.sources));
         }
         Ok(survey)
     };

@@ -1,4 +1,4 @@
-//! A whole backup within this process, so that what happens beside it and how old its listing is can be chosen.
+//! A whole backup within this process, so that what happens meanwhile and how old its listing is can be chosen.
 
 mod holds;
 mod packs;
@@ -20,7 +20,7 @@ use crate::keys::{Change, RotateRequest, rotate_keys};
 use crate::restore::opened::open_with;
 use crate::store::{RepositoryUrl, S3Settings, open};
 
-/// Somebody who can be a recipient.
+/// A person who can be a recipient.
 struct Person(age::x25519::Identity);
 
 impl Person {
@@ -48,7 +48,7 @@ impl Scratch {
         let folder = tempfile::tempdir().expect("scratch");
         let url = RepositoryUrl::Directory(folder.path().join("repository"));
         let store = open(&url, &S3Settings::default()).await.expect("a store");
-        let request = InitRequest { recipients: vec![person.recipient()], new_identity: None };
+        let request = InitRequest { recipients: vec![person.recipient()], new_identity: None, single_writer: false };
         init(&store, "scratch", &folder.path().join("host"), request).await.expect("a repository");
         let remote = Remote::open(store, "scratch").await.expect("opened");
         let scratch = Self { folder, remote };
@@ -82,7 +82,7 @@ impl Scratch {
             adopt: false,
             max_compact_bytes: 0,
             clock: Arc::new(SystemClock),
-            believed: Vec::new(),
+            replace: Vec::new(),
             retention: None,
         }
     }
@@ -91,9 +91,9 @@ impl Scratch {
         backup(&self.remote, &self.state(), self.request(), Arc::new(Unwatched)).await.expect("a snapshot")
     }
 
-    /// The machine of somebody with an identity.
+    /// The machine of a person with an identity.
     fn reader(&self, person: &Person) -> Reader {
-        Reader { identities: vec![person.file()], signer: None, accept: None, state_root: self.path("reader") }
+        Reader { identities: vec![person.file()], state_root: self.path("reader"), ..Reader::default() }
     }
 
     async fn opens(&self, person: &Person, sequence: u64) -> bool {
@@ -107,7 +107,7 @@ impl Scratch {
 
 /// It looks into the bucket once more before it commits, and what it finds there it knows nothing of yet.
 #[tokio::test]
-async fn a_backup_of_many_hours_goes_on_with_what_a_rotation_meanwhile_left_and_brings_nobody_back() {
+async fn a_backup_of_many_hours_continues_with_what_a_rotation_left_and_restores_no_removed_recipient() {
     let (alice, bob) = (Person::new(), Person::new());
     let scratch = Scratch::sealed_for(&alice).await;
     scratch.backup().await;

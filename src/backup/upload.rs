@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
 
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -13,7 +12,7 @@ use super::{Monitor, OperationError, Phase};
 use crate::crypto::Digest;
 use crate::format::layout;
 use crate::host::Catalog;
-use crate::store::{Store, Stored};
+use crate::store::{Key, Store, Stored};
 
 pub(super) struct Uploader {
     pub store: Arc<dyn Store>,
@@ -24,8 +23,8 @@ pub(super) struct Uploader {
     pub monitor: Arc<dyn Monitor>,
     /// Bytes stored by this run.
     pub bytes: AtomicU64,
-    /// When each object that this run stored was on its way at the earliest, by name.
-    pub put: Mutex<HashMap<String, Instant>>,
+    /// What this run put, with its size.
+    pub put: Mutex<HashMap<Key, u64>>,
     /// Held while the log is written to.
     pub log: Mutex<()>,
 }
@@ -36,13 +35,13 @@ impl Uploader {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// When this run put the object of this name, if it did.
-    pub fn put_at(&self, object: &str) -> Option<Instant> {
-        self.put.lock().unwrap_or_else(PoisonError::into_inner).get(object).copied()
+    /// The packs that this run put, with their sizes.
+    pub fn put(&self) -> HashMap<Key, u64> {
+        self.put.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Uploads what comes out of `packs` until it ends. After the first failure the rest is dropped, which stops the
-    /// lanes; packs already stored stay noted, and the next run goes on from them.
+    /// lanes; packs already stored stay noted, and the next run continues from them.
     pub async fn run(self: Arc<Self>, mut packs: FinishedPacks) -> Result<(), OperationError> {
         let mut uploads = JoinSet::new();
         loop {
@@ -65,14 +64,13 @@ impl Uploader {
         let (name, bytes) = (pack.sealed.digest(), pack.sealed.len());
         let noting = Arc::clone(&self);
         let key = layout::pack(&name);
-        let began = Instant::now();
         // Long before the put is done, so that a crash wastes next to nothing; and what never arrived is in no listing.
         let noted = spawn_blocking(move || noting.note(pack.ordinal, name, bytes));
         let stored = self.store.create(&key, Stored::from(pack.sealed.clone()));
         let (noted, stored) = tokio::join!(noted, stored);
         noted.map_err(|_| OperationError::Stopped)??;
         stored?;
-        self.put.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_string(), began);
+        self.put.lock().unwrap_or_else(PoisonError::into_inner).insert(key, bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.monitor.advance(Phase::Uploading, bytes);
         tracing::debug!(pack = %name, bytes, "pack stored");

@@ -6,9 +6,13 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::format::{Within, recovery_script_digest};
 
-/// Encrypted, deduplicating off-site backups of live SQLite databases and the small files beside them.
+mod setup;
+
+pub use setup::{Doctor, Help, Init, Role};
+
+/// Encrypted, deduplicating off-site backups of live SQLite databases and their small files.
 #[derive(Parser)]
-#[command(version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(version, after_help = after_help(), max_term_width = 100, disable_help_subcommand = true)]
 pub struct Args {
     #[command(flatten)]
     pub global: Global,
@@ -27,13 +31,20 @@ impl Args {
     }
 }
 
+/// The pages of the guide and the exit codes.
+fn after_help() -> String {
+    let topics = crate::guide::TOPICS.iter().map(|(name, summary, _)| format!("  {name:12} {summary}\n"));
+    format!("Topics of `sealift help`:\n{}\n{EXIT_CODES}", topics.collect::<String>())
+}
+
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but the snapshot lacks or doubts something;
-10 no repository there; 11 another writer, or this one is already running; 12 no identity opens it;
-13 verification failed; 14 no fresh backup; 15 refused to protect data; 130 interrupted.";
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, with a problem;
+4 nothing to restore yet; 10 no repository there; 11 already running, or another operator changes keys;
+12 no identity opens it; 13 verification failed; 14 no fresh and good snapshot; 15 refused to protect data;
+16 not the writer, or conflicting history: a person decides; 130 interrupted.";
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "Everywhere")]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Configuration [default: ./sealift.toml, then /etc/sealift/sealift.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -41,7 +52,7 @@ pub struct Global {
     /// Where the repository is: a directory, or s3://bucket/prefix
     #[arg(long, global = true, value_name = "URL", env = "SEALIFT_REPOSITORY")]
     pub repository: Vec<String>,
-    /// Nobody named it on the command line.
+    /// It comes from the environment, not from the command line.
     #[arg(skip)]
     pub repository_is_of_environment: bool,
     /// What this host keeps between runs [default: /var/lib/sealift for root, else $XDG_STATE_HOME/sealift]
@@ -50,7 +61,7 @@ pub struct Global {
     /// Print one JSON document to standard output, errors too
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say only what went wrong
+    /// Show no progress and no notes
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Log each step; twice for more
@@ -59,12 +70,21 @@ pub struct Global {
     /// Draw no progress bars
     #[arg(long, global = true)]
     pub no_progress: bool,
-    /// Colours
+    /// Coloured output
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub color: Color,
-    /// Exit with 3 on any warning
+    /// Exit with 3 also where there are warnings
     #[arg(long, global = true)]
     pub strict: bool,
+    /// Trusted signing key, for this run: ssh-ed25519 AAAA…, as init printed it, or a file that holds it
+    #[arg(long, global = true, value_name = "KEY")]
+    pub signer: Option<String>,
+    /// Accept a takeover: the fingerprint SHA256:… that `init --take-over` printed; remembered on this machine
+    #[arg(long, global = true, value_name = "FINGERPRINT")]
+    pub accept_signer: Option<String>,
+    /// Accept the repository as it is, although this machine saw a newer state of the repository
+    #[arg(long, global = true)]
+    pub accept_rollback: bool,
     #[command(flatten)]
     pub s3: S3,
 }
@@ -97,7 +117,7 @@ pub struct S3 {
     /// Server-side encryption: AES256 or aws:kms
     #[arg(long, global = true, value_name = "KIND")]
     pub s3_sse: Option<String>,
-    /// Certificate authorities to trust besides the system's, as PEM
+    /// Certificate authorities to trust in addition to the system's, as PEM
     #[arg(long, global = true, value_name = "FILE")]
     pub s3_ca_file: Option<PathBuf>,
 }
@@ -106,27 +126,31 @@ pub struct S3 {
 pub enum Command {
     /// Show the main job in a scratch directory: no network, no configuration
     Demo(Demo),
-    /// Make a repository, this host's signing key and sealift.toml
+    /// Create a repository, this host's signing key and sealift.toml
     Init(Init),
     /// Take one snapshot
     Backup(Backup),
     /// List the snapshots, or what one of them holds
     Snapshots(Snapshots),
-    /// Bring a snapshot back; needs an identity and the repository's URL, nothing else
+    /// Restore a snapshot; needs only an identity and the repository's URL
     Restore(Restore),
-    /// Compare the repository with its records; with an identity, also what is sealed in it
+    /// Compare the repository with its records; with an identity, also what is encrypted in it
     Check(Check),
-    /// Who can open the backups: look, rotate, make keys
+    /// Manage who can open the backups: list, change and create keys
     #[command(subcommand)]
     Keys(Keys),
-    /// Write what an operator keeps offline: signer, wrapped keys, recovery script, and one page of commands
+    /// Write what an operator keeps offline: signer, key files, recovery script, and one page of commands
     RecoveryKit(RecoveryKit),
-    /// Prove that a snapshot comes back: restore it into a scratch directory, look at it, throw it away, sign a receipt
+    /// Test a restore: into a scratch directory that is checked and removed; signs a receipt
     Drill(Drill),
-    /// Say whether there is a fresh and good snapshot; several repositories at once, for whoever watches a fleet
+    /// Say whether there is a fresh and good snapshot, in one repository or many
     Status(Status),
-    /// Show which snapshots the rules keep and which not, and why; with --apply, remove those
+    /// Show which snapshots the rules keep, and why; with --apply, remove the others
     Retain(Box<Retain>),
+    /// Try the repository's server, and say what it allows; with --policy, print the rights of a role
+    Doctor(Doctor),
+    /// Print the help of a command, or a page of the guide: findings, storage, trust
+    Help(Help),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
     /// Print the manual as man(7) source
@@ -140,46 +164,10 @@ pub struct Demo {
     pub dir: Option<PathBuf>,
 }
 
-#[derive(clap::Args)]
-pub struct Init {
-    /// SQLite database to back up
-    #[arg(long, value_name = "FILE")]
-    pub database: Vec<PathBuf>,
-    /// Other file to back up
-    #[arg(long, value_name = "FILE")]
-    pub file: Vec<PathBuf>,
-    #[command(flatten)]
-    pub recipients: Recipients,
-    /// Make an identity for an operator who has none: write it here, take it away from this host
-    #[arg(long, value_name = "FILE")]
-    pub new_identity: Option<PathBuf>,
-    /// Do not protect the new identity with a passphrase
-    #[arg(long, requires = "new_identity")]
-    pub no_passphrase: bool,
-    /// The host's label in the list of snapshots [default: the machine's name]
-    #[arg(long, value_name = "NAME")]
-    pub host: Option<String>,
-    /// Go on with the repository of a host that is lost: this machine becomes its writer, with a key of its own
-    #[arg(long, conflicts_with = "new_identity")]
-    pub take_over: bool,
-    /// An operator's private key, to prove a take-over with; nothing of it stays here
-    #[arg(short, long, value_name = "FILE", requires = "take_over")]
-    pub identity: Vec<PathBuf>,
-    /// Whose signature counts in a repository to take over: ssh-ed25519 AAAA…, as its init printed it
-    #[arg(long, value_name = "KEY", requires = "take_over")]
-    pub signer: Option<String>,
-    /// Who took over before, as `init --take-over` printed it
-    #[arg(long, value_name = "KEY", requires = "take_over")]
-    pub accept_signer: Option<String>,
-    /// Take over without asking
-    #[arg(long, requires = "take_over")]
-    pub yes: bool,
-}
-
-/// Whom to seal for.
+/// The recipients to encrypt to.
 #[derive(clap::Args)]
 pub struct Recipients {
-    /// Whoever may read the backups: age1…, ssh-ed25519 …, ssh-rsa …
+    /// Recipient of the backups: age1…, ssh-ed25519 …, ssh-rsa …
     #[arg(short, long, value_name = "KEY")]
     pub recipient: Vec<String>,
     /// File with one recipient a line
@@ -191,36 +179,35 @@ pub struct Recipients {
 /// rebase.
 #[derive(Subcommand)]
 pub enum Keys {
-    /// Show epochs and generations, whom they are for, and which snapshots need them; names need an identity
+    /// Show key epochs and versions, their recipients, and which snapshots need them; names need an identity
     List {
         #[command(flatten)]
         reader: Reader,
     },
     /// Let more recipients open the backups, old and new
     Add(Rotation),
-    /// Rewrap the keys without these recipients. Who has opened a key keeps it: `keys rebase` ends that for new snapshots
+    /// Encrypt the data keys without these recipients. A removed recipient may have kept a data key: `keys rebase` ends
+    /// that for new snapshots
     ///
-    /// The host's state directory and older recovery kits still hold the generations before: one of them and an old private
-    /// key unwrap the data identity. `keys rebase`, retention of the snapshots before it, and a new kit in the place of the
-    /// old ones end that.
+    /// The host's state directory and older recovery kits still hold the old key files: one of them and an old private key
+    /// open the data key. `keys rebase`, retention of the snapshots before it, and a new kit in the place of the old ones
+    /// end that.
     Remove(Rotation),
-    /// Rewrap the keys for exactly these recipients. Who has opened a key keeps it: `keys rebase` ends that for new
-    /// snapshots
+    /// Encrypt the data keys to exactly these recipients. A removed recipient may have kept a data key: `keys rebase` ends
+    /// that for new snapshots
     ///
-    /// The host's state directory and older recovery kits still hold the generations before: one of them and an old private
-    /// key unwrap the data identity. `keys rebase`, retention of the snapshots before it, and a new kit in the place of the
-    /// old ones end that.
+    /// The host's state directory and older recovery kits still hold the old key files: one of them and an old private key
+    /// open the data key. `keys rebase`, retention of the snapshots before it, and a new kit in the place of the old ones
+    /// end that.
     Rotate(Rotation),
-    /// Prove that an identity of the new set opens what a rotation left; then the old wrapped keys go
+    /// Prove that an identity of the new set opens the new key files; then the old ones that it opens as well are deleted
+    ///
+    /// Key files that no given identity opens stay. To end a rotation to other people, give an old identity as well.
     Confirm {
         #[command(flatten)]
         reader: Reader,
-        /// Remove also what is newer than the wrapped key that this identity opens: it was planted, or is for a set that is
-        /// not to be. Whoever else could open it can no longer
-        #[arg(long)]
-        remove_newer: bool,
     },
-    /// Put a wrapped key back that the bucket lost, from a copy that this identity opens
+    /// Restore a key file that is missing, from a copy that this identity opens
     Restore {
         #[command(flatten)]
         reader: Reader,
@@ -230,16 +217,13 @@ pub enum Keys {
     },
     /// On the host: a new key and a full upload, so that new snapshots need no older key; needs no identity
     Rebase(Rebase),
-    /// Make an identity for an operator
+    /// Create an identity for an operator
     New {
         /// Where to write it
         file: PathBuf,
         /// Do not protect it with a passphrase
         #[arg(long)]
         no_passphrase: bool,
-        /// Whose signature counts in the repository: ssh-ed25519 AAAA…, as init printed it
-        #[arg(long, value_name = "KEY")]
-        signer: Option<String>,
     },
 }
 
@@ -256,7 +240,8 @@ pub struct Rotation {
 
 #[derive(clap::Args)]
 pub struct Rebase {
-    /// Names the set, which then goes into sealift.toml [default: the one that stands there]
+    /// The whole new set, which is also written into sealift.toml [default: the set in sealift.toml, while this host made all
+    /// key files]
     #[command(flatten)]
     pub recipients: Recipients,
     #[command(flatten)]
@@ -270,15 +255,19 @@ pub struct Backup {
     pub dry_run: bool,
     #[command(flatten)]
     pub flags: BackupFlags,
-    /// This machine was restored to an older state: go on from the newest snapshot of its own key, with a full upload
+    /// This machine was restored to an older state, or the repository was: continue from the newest snapshot that counts,
+    /// with a full upload
     #[arg(long)]
     pub adopt: bool,
+    /// Treat these packs and manifests as missing: upload again what still exists here
+    #[arg(long, value_name = "OBJECT", num_args = 1..)]
+    pub replace: Vec<String>,
 }
 
-/// What every run that takes a snapshot has.
+/// The flags of every run that takes a snapshot.
 #[derive(clap::Args)]
 pub struct BackupFlags {
-    /// A word to find the snapshot by
+    /// Tag, to find the snapshot by
     #[arg(long, value_name = "NAME")]
     pub tag: Vec<String>,
     /// How long to wait for another run of this host, such as 10m
@@ -313,9 +302,13 @@ pub struct Restore {
     /// Say what would be restored and downloaded, and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Move what is in the way aside; nothing is deleted
+    /// Move what is in the way aside instead of refusing; nothing is deleted
     #[arg(long)]
     pub force: bool,
+    /// For scripts that start a host: exit with 0 where DIR has files (with --only: all of these), and with 4 where the
+    /// repository has no snapshot yet. DIR does not change then
+    #[arg(long, conflicts_with_all = ["force", "dry_run"])]
+    pub if_missing: bool,
 }
 
 #[derive(clap::Args)]
@@ -329,7 +322,7 @@ pub struct Check {
     pub read_data: Option<u8>,
     #[command(flatten)]
     pub reader: Reader,
-    /// Where opened blocks are kept for the while, encrypted, when an identity is given [default: the temporary directory]
+    /// With an identity: where opened blocks are kept meanwhile, encrypted [default: the temporary directory]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
 }
@@ -343,7 +336,7 @@ pub struct RecoveryKit {
     pub reader: Reader,
 }
 
-/// What to compare a script with that lies in a bucket.
+/// The hash to compare the script in a bucket with.
 fn recovery_script() -> String {
     format!("The recovery script of this release has the SHA-256\n{}", recovery_script_digest())
 }
@@ -369,22 +362,22 @@ pub struct Drill {
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Each rule that is given here stands in the place of the one of its name in [retention]; the others there \
-                  hold. Where neither the section nor a flag sets a rule, the last snapshot of each of 14 days is kept."
+    after_help = "Each rule that is given here replaces the one of its name in [retention]; the others there hold. Where \
+                  neither sets a rule, nothing is planned: add [retention] with keep_daily = 14 to sealift.toml. \
+                  --ignore and --remove need no rule."
 )]
 pub struct Retain {
     /// Carry the plan out; without it nothing is deleted
     #[arg(long)]
     pub apply: bool,
-    /// Take this snapshot out, and no other; repeatable
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "Keep")]
+    /// Remove this snapshot and no other, also one that is ignored; repeatable
+    #[arg(long, value_name = "NUMBER", conflicts_with = "Keep")]
     pub remove: Vec<u64>,
-    /// Let go of this record, which cannot be verified: what it may need is no longer kept for it; refused for what the
-    /// host signed or a newer sealift made; repeatable
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "Keep")]
-    pub forget: Vec<u64>,
-    /// Nobody looks on, as in a timer: refuse to go by rules that neither [retention] nor a flag sets, and to lose more than
-    /// max_remove_percent at once of the days with a snapshot; a day of which one stays is not lost
+    /// Ignore this record, which does not count: it no longer blocks deletion. What it names stays until --remove;
+    /// repeatable
+    #[arg(long, value_name = "NUMBER", conflicts_with = "Keep")]
+    pub ignore: Vec<u64>,
+    /// For timers: refuse to remove all snapshots of more than max_remove_percent of the days at once
     #[arg(long)]
     pub unattended: bool,
     /// How long to wait for another run on this machine, such as 10m
@@ -428,19 +421,16 @@ pub struct Keep {
 
 #[derive(clap::Args)]
 #[command(after_help = "--repository may be given several times. With --repositories, SEALIFT_REPOSITORY is \
-                  passed over. The exit code is 14 where no good snapshot is fresh, and 3 where one is fresh and something \
-                  is doubtful, such as an older snapshot that is hurt; of several repositories it is that of the worst: one \
-                  that cannot be looked at (1, 10, 12 or 13) before one that is stale (14), and that before a doubtful one.")]
+                  ignored. The exit code is 14 where no good snapshot is fresh, and 3 where one is fresh and there is a problem, \
+                  such as an older snapshot that lacks an object; of several repositories it is that of the worst: an error \
+                  (1, 10, 12 or 13) before a stale one (14), and that before one with a problem.")]
 pub struct Status {
     /// How old the newest good snapshot may be, such as 26h or 8d
     #[arg(long, value_name = "TIME", default_value = "26h", value_parser = age)]
     pub max_age: jiff::SignedDuration,
-    /// One repository a line, its signer (ssh-ed25519 AAAA…) behind it where this machine does not know it
+    /// One repository a line, its signer (ssh-ed25519 AAAA…) after it where this machine does not know it
     #[arg(long, value_name = "FILE")]
     pub repositories: Option<PathBuf>,
-    /// Whose signature counts, of a single repository: ssh-ed25519 AAAA…, as init printed it
-    #[arg(long, value_name = "KEY")]
-    pub signer: Option<String>,
 }
 
 /// A span without months: days have 24 hours.
@@ -451,17 +441,11 @@ fn age(text: &str) -> Result<jiff::SignedDuration, String> {
     if age.is_positive() { Ok(age) } else { Err(wanted()) }
 }
 
-/// What a reader brings along.
+/// The private keys of a reader.
 #[derive(Default, clap::Args)]
 pub struct Reader {
     /// Private key: an age identity file, a passphrase-protected one, or an SSH key; `-` reads standard input.
     /// The key itself may also stand in SEALIFT_IDENTITY
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_IDENTITY_FILE", value_delimiter = None)]
     pub identity: Vec<PathBuf>,
-    /// Whose signature counts: ssh-ed25519 AAAA…, as init printed it, or a file that holds it
-    #[arg(long, value_name = "KEY")]
-    pub signer: Option<String>,
-    /// Who took over from that signer, as `init --take-over` printed it; remembered on this machine
-    #[arg(long, value_name = "KEY")]
-    pub accept_signer: Option<String>,
 }

@@ -11,12 +11,15 @@ use super::failure::Failure;
 use super::output::{human_bytes, print_json, print_lines, print_warnings};
 use crate::backup::{BackupRequest, Gentleness, Survey};
 use crate::clock::SystemClock;
+use crate::format::layout;
+use crate::store::Key;
 
-/// What compaction may upload afresh in a run where nothing else is configured: 1 GiB.
+/// What compaction may upload again in a run where nothing else is configured: 1 GiB.
 const MAX_COMPACT_BYTES: u64 = 1 << 30;
 
 pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
-    let request = request(&command.flags, command.adopt, &context)?;
+    let replace = command.replace.iter().map(|name| object(name)).collect::<Result<_, _>>()?;
+    let request = BackupRequest { replace, ..request(&command.flags, command.adopt, &context)? };
     let (remote, meter) = context.remote().await?;
     let dir = context.state_root()?.join(remote.id().as_str());
     if command.dry_run {
@@ -26,13 +29,15 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
     let report = crate::backup::backup(&remote, &dir, request, context.monitor()).await?;
     let usage = meter.usage();
     if context.global.json {
-        print_json(&json!({
-            "sequence": report.sequence, "time": report.time, "manifest": report.manifest,
-            "unchanged": report.unchanged, "stored_bytes": report.stored_bytes,
-            "restore_bytes": report.restore_bytes, "restore_ratio": report.restore_ratio, "requests": usage.requests,
-            "health": report.health, "writer_hold_seconds": report.writer_hold.as_secs_f64(),
-            "warnings": report.warnings,
-        }))?;
+        print_json(
+            json!({
+                        "sequence": report.sequence, "time": report.time, "manifest": report.manifest,
+                        "unchanged": report.unchanged, "stored_bytes": report.stored_bytes,
+                        "restore_bytes": report.restore_bytes, "restore_ratio": report.restore_ratio, "requests": usage.requests,
+                        "health": report.health, "writer_hold_seconds": report.writer_hold.as_secs_f64()
+            }),
+            &report.warnings,
+        )?;
     } else {
         print_warnings(&context.global, &report.warnings);
         let what = if report.unchanged { "nothing had changed; stored" } else { "stored" };
@@ -46,7 +51,7 @@ pub async fn run(command: Backup, context: Context) -> Result<u8, Failure> {
             ),
         ])?;
     }
-    Ok(context.told(&dir, &report.warnings))
+    Ok(context.exit_code(&report.warnings))
 }
 
 pub fn request(flags: &BackupFlags, adopt: bool, context: &Context) -> Result<BackupRequest, Failure> {
@@ -75,17 +80,31 @@ pub fn request(flags: &BackupFlags, adopt: bool, context: &Context) -> Result<Ba
         adopt,
         max_compact_bytes: context.config.limits.max_compact_bytes.unwrap_or(MAX_COMPACT_BYTES),
         clock: Arc::new(SystemClock),
-        believed: context.config.drill_signers()?,
+        replace: Vec::new(),
         retention: context.config.retention(),
+    })
+}
+
+/// The pack or manifest that `--replace` names, as `sealift check` writes it.
+fn object(name: &str) -> Result<Key, Failure> {
+    let key = Key::new(name).ok().filter(|key| layout::digest(key).is_some());
+    key.ok_or_else(|| {
+        Failure::usage(
+            format!("--replace: {name} is no pack or manifest"),
+            "`sealift check` prints the names, such as packs/SHA256.age",
+        )
     })
 }
 
 fn show_survey(context: &Context, survey: &Survey) -> Result<u8, Failure> {
     if context.global.json {
-        print_json(&json!({
-            "dry_run": true, "source_bytes": survey.source_bytes, "new_blocks": survey.new_blocks,
-            "new_bytes": survey.new_bytes, "warnings": survey.warnings,
-        }))?;
+        print_json(
+            json!({
+                        "dry_run": true, "source_bytes": survey.source_bytes, "new_blocks": survey.new_blocks,
+                        "new_bytes": survey.new_bytes
+            }),
+            &survey.warnings,
+        )?;
     } else {
         print_warnings(&context.global, &survey.warnings);
         print_lines([format!(

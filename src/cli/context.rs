@@ -4,17 +4,19 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::{self, Global};
+use super::args::Global;
 use super::failure::Failure;
 use super::progress::Progress;
 use crate::config::{Config, ConfigError, FILE_NAME};
 use crate::crypto::{IdentityFile, PublicSigner};
 use crate::events::{Monitor, Unwatched};
-use crate::finding::Warning;
+use crate::finding::{Finding, Severity};
+use crate::format::CreateOnce;
 use crate::fsx;
-use crate::history::Reader;
+use crate::history::{Reader, open_remote};
+use crate::host::HostState;
 use crate::repository::Remote;
-use crate::store::{self, Meter, Rates, RepositoryUrl, S3Settings, Store};
+use crate::store::{self, Look, Meter, Rates, RepositoryUrl, S3Settings, Store};
 
 pub const SYSTEM_CONFIG: &str = "/etc/sealift/sealift.toml";
 /// The one thread that reads SQLite's pages keeps no more cores busy than these, and each thread takes memory.
@@ -108,18 +110,17 @@ impl Context {
         })
     }
 
-    /// Where the host's state may lie on this machine, whatever flags and environment say of this run: where root's agent
-    /// and whoever runs this keep it by default, and where a configuration says. What cannot be read is a warning.
-    pub fn state_roots_of_hosts(&self) -> (Vec<PathBuf>, Vec<Warning>) {
+    /// Where the host's state may lie on this machine, whatever flags and environment say of this run: where root's
+    /// agent and the user of this process keep it by default, and where a configuration says. What cannot be read is a
+    /// warning.
+    pub fn state_roots_of_hosts(&self) -> (Vec<PathBuf>, Vec<Finding>) {
         let usual = [Some(SYSTEM_STATE.into()), user_state(), self.config.state_dir.clone()];
         let (mut roots, mut warnings): (Vec<PathBuf>, _) = (usual.into_iter().flatten().collect(), Vec::new());
         for path in [FILE_NAME, SYSTEM_CONFIG].map(Path::new) {
             match state_dir_in(path) {
                 Ok(named) => roots.extend(named),
                 Err(error) => {
-                    let text =
-                        format!("whether this machine is the host that writes the repository is not known: {error}");
-                    warnings.push(Warning::standing("host-unknown", text));
+                    warnings.push(Finding::HostUnknown { path: path.to_owned(), why: error.to_string() });
                 }
             }
         }
@@ -153,6 +154,7 @@ impl Context {
         Ok((Arc::clone(&meter) as Arc<dyn Store>, meter))
     }
 
+    /// The repository as this machine knows it.
     pub async fn remote(&self) -> Result<(Remote, Arc<Meter>), Failure> {
         self.remote_at(&self.url()?).await
     }
@@ -160,15 +162,29 @@ impl Context {
     /// The repository at `url`, with the settings that hold for all.
     pub async fn remote_at(&self, url: &RepositoryUrl) -> Result<(Remote, Arc<Meter>), Failure> {
         let (store, meter) = self.store_at(url).await?;
-        Ok((Remote::open(store, &url.to_string()).await?, meter))
+        let (location, state_root, accept) = (store.location(), self.state_root()?, self.accepted()?);
+        let remote =
+            open_remote(Arc::clone(&store), &url.to_string(), &location, &state_root, accept.as_deref()).await?;
+        // Where a person chose to do without conditional puts, every new object is looked for first.
+        let host = HostState::load(&state_root.join(remote.id().as_str()))?;
+        let is_look = host.is_some_and(|host| host.create_once() == CreateOnce::Look);
+        let store: Arc<dyn Store> = if is_look { Arc::new(Look::new(store)) } else { store };
+        Ok((Remote { store, ..remote }, meter))
     }
 
-    /// What a reader of the repository brings along, besides `identities`.
-    pub fn reader(&self, flags: &args::Reader, identities: Vec<IdentityFile>) -> Result<Reader, Failure> {
+    /// The fingerprint of the key to accept.
+    fn accepted(&self) -> Result<Option<String>, Failure> {
+        self.global.accept_signer.as_deref().map(fingerprint).transpose()
+    }
+
+    /// What a reader of the repository brings along, apart from `identities`.
+    pub fn reader(&self, identities: Vec<IdentityFile>) -> Result<Reader, Failure> {
         Ok(Reader {
             identities,
-            signer: flags.signer.as_deref().map(signer).transpose()?,
-            accept: flags.accept_signer.as_deref().map(signer).transpose()?,
+            signer: self.global.signer.as_deref().map(signer).transpose()?,
+            accept: self.accepted()?,
+            accept_rollback: self.global.accept_rollback,
+            grace: self.config.retention_grace(),
             state_root: self.state_root()?,
         })
     }
@@ -190,21 +206,16 @@ impl Context {
         Progress::start(self.global.json)
     }
 
-    /// 0, or 3 where a warning asks for it.
-    pub fn exit_code(&self, warnings: &[Warning]) -> u8 {
-        let doubtful = warnings.iter().any(|warning| warning.doubt || self.global.strict);
-        if doubtful { super::failure::DOUBT } else { 0 }
-    }
-
-    /// The exit code once `warnings` were printed: what is told once is told now.
-    pub fn told(&self, state_dir: &Path, warnings: &[Warning]) -> u8 {
-        crate::history::told(state_dir, warnings.iter().map(|warning| warning.text.as_str()));
-        self.exit_code(warnings)
+    /// 0, or 3 where a finding's severity asks for it.
+    pub fn exit_code(&self, findings: &[Finding]) -> u8 {
+        let least = if self.global.strict { Severity::Warning } else { Severity::Problem };
+        let is_problem = findings.iter().any(|finding| finding.severity() >= least);
+        if is_problem { super::failure::PROBLEM } else { 0 }
     }
 }
 
 /// A signer as a person names it: `ssh-ed25519 AAAA…`, or a file that holds it, such as the one in a recovery kit.
-fn signer(text: &str) -> Result<PublicSigner, Failure> {
+pub fn signer(text: &str) -> Result<PublicSigner, Failure> {
     if text.starts_with("ssh-") {
         return Ok(text.parse()?);
     }
@@ -216,6 +227,18 @@ fn signer(text: &str) -> Result<PublicSigner, Failure> {
             "give the line `ssh-ed25519 AAAA…` that init printed, or the signer.pub of a recovery kit",
         )
     })
+}
+
+/// A fingerprint as a person names it: `SHA256:…`, or the key itself.
+fn fingerprint(text: &str) -> Result<String, Failure> {
+    match text.strip_prefix("SHA256:") {
+        Some(digest) if digest.len() == 43 => Ok(text.to_owned()),
+        Some(_) => Err(Failure::usage(
+            "a fingerprint is SHA256: and 43 characters",
+            "copy it from what `sealift init --take-over` or `sealift snapshots` printed",
+        )),
+        None => Ok(signer(text)?.fingerprint()),
+    }
 }
 
 /// The state directory that a configuration in one of the usual places names; fails where such a file cannot be read.

@@ -8,6 +8,8 @@ use super::failure::{Failure, VERIFICATION};
 use super::identities;
 use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
 use super::restore::selector;
+use crate::crypto::PublicSigner;
+use crate::store::Key;
 use crate::verify::{DatabaseReport, DrillReport, DrillRequest};
 
 /// Tables that are printed for a database; the JSON document has all.
@@ -17,7 +19,7 @@ pub async fn run(command: Drill, context: Context) -> Result<u8, Failure> {
     let (state_roots, unknown) = context.state_roots_of_hosts();
     let request = DrillRequest {
         snapshot: selector(&command.snapshot)?,
-        reader: context.reader(&command.reader, identities::load(&command.reader.identity)?)?,
+        reader: context.reader(identities::load(&command.reader.identity)?)?,
         dir: command.dir.clone().unwrap_or_else(std::env::temp_dir),
         command: command.command.clone(),
         here: command.here,
@@ -25,16 +27,15 @@ pub async fn run(command: Drill, context: Context) -> Result<u8, Failure> {
         threads: context.threads(),
     };
     let (remote, _) = context.remote().await?;
-    let state_dir = request.reader.state_dir(&remote);
     let mut report = crate::verify::drill(&remote, request, context.monitor()).await?;
     report.warnings.extend(unknown.into_iter().filter(|_| !command.here));
     print_warnings(&context.global, &report.warnings);
     if context.global.json {
-        print_json(&document(&report))?;
+        print_json(document(&report), &report.warnings)?;
     } else {
         print_lines(lines(&report))?;
     }
-    let code = context.told(&state_dir, &report.warnings);
+    let code = context.exit_code(&report.warnings);
     Ok(if report.passed() { code } else { VERIFICATION })
 }
 
@@ -53,8 +54,7 @@ fn document(report: &DrillReport) -> Value {
         "command": report.command.map(|status| json!({ "exit_code": status.code() })),
         "recovery_seconds": report.recovery_time.as_secs_f64(),
         "recovery_point_seconds": report.recovery_point.map(|age| age.as_secs()),
-        "receipt": report.receipt.as_ref().map(ToString::to_string), "signer": report.signer,
-        "warnings": report.warnings,
+        "receipt": report.receipt.as_ref().map(ToString::to_string), "signer": report.signer.fingerprint()
     })
 }
 
@@ -71,9 +71,9 @@ fn lines(report: &DrillReport) -> Vec<String> {
         ));
         lines.push(match report.recovery_point {
             Some(age) => {
-                format!("  recovery point {} ago: what was written since would be lost", human_age(age.as_secs()))
+                format!("  recovery point {} ago: later writes would be lost", human_age(age.as_secs()))
             }
-            None => "  recovery point unknown: the snapshot's time lies ahead".to_owned(),
+            None => "  recovery point unknown: the snapshot's time is in the future".to_owned(),
         });
     }
     lines.extend(report.databases.iter().flat_map(database));
@@ -81,10 +81,12 @@ fn lines(report: &DrillReport) -> Vec<String> {
         format!("  {} of {} stored credentials open with the key in the restored .env", found.opened, found.stored)
     }));
     lines.extend(report.command.map(|status| format!("  the command ended with {status}")));
-    lines.extend(report.receipt.iter().map(|key| format!("put the receipt {key}")));
-    lines.push("what this machine's receipts prove counts where sealift.toml has this line:".to_owned());
-    lines.push(format!("  drill_signers = [\"{}\"]", report.signer));
+    lines.extend(report.receipt.iter().map(|key| receipt_line(key, &report.signer)));
     lines
+}
+
+pub fn receipt_line(key: &Key, signer: &PublicSigner) -> String {
+    format!("stored {key}, signed by {}", signer.fingerprint())
 }
 
 fn database(database: &DatabaseReport) -> Vec<String> {

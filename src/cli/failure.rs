@@ -5,18 +5,25 @@ use crate::crypto::CryptoError;
 use crate::error::OperationError;
 use crate::format::layout;
 use crate::host::StateError;
+use crate::policy::parent::ParentConflict;
 use crate::source::SourceError;
 use crate::store::{StoreError, UrlError};
 
 pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
-pub const DOUBT: u8 = 3;
+/// Done, with a problem.
+pub const PROBLEM: u8 = 3;
+/// Nothing to restore yet.
+pub const NOTHING_YET: u8 = 4;
 const NO_REPOSITORY: u8 = 10;
-const OTHER_WRITER: u8 = 11;
+/// Another sealift runs, or another operator is changing keys.
+const BUSY: u8 = 11;
 const NO_IDENTITY: u8 = 12;
 pub const VERIFICATION: u8 = 13;
 pub const STALE: u8 = 14;
 const REFUSED: u8 = 15;
+/// Not the writer, or conflicting history: a person decides.
+const CONFLICT: u8 = 16;
 const INTERRUPTED: u8 = 130;
 
 /// What ends a command: what happened to which thing and why, what to do next, and the exit code.
@@ -41,7 +48,7 @@ impl Failure {
     }
 
     pub fn interrupted() -> Self {
-        Self::new(INTERRUPTED, "interrupted").hint("run it again: a backup goes on where it was")
+        Self::new(INTERRUPTED, "interrupted").hint("run it again: a backup continues where it was")
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -60,27 +67,26 @@ impl From<OperationError> for Failure {
             E::State(error) => error.into(),
             E::Crypto(error) => error.into(),
             E::NoRepository { .. } => Self::new(NO_REPOSITORY, message)
-                .hint("check --repository; where snapshots/ lies there, put repository.json back from a recovery kit, which \
-                       holds a copy; in an empty place `sealift init` makes a new repository"),
-            E::AlreadyThere { .. } => Self::refused(message, "`sealift backup` takes a snapshot into it"),
+                .hint("check --repository. Where there is a folder snapshots/, restore repository.json from a recovery kit. In an \
+                       empty place, `sealift init` creates a repository"),
+            E::AlreadyThere { .. } => Self::refused(message, "if this host writes it, `sealift backup` takes a snapshot. To continue the repository of a lost host, run `sealift init \
+                 --take-over --identity FILE`"),
             E::NoSnapshot(None) => Self::new(FAILED, message).hint("`sealift backup` takes the first one"),
             E::NoSnapshot(Some(_)) => Self::new(FAILED, message).hint("`sealift snapshots` lists what is there"),
-            E::OtherWriter(_) => Self::new(OTHER_WRITER, message).hint(
-                "one host writes a repository. If this machine was restored to an older state, \
-                 `sealift backup --adopt` goes on from the newest snapshot; otherwise give this host a repository of its own",
+            E::Parent(conflict) => Self::new(CONFLICT, message).hint(conflict_hint(&conflict)),
+            E::NotTheWriter { way_out, .. } => Self::new(CONFLICT, message).hint(way_out),
+            E::Disappeared { .. } => Self::new(FAILED, message).hint(
+                "no snapshot was listed. Run it again: it continues from what is still there. If it happens again, find out \
+                 what deletes objects there",
             ),
-            E::NotTheWriter { way_out, .. } => Self::new(OTHER_WRITER, message).hint(way_out),
-            E::Disappeared { .. } => Self::new(OTHER_WRITER, message).hint(
-                "no snapshot was listed. Run it again: it goes on from what is still there. Should it happen again, find out \
-                 who deletes there",
-            ),
-            E::OtherRotation { .. } => Self::new(OTHER_WRITER, message)
-                .hint("`sealift keys list --identity FILE` shows what it did; nothing of it was changed"),
-            E::KeyDeleted { .. } => Self::new(OTHER_WRITER, message).hint(
-                "somebody else changes the keys: agree with him, look at `sealift keys list --identity FILE`, and run it again",
+            E::OtherRotation { .. } => Self::new(BUSY, message)
+                .hint("`sealift keys list --identity FILE` shows what the other command did; then run it again"),
+            E::KeyDeleted { .. } => Self::new(BUSY, message).hint(
+                "another operator is changing the keys: agree with them, look at `sealift keys list --identity FILE`, and run it \
+                 again",
             ),
             E::NoKeyLeft { .. } => Self::new(VERIFICATION, message).hint(
-                "`sealift keys restore --identity FILE` puts back a copy that the host kept or, with --from DIR, one of a \
+                "`sealift keys restore --identity FILE` restores a copy that the host kept or, with --from DIR, one of a \
                  recovery kit",
             ),
             E::NoIdentityOpens { .. } => {
@@ -90,24 +96,41 @@ impl From<OperationError> for Failure {
                 if *object == layout::descriptor().as_str() =>
             {
                 Self::new(VERIFICATION, message)
-                    .hint("put repository.json back from a recovery kit, which holds a copy; a newer format needs a newer sealift")
+                    .hint("restore repository.json from a recovery kit, which holds a copy. A newer format needs a newer sealift")
             }
             E::Verification { .. } | E::Contents { .. } => Self::new(VERIFICATION, message)
-                .hint("nothing was written; another snapshot may be whole: `sealift snapshots` lists them"),
-            E::SignerChanged { way_out, .. } => Self::new(VERIFICATION, message).hint(way_out),
-            E::NewerFormat { .. } => Self::new(VERIFICATION, message).hint("a newer sealift reads it"),
+                .hint("nothing was written. Another snapshot may be complete: `sealift snapshots` lists them"),
+            E::SignerClaim(_) => Self::new(VERIFICATION, message).hint(
+                "compare the fingerprint with what `sealift init --take-over` printed on the new host. If it is the same, add \
+                 --accept-signer FINGERPRINT. If it is false, `sealift retain --ignore NUMBER --apply` on the host. Snapshots \
+                 that the trusted key signed can be restored by number",
+            ),
+            E::SignerConflict { .. } => Self::new(VERIFICATION, message)
+                .hint("compare both with what `sealift init` printed, then name the right key with --signer"),
+            E::OtherRepository { .. } => Self::new(VERIFICATION, message)
+                .hint("name the signing key of this repository with --signer, as `sealift init` printed it"),
+            E::RepositoryReplaced { ref fingerprint, .. } => {
+                let hint = format!(
+                    "if you put another repository there, compare the fingerprint of its signing key with what its `sealift \
+                     init` printed, and add --accept-signer FINGERPRINT (it says {fingerprint})"
+                );
+                Self::new(VERIFICATION, message).hint(hint)
+            }
+            E::NothingToAccept { .. } => Self::new(VERIFICATION, message)
+                .hint("`sealift snapshots` shows which keys claim a takeover, with their fingerprints"),
+            E::NewerFormat { .. } => Self::new(VERIFICATION, message).hint("upgrade sealift on this machine"),
             E::Refused { way_out, .. } => Self::refused(message, way_out),
             E::NoInstant { .. } => Self::new(FAILED, message).hint(
                 "switch the database to WAL mode, choose a quieter hour, or raise [limits] writer_hold",
             ),
-            E::NothingToBackUp => {
+            E::NothingToBackUp { .. } => {
                 Self::new(FAILED, message).hint("check the paths in sealift.toml: [[database]] and [[file]]")
             }
             E::Usage(_) => Self::new(USAGE, message),
             E::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
                 Self::new(FAILED, message).hint("make room on that disk, then run it again")
             }
-            E::NoNumberLeft | E::TooManyPacks | E::Packing(_) | E::Io { .. } | E::Stopped => Self::new(FAILED, message),
+            E::NoNumberLeft | E::NoListingInTime | E::TooManyPacks | E::Packing(_) | E::Io { .. } | E::Stopped => Self::new(FAILED, message),
         }
     }
 }
@@ -123,12 +146,14 @@ impl From<StoreError> for Failure {
             E::NoCredentials { .. } => {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --s3-profile"
             }
-            E::NoSuchBucket { .. } => "make the bucket first: sealift does not create buckets",
+            E::NoSuchBucket { .. } => "create the bucket first: sealift does not create buckets",
             E::WrongRegion { .. } => "set the region with --s3-region or [s3] region",
             E::Unreachable { .. } | E::Timeout { .. } => {
                 "check the endpoint (--s3-endpoint, AWS_ENDPOINT_URL) and the network, then run it again"
             }
-            E::NotSupported { .. } => "choose a server that supports conditional puts, such as AWS S3 or MinIO",
+            E::NotSupported { .. } => {
+                "use a server with conditional puts, such as AWS S3 or MinIO, or `sealift init --single-writer`"
+            }
             E::Settings(_) => return Self::new(USAGE, error.to_string()),
             E::NotFound { .. } | E::TooLarge { .. } | E::Io { .. } | E::Other { .. } => {
                 return Self::new(FAILED, error.to_string());
@@ -145,7 +170,7 @@ impl From<SourceError> for Failure {
             E::Missing { .. } => "check the path in sealift.toml",
             E::NoPermission { .. } | E::OwnerCannotRead { .. } => "run sealift as root or as the file's owner",
             E::NotRegular { .. } => "name a regular file, or a link to one",
-            E::MountPoint { .. } => "mount the directory that it lies in, not the file alone",
+            E::MountPoint { .. } => "mount its directory, not the file alone",
             E::NotADatabase { .. } => "if it is an ordinary file, name it under [[file]] instead",
             E::Busy { .. } | E::Changing { .. } | E::Replaced { .. } => "try again at a quieter hour",
             E::HotJournal { .. } => "start the application once, so that it recovers its database",
@@ -167,9 +192,10 @@ impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
         let message = error.to_string();
         match error {
-            StateError::Locked { .. } => Self::new(OTHER_WRITER, message).hint("wait for it with --wait 10m"),
+            StateError::Locked { .. } => Self::new(BUSY, message).hint("wait for it with --wait 10m"),
             StateError::Damaged { .. } => Self::new(FAILED, message)
-                .hint("if it cannot be put back, this host must take over its own repository anew"),
+                .hint("restore the file from a backup of the state directory. If there is none, `sealift init --take-over --identity FILE` \
+                       continues the repository with a new signing key"),
             StateError::Io { .. } => {
                 Self::new(FAILED, message).hint("check --state-dir and that this user may write there")
             }
@@ -186,7 +212,7 @@ impl From<CryptoError> for Failure {
             E::WrongPassphrase(_) => Self::new(NO_IDENTITY, message).hint("try again"),
             E::NoPassphrase(_) => Self::new(NO_IDENTITY, message).hint("run it at a terminal"),
             E::IdentityFailed(_) => Self::new(NO_IDENTITY, message)
-                .hint("nothing was deleted: see to the identity's plugin or token, and run it again"),
+                .hint("nothing was deleted. Repair the identity's plugin or token, and run it again"),
             E::Damaged(_) | E::DoesNotFit(_) => Self::new(VERIFICATION, message),
             E::NotAnIdentity(_) => {
                 Self::usage(message, "an identity file holds a line AGE-SECRET-KEY-1…, or is an SSH private key")
@@ -214,5 +240,26 @@ impl From<ConfigError> for Failure {
 impl From<UrlError> for Failure {
     fn from(error: UrlError) -> Self {
         Self::usage(error.to_string(), "a repository is a directory, or s3://bucket/prefix")
+    }
+}
+
+/// What a person does about a history that conflicts with what this host knows.
+fn conflict_hint(conflict: &ParentConflict) -> &'static str {
+    use ParentConflict as C;
+    match conflict {
+        C::TakenOver { .. } => {
+            "if the takeover is right, stop the backups of this host. If it is false, run `sealift retain --ignore NUMBER --apply` \
+             here"
+        }
+        C::Newer { .. } => {
+            "upgrade sealift on this host. If a copy of this host with a newer version writes there, stop one of them"
+        }
+        C::NotSent { .. } | C::Raced { .. } => {
+            "stop the copy of this host that writes there. If this machine was restored to an older state, `sealift backup \
+             --adopt` continues from the newest snapshot"
+        }
+        C::RolledBack { .. } | C::Replaced { .. } | C::Unreadable { .. } => {
+            "restore the newer state of the bucket. If what is there is right, `sealift backup --adopt` continues from it"
+        }
     }
 }

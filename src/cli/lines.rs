@@ -1,5 +1,5 @@
-//! Log lines on standard error, which no work waits for: a thread of its own writes them. A terminal that somebody stopped
-//! and a pipe that nobody reads hold up no backup, least of all while it keeps an application's writers waiting.
+//! Log lines on standard error, which no work waits for: a thread of its own writes them. A terminal that was stopped
+//! and a pipe without a reader hold up no backup, least of all while it keeps an application's writers waiting.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;

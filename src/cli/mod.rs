@@ -5,12 +5,15 @@ mod backup;
 mod check;
 mod context;
 mod demo;
+mod doctor;
 mod drill;
 mod failure;
+mod help;
 mod identities;
 mod init;
 mod keys;
 mod lines;
+mod markdown;
 mod output;
 mod progress;
 mod recipients;
@@ -20,7 +23,7 @@ mod retain;
 mod shell;
 mod snapshots;
 mod status;
-mod take_over;
+mod takeover;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -68,6 +71,7 @@ fn run(args: Args) -> Result<u8, Failure> {
             return print_text(&text);
         }
         Command::Man => return print_text(&manual()?),
+        Command::Help(help) => return help::run(help),
         Command::Demo(demo) => return demo::run(demo, &args.global),
         _ => {}
     }
@@ -89,9 +93,9 @@ fn run(args: Args) -> Result<u8, Failure> {
 async fn dispatch(args: Args) -> Result<u8, Failure> {
     match args.command {
         Command::Init(command) if command.take_over => {
-            Box::pin(take_over::run(command, Context::unconfigured(args.global)?)).await
+            Box::pin(takeover::run(command, Context::unconfigured(args.global)?)).await
         }
-        Command::Init(command) => init::run(command, Context::unconfigured(args.global)?).await,
+        Command::Init(command) => Box::pin(init::run(command, args.global)).await,
         Command::Backup(command) => backup::run(command, Context::load(args.global)?).await,
         Command::Snapshots(command) => Box::pin(snapshots::run(command, Context::load(args.global)?)).await,
         Command::Restore(command) => restore::run(command, Context::load_if_sound(args.global)?).await,
@@ -101,7 +105,8 @@ async fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Drill(command) => drill::run(command, Context::load_if_sound(args.global)?).await,
         Command::Retain(command) => retain::run(&command, Context::load(args.global)?).await,
         Command::Status(command) => status::run(command, Context::load(args.global)?).await,
-        Command::Demo(_) | Command::Completions { .. } | Command::Man => Ok(0),
+        Command::Doctor(command) => doctor::run(command, Context::load(args.global)?).await,
+        Command::Demo(_) | Command::Completions { .. } | Command::Man | Command::Help(_) => Ok(0),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 
-use serde::Serialize;
+use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Color, Global};
 use super::failure::Failure;
 use super::lines::{self, Lines};
-use crate::finding::Warning;
+use crate::finding::{Finding, Severity};
+use crate::messages;
 
 /// Logs go to standard error: one structured line a step, only when asked for. `SEALIFT_LOG` refines.
 pub fn start_logging(global: &Global) {
@@ -32,10 +33,9 @@ pub fn start_logging(global: &Global) {
     }
 }
 
-/// The one JSON document of a command.
-pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(|error| Failure::new(super::failure::FAILED, error.to_string()))?;
-    print_lines([text])
+/// The one JSON document of a command: `body` with what all documents have.
+pub fn print_json(body: Value, findings: &[Finding]) -> Result<(), Failure> {
+    print_lines([document(body, findings).to_string()])
 }
 
 /// Lines of a result. A reader that went away is no error.
@@ -51,22 +51,45 @@ pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failur
     Ok(())
 }
 
-pub fn print_warnings(global: &Global, warnings: &[Warning]) {
+/// The version of all JSON documents: it rises when a member changes its meaning or goes.
+pub const JSON_VERSION: u64 = 1;
+
+/// A JSON document with what all of them have: `version` and `warnings`.
+fn document(mut body: Value, findings: &[Finding]) -> Value {
+    body["version"] = json!(JSON_VERSION);
+    body["warnings"] = findings.iter().map(messages::document).collect();
+    body
+}
+
+/// Notes, warnings and problems, each with what to do about it, to standard error. Notes are left out with `--quiet`.
+pub fn print_warnings(global: &Global, findings: &[Finding]) {
     if global.json {
         return;
     }
     lines::settle();
-    for warning in warnings {
-        let _ = writeln!(anstream::stderr(), "\x1b[33mwarning:\x1b[0m {warning}");
+    let mut err = anstream::stderr().lock();
+    for finding in findings {
+        let word = match finding.severity() {
+            Severity::Note if global.quiet => continue,
+            Severity::Note => "\x1b[36mnote:\x1b[0m",
+            Severity::Warning => "\x1b[33mwarning:\x1b[0m",
+            Severity::Problem => "\x1b[31mproblem:\x1b[0m",
+        };
+        let _ = writeln!(err, "{word} {} [{}]", messages::sentence(finding), finding.code());
+        if let Some(hint) = messages::hint(finding) {
+            let _ = writeln!(err, "  {hint}");
+        }
     }
+}
+
+/// An error as it stands in a JSON document.
+pub fn failure_json(failure: &Failure) -> Value {
+    json!({ "code": failure.code, "message": failure.message, "hint": failure.hint })
 }
 
 pub fn print_failure(failure: &Failure, json: bool) {
     if json {
-        let error = serde_json::json!({
-            "error": { "code": failure.code, "message": failure.message, "hint": failure.hint }
-        });
-        let _ = writeln!(std::io::stdout(), "{error}");
+        let _ = writeln!(std::io::stdout(), "{}", document(json!({ "error": failure_json(failure) }), &[]));
         return;
     }
     lines::settle();
@@ -142,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_to_come_is_told_as_such() {
+    fn a_time_in_the_future_is_shown_as_such() {
         let cases = [(-60, "0 s old"), (-61, "61 s ahead"), (30, "30 s old"), (-30 * 86_400, "30 days ahead")];
         for (seconds, text) in cases {
             assert_eq!(human_since(seconds, "old"), text);

@@ -1,7 +1,7 @@
 //! Progress: bars with bytes, rate and time left on a terminal; JSON lines for a script; nothing for anybody else.
 //!
-//! Whoever works only counts; a thread of its own shows, and it alone waits for a terminal that was stopped or a pipe that
-//! nobody reads.
+//! Workers only count; a thread of its own shows, and it alone waits for a terminal that was stopped or a pipe that
+//! has no reader.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};

@@ -5,10 +5,6 @@ use super::failure::Failure;
 use crate::crypto::{Recipient, parse_recipients};
 
 impl Recipients {
-    pub fn are_named(&self) -> bool {
-        !self.recipient.is_empty() || !self.recipients_file.is_empty()
-    }
-
     /// Everything that was given; perhaps nothing.
     pub fn parse(&self) -> Result<Vec<Recipient>, Failure> {
         let mut recipients = Vec::new();

@@ -20,7 +20,7 @@ pub async fn run(command: args::RecoveryKit, context: Context) -> Result<u8, Fai
         [] => Vec::new(),
         paths => identities::load(paths)?,
     };
-    let reader = context.reader(&command.reader, identities)?;
+    let reader = context.reader(identities)?;
     let (remote, _) = context.remote().await?;
     let kit = crate::admin::recovery_kit(&remote, &reader).await?;
     let url = context.absolute_url()?;
@@ -34,11 +34,14 @@ pub async fn run(command: args::RecoveryKit, context: Context) -> Result<u8, Fai
     kit.write(&command.dir, &page(&kit, &url, bucket.as_ref()), &enclosures)?;
     print_warnings(&context.global, &kit.warnings);
     if context.global.json {
-        print_json(&json!({
-            "dir": command.dir, "repository": kit.repository, "url": url, "signer": kit.signer, "pinned": kit.pinned,
-            "script": RecoveryKit::script_name(), "keys": key_names(&kit),
-            "newest": kit.newest.map(|(sequence, _)| sequence), "warnings": kit.warnings,
-        }))?;
+        print_json(
+            json!({
+                        "dir": command.dir, "repository": kit.repository, "url": url, "signer": kit.signer, "pinned": kit.pinned,
+                        "script": RecoveryKit::script_name(), "keys": key_names(&kit),
+                        "newest": kit.newest.map(|(sequence, _)| sequence)
+            }),
+            &kit.warnings,
+        )?;
     } else {
         print_lines([
             format!("recovery kit of {url} ({})", kit.repository),
@@ -48,7 +51,7 @@ pub async fn run(command: args::RecoveryKit, context: Context) -> Result<u8, Fai
             format!("written to  {}: keep it off this host; KIT.md says how to use it", command.dir.display()),
         ])?;
     }
-    Ok(context.told(&reader.state_dir(&remote), &kit.warnings))
+    Ok(context.exit_code(&kit.warnings))
 }
 
 /// `KIT.md`.
@@ -78,7 +81,7 @@ fn facts(kit: &RecoveryKit, url: &str, bucket: Option<&Bucket>) -> String {
         ("region", bucket.and_then(|bucket| bucket.region.clone())),
         ("signer", Some(kit.signer.to_string())),
         ("known from", (!kit.pinned).then(|| unproved.to_owned())),
-        ("wrapped keys", Some(key_names(kit).join(", "))),
+        ("key files", Some(key_names(kit).join(", "))),
         ("newest snapshot", kit.newest.map(|(sequence, time)| format!("{sequence} of {time}"))),
         ("made", Some(format!("{:.0}, by sealift {}", clock::now(), env!("CARGO_PKG_VERSION")))),
     ];

@@ -10,22 +10,28 @@ use serde_json::json;
 
 use super::args::Restore;
 use super::context::Context;
-use super::failure::{FAILED, Failure};
+use super::failure::{FAILED, Failure, NOTHING_YET};
 use super::identities;
 use super::output::{human_bytes, print_json, print_lines, print_warnings, table};
+use crate::error::OperationError;
 use crate::history::Selector;
-use crate::restore::{RestoreReport, RestoreRequest};
+use crate::restore::{RestoreReport, RestoreRequest, is_there};
 
 pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
     let to_stdout = command.to.as_deref() == Some(Path::new("-"));
-    if to_stdout && (command.only.len() != 1 || context.global.json) {
+    if to_stdout && (command.only.len() != 1 || context.global.json || command.if_missing) {
         return Err(Failure::usage(
             "`--to -` writes the bytes of one source to standard output",
-            "name the source with --only NAME, and leave out --json",
+            "name the source with --only NAME, and leave out --json and --if-missing",
         ));
     }
     let snapshot = selector(&command.snapshot)?;
-    let reader = context.reader(&command.reader, identities::load(&command.reader.identity)?)?;
+    if let Some(dir) = command.to.as_deref().filter(|_| command.if_missing)
+        && is_there(dir, &command.only)?
+    {
+        return nothing_done(&context, &format!("{} has files already", dir.display()), 0);
+    }
+    let reader = context.reader(identities::load(&command.reader.identity)?)?;
     let scratch = if to_stdout {
         let (scratch, left) = crate::restore::scratch_dir::scratch_dir(&std::env::temp_dir(), "sealift-restore")?;
         print_warnings(&context.global, &left);
@@ -48,8 +54,12 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
         dry_run: command.dry_run,
         threads: context.threads(),
     };
-    let state_dir = request.reader.state_dir(&remote);
-    let report = crate::restore::restore(&remote, request, context.monitor()).await?;
+    let report = match crate::restore::restore(&remote, request, context.monitor()).await {
+        Err(OperationError::NoSnapshot(None)) if command.if_missing => {
+            return nothing_done(&context, "the repository has no snapshot yet", NOTHING_YET);
+        }
+        report => report?,
+    };
     print_warnings(&context.global, &report.warnings);
     if to_stdout && !command.dry_run {
         copy_to_stdout(&report)?;
@@ -57,7 +67,16 @@ pub async fn run(command: Restore, context: Context) -> Result<u8, Failure> {
         let downloaded = if command.dry_run { report.downloaded_bytes } else { meter.usage().downloaded_bytes };
         show(&context, &command, &report, downloaded)?;
     }
-    Ok(context.told(&state_dir, &report.warnings))
+    Ok(context.exit_code(&report.warnings))
+}
+
+/// With `--if-missing`: why nothing was restored.
+fn nothing_done(context: &Context, why: &str, code: u8) -> Result<u8, Failure> {
+    match context.global.json {
+        true => print_json(json!({ "sequence": null, "files": [], "nothing_done": why }), &[])?,
+        false => print_lines([format!("nothing restored: {why}")])?,
+    }
+    Ok(code)
 }
 
 fn copy_to_stdout(report: &RestoreReport) -> Result<(), Failure> {
@@ -81,11 +100,14 @@ fn show(context: &Context, command: &Restore, report: &RestoreReport, downloaded
             .iter()
             .map(|file| json!({ "name": file.name, "path": file.path, "bytes": file.bytes, "digest": file.digest }));
         let moved = report.moved.iter().map(|(from, to)| json!({ "from": from, "to": to }));
-        return print_json(&json!({
-            "sequence": report.sequence, "time": report.time, "dry_run": command.dry_run,
-            "files": files.collect::<Vec<_>>(), "downloaded_bytes": downloaded,
-            "moved": moved.collect::<Vec<_>>(), "warnings": report.warnings,
-        }));
+        return print_json(
+            json!({
+                        "sequence": report.sequence, "time": report.time, "dry_run": command.dry_run,
+                        "files": files.collect::<Vec<_>>(), "downloaded_bytes": downloaded,
+                        "moved": moved.collect::<Vec<_>>()
+            }),
+            &report.warnings,
+        );
     }
     let verb = if command.dry_run { "would restore" } else { "restored and verified" };
     let mut lines = vec![format!(

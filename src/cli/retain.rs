@@ -12,42 +12,40 @@ use super::output::{human_bytes, print_json, print_lines, print_warnings, table}
 use crate::format::{Retention, layout};
 use crate::policy::prune::Due;
 use crate::policy::retain::{Line, Verdict};
-use crate::retention::{Deleted, Origin, RetainReport, RetainRequest};
+use crate::retention::{Deleted, RetainReport, RetainRequest};
 
 pub async fn run(command: &Retain, context: Context) -> Result<u8, Failure> {
     let request = request(command, &context)?;
-    let reader = context.reader(&command.reader, identities::load_any(&command.reader.identity)?)?;
+    let reader = context.reader(identities::load_any(&command.reader.identity)?)?;
     let (remote, meter) = context.remote().await?;
     let report = crate::retention::retain(&remote, &reader, &request).await?;
     if context.global.json {
         let mut document = document(&report);
         document["requests"] = json!(meter.usage().requests);
-        print_json(&document)?;
+        print_json(document, &report.warnings)?;
     } else {
         print_warnings(&context.global, &report.warnings);
         print_lines(lines(&report))?;
     }
-    Ok(context.told(&reader.state_dir(&remote), &report.warnings))
+    Ok(context.exit_code(&report.warnings))
 }
 
 fn request(command: &Retain, context: &Context) -> Result<RetainRequest, Failure> {
     let wait = Duration::try_from(command.wait)
         .map_err(|_| Failure::usage("--wait is a time, such as 10m", "it cannot be negative"))?;
     Ok(RetainRequest {
-        own_rules: own_rules(&command.keep, context.config.written_retention()),
+        rules: rules(&command.keep, context.config.written_retention()),
         remove: command.remove.iter().copied().collect(),
-        forget: command.forget.iter().copied().collect(),
-        believed: context.config.drill_signers()?,
+        ignore: command.ignore.iter().copied().collect(),
         apply: command.apply,
         max_remove_percent: command.unattended.then(|| context.config.max_remove_percent()),
+        grace: context.config.retention_grace(),
         wait,
     })
 }
 
-/// The rules that the configuration sets, each replaced by the flag of its name. The standard ones hold where neither sets
-/// any: a flag stands in their place whether or not there is a section.
-fn own_rules(flags: &Keep, configured: Option<Retention>) -> Option<Retention> {
-    let is_configured = configured.is_some();
+/// The rules that the configuration sets, each replaced by the flag of its name; `None` where neither sets any.
+fn rules(flags: &Keep, configured: Option<Retention>) -> Option<Retention> {
     let base = configured.unwrap_or_default();
     let rules = Retention {
         keep_last: flags.keep_last.or(base.keep_last),
@@ -60,7 +58,7 @@ fn own_rules(flags: &Keep, configured: Option<Retention>) -> Option<Retention> {
         keep_tag: if flags.keep_tag.is_empty() { base.keep_tag } else { flags.keep_tag.clone() },
         time_zone: base.time_zone,
     };
-    (is_configured || !rules.is_unset()).then(|| rules.or_standard())
+    (!rules.is_unset()).then_some(rules)
 }
 
 fn document(report: &RetainReport) -> Value {
@@ -82,14 +80,15 @@ fn document(report: &RetainReport) -> Value {
     json!({
         "applied": report.deleted.is_some(),
         "refused": report.refused,
-        "rules": report.rules.rules,
-        "rules_from": report.rules.origin,
+        "rules": report.rules,
+        "recorded_rules": report.recorded_rules,
         "snapshots": report.plan.lines.iter().map(snapshot).collect::<Vec<_>>(),
-        "let_go": report.let_go,
+        "ignored": report.ignored,
+        "records": report.records,
+        "waiting": report.waiting,
         "unneeded": report.prune.lines.iter().map(object).collect::<Vec<_>>(),
-        "stopped_by": report.prune.stop.as_ref().map(ToString::to_string),
+        "stopped_by": report.prune.blocker.as_ref().map(ToString::to_string),
         "deleted": report.deleted,
-        "warnings": report.warnings,
     })
 }
 
@@ -103,14 +102,11 @@ fn lines(report: &RetainReport) -> Vec<String> {
         vec![line.sequence.to_string(), line.time.to_string(), plan.to_owned(), why]
     }));
     let mut lines = if report.plan.lines.is_empty() { vec!["no snapshot yet".to_owned()] } else { table(&cells, &[0]) };
-    lines.extend(report.let_go.iter().map(|sequence| format!("{sequence}: cannot be verified, and is let go of")));
+    lines.extend(report.ignored.iter().map(|sequence| format!("{sequence}: does not count, and is ignored")));
     lines.push(String::new());
-    let from = match report.rules.origin {
-        Origin::Own => "",
-        Origin::Record => ", by the newest snapshot",
-        Origin::Standard => ", because nothing else is configured",
-    };
-    lines.push(format!("rules: {}{from}", report.rules.rules));
+    lines.extend(report.rules.iter().map(|rules| format!("rules: {rules}")));
+    let others = report.recorded_rules.as_ref().filter(|recorded| report.rules.as_ref() != Some(recorded));
+    lines.extend(others.map(|rules| format!("rules in the newest snapshot, not followed here: {rules}")));
     match &report.deleted {
         Some(deleted) => lines.push(done(deleted)),
         None => {
@@ -119,6 +115,10 @@ fn lines(report: &RetainReport) -> Vec<String> {
             lines.push(format!("nothing deleted{next}"));
         }
     }
+    if !report.waiting.is_empty() {
+        let waiting = report.waiting.len();
+        lines.push(format!("records that wait until their successor has been stored for 2 hours: {waiting}"));
+    }
     lines.extend(later(report));
     lines
 }
@@ -126,10 +126,9 @@ fn lines(report: &RetainReport) -> Vec<String> {
 fn intended(report: &RetainReport) -> String {
     let due = report.prune.due();
     let counts = [
-        ("record", report.plan.removed().count() + report.let_go.len()),
+        ("record", report.records.len()),
         ("manifest", count(&due, layout::MANIFESTS)),
         ("pack", count(&due, layout::PACKS)),
-        ("key", count(&due, layout::KEYS)),
         ("receipt", count(&due, layout::RECEIPTS)),
     ];
     let bytes = due.iter().map(|object| object.bytes).sum();
@@ -150,14 +149,13 @@ fn done(deleted: &Deleted) -> String {
         ("record", deleted.records),
         ("manifest", deleted.manifests),
         ("pack", deleted.packs),
-        ("key", deleted.keys),
         ("receipt", deleted.receipts),
     ];
     format!("deleted {}", what(counts, deleted.bytes))
 }
 
 /// `2 records, 1 pack (1.2 MB)`, or that there is nothing.
-fn what<N: Copy + PartialEq<N> + From<u8> + std::fmt::Display>(counts: [(&str, N); 5], bytes: u64) -> String {
+fn what<N: Copy + PartialEq<N> + From<u8> + std::fmt::Display>(counts: [(&str, N); 4], bytes: u64) -> String {
     let some = counts.iter().filter(|(_, count)| *count != N::from(0));
     let words: Vec<String> =
         some.map(|(kind, count)| format!("{count} {kind}{}", if *count == N::from(1) { "" } else { "s" })).collect();
@@ -170,10 +168,10 @@ fn what<N: Copy + PartialEq<N> + From<u8> + std::fmt::Display>(counts: [(&str, N
 
 /// What is left alone for now.
 fn later(report: &RetainReport) -> Option<String> {
-    let waiting = report.prune.lines.iter().filter(|line| line.due != Due::Now);
+    let young = report.prune.lines.iter().filter(|line| line.due != Due::Now);
     let (objects, bytes) =
-        waiting.clone().fold((0, 0), |(objects, bytes), line| (objects + 1, bytes + line.object.bytes));
-    let dates = waiting.filter_map(|line| match line.due {
+        young.clone().fold((0, 0), |(objects, bytes), line| (objects + 1, bytes + line.object.bytes));
+    let dates = young.filter_map(|line| match line.due {
         Due::At(time) => Some(time),
         Due::Now | Due::AfterNextSnapshot => None,
     });

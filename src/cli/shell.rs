@@ -5,7 +5,7 @@ use std::path::Path;
 use super::context::Context;
 use crate::crypto::PublicSigner;
 
-/// What a bucket is reached by, besides the credentials: flags, configuration and the environment put together.
+/// What a bucket is reached by, apart from the credentials: flags, configuration and the environment put together.
 pub struct Bucket {
     pub endpoint: Option<String>,
     pub region: Option<String>,
@@ -44,7 +44,7 @@ impl Bucket {
     }
 }
 
-/// `sealift VERB` with all that it needs to know on a fresh machine, besides the credentials.
+/// `sealift VERB` with all that it needs to know on a fresh machine, apart from the credentials.
 pub fn reader_command(verb: &str, url: &str, bucket: Option<&Bucket>, identity: &str, signer: &PublicSigner) -> String {
     let flags = bucket.map(Bucket::flags).unwrap_or_default();
     let (url, identity) = (quoted(url), quoted(identity));

@@ -10,16 +10,16 @@ use super::context::Context;
 use super::failure::Failure;
 use super::identities;
 use super::keys::BY_COMMENTS;
-use super::output::{human_age, human_bytes, print_json, print_lines, print_warnings, table};
+use super::output::{failure_json, human_age, human_bytes, print_json, print_lines, print_warnings, table};
 use super::restore::selector;
-use crate::clock;
+use crate::admin::look;
 use crate::crypto::Recipient;
-use crate::format::ranges::written;
+use crate::format::ranges::snapshots;
 use crate::format::{Body, KeyHolders, Record};
-use crate::history::{Bill, Drill, Driller, History, Listed, Unusable, Verdicts};
+use crate::history::{Drill, History, Listed, StorageUse, Unusable, Verdicts};
 use crate::keys::{KeyList, ListedEpoch, keys_of};
 use crate::policy::retain::{Plan, Verdict};
-use crate::repository::Listing;
+use crate::repository::{Listing, is_complete};
 use crate::restore::opened::{OpenedSnapshot, open_with};
 use crate::retention::retention_plan;
 
@@ -31,38 +31,39 @@ pub async fn run(command: Snapshots, context: Context) -> Result<u8, Failure> {
 }
 
 async fn list(command: &Snapshots, context: &Context) -> Result<u8, Failure> {
+    let reader = context.reader(identities::load_any(&command.reader.identity)?)?;
     let (remote, _) = context.remote().await?;
-    let reader = context.reader(&command.reader, identities::load_any(&command.reader.identity)?)?;
-    let history = History::load(&remote, &reader).await?;
-    print_warnings(&context.global, &history.warnings);
+    let (listing, history) = look(&remote, &reader).await?;
     let keys = match reader.identities.is_empty() {
         true => None,
         false => Some(keys_of(&remote, &reader, &history).await?),
     };
-    let believed = context.config.drill_signers()?;
-    let verdicts = Verdicts::load(&remote, &reader, &believed).await?;
-    // After the records: whatever they need was stored before them, so it is in this listing.
-    let listing = remote.list().await?;
-    let plan = retention_plan(&remote, &reader, &history, &listing, context.config.retention(), &believed).await?;
+    let verdicts = Verdicts::of(&remote, &listing.receipts).await?;
+    let plan = retention_plan(&history, &listing, context.config.retention().as_ref());
     let rows = rows(&history, &plan, &verdicts, &listing);
+    // A claim of a takeover is an error, after the list that helps to decide about it.
+    let claim = history.refuse_claims().err().map(Failure::from);
     if context.global.json {
-        print_json(&rows.iter().map(|row| row.json(keys.as_ref())).collect::<Vec<_>>())?;
-    } else if rows.is_empty() {
+        let rows: Vec<Value> = rows.iter().map(|row| row.json(keys.as_ref())).collect();
+        let mut body = json!({ "snapshots": rows });
+        if let Some(claim) = &claim {
+            body["error"] = failure_json(claim);
+        }
+        print_json(body, &history.warnings)?;
+        return Ok(claim.map_or_else(|| context.exit_code(&history.warnings), |claim| claim.code));
+    }
+    print_warnings(&context.global, &history.warnings);
+    if rows.is_empty() {
         print_lines(["no snapshot yet".to_owned()])?;
     } else {
-        let now = listing.server_time.unwrap_or_else(clock::now);
         let heading =
             ["SNAPSHOT", "TIME", "AGE", "HEALTH", "NEW", "STORED", "PACKS", "DRILL", "HOST", "TAGS", "RETENTION"];
         let mut cells = vec![heading.map(str::to_owned).to_vec()];
-        cells.extend(rows.iter().map(|row| row.cells(now)));
+        cells.extend(rows.iter().map(|row| row.cells(history.now)));
         print_lines(table(&cells, &[0, 2, 4, 5, 6]))?;
         print_lines(keys.iter().flat_map(|keys| &keys.epochs).flat_map(readers))?;
     }
-    // The document has no place for warnings.
-    Ok(match context.global.json {
-        true => context.exit_code(&history.warnings),
-        false => context.told(&reader.state_dir(&remote), &history.warnings),
-    })
+    claim.map_or_else(|| Ok(context.exit_code(&history.warnings)), Err)
 }
 
 /// Who can open the snapshots of an epoch, and who once could and may have kept its key.
@@ -72,17 +73,14 @@ fn readers(epoch: &ListedEpoch) -> Vec<String> {
         return Vec::new();
     }
     if holders.recipients.is_empty() {
-        return vec![
-            String::new(),
-            format!("snapshot {} is not opened by the given identity", written(&epoch.snapshots)),
-        ];
+        return vec![String::new(), format!("no given identity opens {}", snapshots(&epoch.snapshots))];
     }
     let names = |recipients: &[Recipient]| {
         recipients.iter().map(|recipient| format!("  {}", recipient.as_str())).collect::<Vec<_>>()
     };
     let mut lines = vec![
         String::new(),
-        format!("snapshot {} can be opened, comments in its keys say, by", written(&epoch.snapshots)),
+        format!("{} can be opened, as comments in the key files say, by", snapshots(&epoch.snapshots)),
     ];
     lines.extend(names(&holders.recipients));
     if !holders.former.is_empty() {
@@ -102,25 +100,25 @@ struct Row<'a> {
     new_bytes: u64,
     /// What retention would do; it has nothing to say about what cannot be verified.
     retention: Option<&'a Verdict>,
-    /// The last drill, by somebody who is believed here if there is any.
-    drill: Option<Drill<'a>>,
-    /// It needs something that is missing or was found bad.
-    hurt: bool,
+    /// The last drill of it.
+    drill: Option<Drill>,
+    /// All that it needs is listed with its size.
+    restorable: bool,
 }
 
-fn rows<'a>(history: &'a History, plan: &'a Plan, verdicts: &'a Verdicts, listing: &Listing) -> Vec<Row<'a>> {
+fn rows<'a>(history: &'a History, plan: &'a Plan, verdicts: &Verdicts, listing: &Listing) -> Vec<Row<'a>> {
     let retention: HashMap<u64, &Verdict> = plan.lines.iter().map(|line| (line.sequence, &line.verdict)).collect();
-    let (times, mut bill) = (history.times(), Bill::default());
+    let (times, mut used) = (history.times(), StorageUse::default());
     let row = |listed: &'a Listed| {
         let signed = listed.record.as_ref().ok();
         Row {
             sequence: listed.sequence,
             record: listed.record.as_ref().map(|signed| &signed.record),
             taken: times.get(&listed.sequence).copied(),
-            new_bytes: signed.map_or(0, |signed| bill.add(&signed.record)),
+            new_bytes: signed.map_or(0, |signed| used.add(&signed.record)),
             retention: retention.get(&listed.sequence).copied(),
             drill: signed.and_then(|signed| verdicts.drill(signed)),
-            hurt: signed.is_some_and(|signed| !verdicts.is_whole(&signed.record, listing)),
+            restorable: signed.is_some_and(|signed| is_complete(&signed.record, listing)),
         }
     };
     // Retention may have taken one meanwhile.
@@ -153,9 +151,8 @@ impl Row<'_> {
                 "health": record.worst_health(), "stored_bytes": record.stored_bytes(),
                 "new_bytes": self.new_bytes, "packs": record.packs().count(), "tags": record.tags,
                 "epochs": record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(),
-                "manifest": record.manifest.name, "hurt": self.hurt,
-                "drill": self.drill.filter(is_believed).map(drill_json),
-                "drill_by_unknown": self.drill.filter(|drill| !is_believed(drill)).map(drill_json),
+                "manifest": record.manifest.name, "restorable": self.restorable,
+                "drill": self.drill.as_ref().map(drill_json),
                 "writer_hold_seconds": record.writer_hold_ms as f64 / 1000.0,
                 "keep": self.retention.map(|verdict| matches!(verdict, Verdict::Keep(_))),
                 "reasons": match self.retention {
@@ -174,17 +171,17 @@ impl Row<'_> {
                 self.sequence.to_string(),
                 record.time.to_string(),
                 human_age(now.duration_since(self.taken.unwrap_or(record.time)).as_secs()),
-                if self.hurt { "hurt" } else { record.worst_health().as_str() }.to_owned(),
+                if self.restorable { record.worst_health().as_str() } else { "incomplete" }.to_owned(),
                 human_bytes(self.new_bytes),
                 human_bytes(record.stored_bytes()),
                 record.packs().count().to_string(),
-                self.drill.map(drilled).unwrap_or_default(),
+                self.drill.as_ref().map(drilled).unwrap_or_default(),
                 record.host.clone(),
                 record.tags.join(","),
                 self.retention(),
             ],
             Err(_) => {
-                let mut cells = vec![self.sequence.to_string(), "cannot be verified".to_owned()];
+                let mut cells = vec![self.sequence.to_string(), "does not count".to_owned()];
                 cells.resize(11, String::new());
                 cells
             }
@@ -201,41 +198,28 @@ impl Row<'_> {
     }
 }
 
-fn is_believed(drill: &Drill) -> bool {
-    drill.driller != Driller::Unknown
+fn drill_json(drill: &Drill) -> Value {
+    json!({ "passed": drill.passed, "time": drill.time, "signer": drill.signer.fingerprint() })
 }
 
-fn drill_json(drill: Drill) -> Value {
-    let Drill { receipt, driller } = drill;
-    json!({
-        "passed": receipt.receipt.passed, "time": receipt.time(), "driller": receipt.signed.signer(),
-        "known": driller == Driller::Known,
-    })
-}
-
-/// The outcome, and whose word it is where retention does not go by it.
-fn drilled(drill: Drill) -> String {
-    let outcome = if drill.receipt.receipt.passed { "passed" } else { "FAILED" };
-    let whose = match drill.driller {
-        Driller::Known => "",
-        Driller::Own => ", by this machine",
-        Driller::Unknown => ", unknown driller",
-    };
-    format!("{outcome}{whose}")
+/// The outcome, and the key that signed it.
+fn drilled(drill: &Drill) -> String {
+    let outcome = if drill.passed { "passed" } else { "FAILED" };
+    format!("{outcome} ({})", drill.signer.fingerprint())
 }
 
 async fn contents(command: &Snapshots, context: &Context, snapshot: &str) -> Result<u8, Failure> {
     let selector = selector(snapshot)?;
-    let reader = context.reader(&command.reader, identities::load(&command.reader.identity)?)?;
+    let reader = context.reader(identities::load(&command.reader.identity)?)?;
     let (remote, _) = context.remote().await?;
     let opened = open_with(&remote, &selector, &reader).await?;
     print_warnings(&context.global, &opened.warnings);
     if context.global.json {
-        print_json(&contents_json(&opened))?;
+        print_json(contents_json(&opened), &opened.warnings)?;
     } else {
         print_lines(contents_table(&opened))?;
     }
-    Ok(context.told(&reader.state_dir(&remote), &opened.warnings))
+    Ok(context.exit_code(&opened.warnings))
 }
 
 fn kind(body: &Body) -> &'static str {
@@ -258,7 +242,7 @@ fn contents_json(opened: &OpenedSnapshot) -> Value {
     });
     json!({
         "sequence": opened.record().sequence, "time": opened.record().time, "host": opened.record().host,
-        "files": files.collect::<Vec<_>>(), "warnings": opened.warnings,
+        "files": files.collect::<Vec<_>>(),
     })
 }
 

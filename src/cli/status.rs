@@ -4,14 +4,17 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::{self, Status};
-use super::context::Context;
-use super::failure::{DOUBT, Failure, STALE};
-use super::keys::MANAGED_BY_ROTATION;
-use super::output::{human_age, human_bytes, human_since, print_json, print_lines, print_warnings, table};
+use super::args::Status;
+use super::context::{Context, signer};
+use super::failure::{Failure, PROBLEM, STALE};
+use super::output::{
+    failure_json, human_age, human_bytes, human_since, print_json, print_lines, print_warnings, table,
+};
 use crate::admin::{Drilled, Freshness, Point, StatusRequest, Storage};
 use crate::clock;
-use crate::history::Driller;
+use crate::finding::Severity;
+use crate::history::Reader;
+use crate::messages::sentence;
 use crate::store::RepositoryUrl;
 
 /// Snapshots that are printed; the JSON document has all.
@@ -41,16 +44,19 @@ pub async fn run(command: Status, context: Context) -> Result<u8, Failure> {
         let status = one.status?;
         print_warnings(&context.global, &status.warnings);
         match context.global.json {
-            true => print_json(&document(&one.url, &status))?,
+            true => print_json(document(&one.url, &status), &status.warnings)?,
             false => print_lines(lines(&one.url, &status))?,
         }
         return Ok(code(&context, &status));
     }
     match context.global.json {
-        true => print_json(&looked.iter().map(Looked::document).collect::<Vec<_>>())?,
+        true => {
+            let repositories: Vec<Value> = looked.iter().map(Looked::document).collect();
+            print_json(json!({ "repositories": repositories }), &[])?;
+        }
         false => print_lines(fleet(&looked))?,
     }
-    // Of one that cannot be looked at nobody knows how bad it is.
+    // How bad it is with one that cannot be looked at is unknown.
     let worst = looked.iter().map(|one| (one.status.is_err(), one.code(&context))).max();
     Ok(worst.map_or(0, |(_, code)| code))
 }
@@ -61,20 +67,16 @@ fn watched(command: &Status, context: &Context) -> Result<Vec<Watched>, Failure>
         Some(path) => from_file(path)?,
         None => Vec::new(),
     };
-    // Whoever names a file wants no other besides, but those that he names himself.
+    // A file replaces the environment; repositories on the command line are added to it.
     let ignores = command.repositories.is_some() && context.global.repository_is_of_environment;
     let flags = context.global.repository.iter().filter(|_| !ignores);
     watched.extend(flags.map(|url| Watched { url: url.clone(), signer: None }));
     if watched.is_empty() {
         watched.push(Watched { url: context.url()?.to_string(), signer: None });
     }
-    match (watched.as_mut_slice(), &command.signer) {
-        (_, None) => {}
-        ([one], Some(signer)) => one.signer = Some(signer.clone()),
-        (_, Some(_)) => {
-            let hint = "put each signer behind its repository in the file of --repositories";
-            return Err(Failure::usage("--signer is of a single repository", hint));
-        }
+    if watched.len() > 1 && (context.global.signer.is_some() || context.global.accept_signer.is_some()) {
+        let hint = "put each signing key after its repository in the file of --repositories";
+        return Err(Failure::usage("--signer and --accept-signer are of a single repository", hint));
     }
     Ok(watched)
 }
@@ -97,22 +99,20 @@ fn from_file(path: &Path) -> Result<Vec<Watched>, Failure> {
 
 async fn look(command: &Status, context: &Context, repository: &Watched) -> Result<crate::admin::Status, Failure> {
     let url: RepositoryUrl = repository.url.parse()?;
-    let flags = args::Reader { signer: repository.signer.clone(), ..args::Reader::default() };
-    let request = StatusRequest {
-        reader: context.reader(&flags, Vec::new())?,
-        believed: context.config.drill_signers()?,
-        max_age: command.max_age,
-    };
+    let reader = context.reader(Vec::new())?;
+    let named = repository.signer.as_deref().map(signer).transpose()?;
+    let request =
+        StatusRequest { reader: Reader { signer: named.or(reader.signer), ..reader }, max_age: command.max_age };
     let (remote, _) = context.remote_at(&url).await?;
     Ok(crate::admin::status(&remote, &request).await?)
 }
 
 /// The exit code, once it was printed.
 fn code(context: &Context, status: &crate::admin::Status) -> u8 {
-    let code = context.told(&status.state_dir, &status.warnings);
+    let code = context.exit_code(&status.warnings);
     match status.freshness {
         Freshness::Stale | Freshness::Missing => STALE,
-        Freshness::Doubtful => DOUBT,
+        Freshness::Problem => PROBLEM,
         Freshness::Fresh => code,
     }
 }
@@ -120,7 +120,7 @@ fn code(context: &Context, status: &crate::admin::Status) -> u8 {
 fn word(freshness: Freshness) -> &'static str {
     match freshness {
         Freshness::Fresh => "fresh",
-        Freshness::Doubtful => "DOUBTFUL",
+        Freshness::Problem => "PROBLEM",
         Freshness::Stale => "STALE",
         Freshness::Missing => "MISSING",
     }
@@ -130,20 +130,17 @@ fn document(url: &str, status: &crate::admin::Status) -> Value {
     json!({
         "repository": url, "status": status.freshness, "verdict": status.verdict,
         "newest": status.newest, "newest_good": status.newest_good,
-        "newest_drilled": status.newest_drilled.map(drilled_json),
-        "newest_drilled_by_unknown": status.newest_drilled_by_unknown.map(drilled_json),
-        "newest_failed_drill": status.newest_failed.map(drilled_json),
-        "stored_bytes": status.stored_bytes, "growth_bytes": status.growth_bytes,
-        "managed_by_rotation": status.managed_by_rotation, "snapshots": status.snapshots,
-        "warnings": status.warnings,
+        "newest_drilled": status.newest_drilled.as_ref().map(drilled_json),
+        "newest_failed_drill": status.newest_failed.as_ref().map(drilled_json),
+        "stored_bytes": status.stored_bytes, "growth_bytes": status.growth_bytes, "snapshots": status.snapshots,
     })
 }
 
-fn drilled_json(drilled: Drilled) -> Value {
-    let Drilled { point, drilled, driller } = drilled;
+fn drilled_json(drilled: &Drilled) -> Value {
+    let Drilled { point, drill } = drilled;
     json!({
-        "sequence": point.sequence, "time": point.time, "age_seconds": point.age_seconds, "drilled": drilled,
-        "known": driller == Driller::Known,
+        "sequence": point.sequence, "time": point.time, "age_seconds": point.age_seconds, "drilled": drill.time,
+        "signer": drill.signer.fingerprint(),
     })
 }
 
@@ -152,38 +149,28 @@ fn lines(url: &str, status: &crate::admin::Status) -> Vec<String> {
         Some(point) => format!("snapshot {}, {}", point.sequence, human_since(point.age_seconds, "old")),
         None => "none".to_owned(),
     };
-    let drilled = status.newest_drilled.map_or("none: `sealift drill` tries one".to_owned(), drilled_line);
+    let drilled = status.newest_drilled.as_ref().map_or("none: `sealift drill` does one".to_owned(), drilled_line);
     let mut lines = vec![
         format!("{}: {} ({url})", word(status.freshness), status.verdict),
         format!("  newest good     {}", point(status.newest_good)),
         format!("  newest drilled  {drilled}"),
     ];
-    lines
-        .extend(status.newest_drilled_by_unknown.map(|unknown| format!("                  {}", drilled_line(unknown))));
-    lines.extend(status.newest_failed.map(|failed| format!("  drill FAILED    {}", drilled_line(failed))));
+    lines.extend(status.newest_failed.as_ref().map(|failed| format!("  drill FAILED    {}", drilled_line(failed))));
     lines.push(format!(
         "  stored          {}, of that {} new within 7 days",
         human_bytes(status.stored_bytes),
         human_bytes(status.growth_bytes)
     ));
-    if status.managed_by_rotation {
-        lines.push(format!("  {MANAGED_BY_ROTATION}"));
-    }
     if !status.snapshots.is_empty() {
         lines.extend(storage(&status.snapshots));
     }
     lines
 }
 
-/// Which one, when, and whose word it is where retention does not go by it.
-fn drilled_line(drilled: Drilled) -> String {
-    let ago = human_since(clock::now().duration_since(drilled.drilled).as_secs(), "ago");
-    let whose = match drilled.driller {
-        Driller::Known => "",
-        Driller::Own => ", by this machine alone",
-        Driller::Unknown => ", says a driller who is not in drill_signers",
-    };
-    format!("snapshot {}, {ago}{whose}", drilled.point.sequence)
+/// Which one, when, and by which key.
+fn drilled_line(drilled: &Drilled) -> String {
+    let ago = human_since(clock::now().duration_since(drilled.drill.time).as_secs(), "ago");
+    format!("snapshot {}, {ago}, by {}", drilled.point.sequence, drilled.drill.signer.fingerprint())
 }
 
 /// The newest snapshots and what they take.
@@ -211,10 +198,14 @@ impl Looked {
 
     fn document(&self) -> Value {
         match &self.status {
-            Ok(status) => document(&self.url, status),
+            Ok(status) => {
+                let mut one = document(&self.url, status);
+                one["warnings"] = status.warnings.iter().map(crate::messages::document).collect();
+                one
+            }
             Err(failure) => json!({
                 "repository": self.url, "status": "failed",
-                "error": { "code": failure.code, "message": failure.message, "hint": failure.hint },
+                "error": failure_json(failure),
             }),
         }
     }
@@ -232,7 +223,7 @@ fn fleet(looked: &[Looked]) -> Vec<String> {
                 word(status.freshness).to_owned(),
                 age(status.newest),
                 age(status.newest_good),
-                age(status.newest_drilled.map(|drilled| drilled.point)),
+                age(status.newest_drilled.as_ref().map(|drilled| drilled.point)),
                 human_bytes(status.stored_bytes),
                 human_bytes(status.growth_bytes),
                 one.url.clone(),
@@ -247,7 +238,8 @@ fn fleet(looked: &[Looked]) -> Vec<String> {
             Err(failure) => notes.push(format!("{}: {}", one.url, failure.message)),
         }
         if let Ok(status) = &one.status {
-            notes.extend(status.warnings.iter().map(|warning| format!("{}: {warning}", one.url)));
+            let named = status.warnings.iter().filter(|finding| finding.severity() > Severity::Note);
+            notes.extend(named.map(|finding| format!("{}: {} [{}]", one.url, sentence(finding), finding.code())));
         }
     }
     let mut lines = table(&cells, &[1, 2, 3, 4, 5]);

@@ -1,7 +1,7 @@
 //! The fingerprint of a block: 128 bits of BLAKE3, keyed with a secret of this host.
 //!
-//! Keyed, so that nobody who can write into the database can make two blocks that collide, and so that the catalog
-//! tells a thief nothing about content he can only guess. Never leaves the host.
+//! Keyed, so that a person who can write into the database cannot make two blocks that collide, and so that the catalog
+//! reveals nothing about content that can only be guessed. Never leaves the host.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 

@@ -4,25 +4,20 @@ use std::io::{BufRead, Cursor, Read};
 use std::str::FromStr;
 
 use age::secrecy::{ExposeSecret, SecretString};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{CryptoError, DataRecipient, Digest, Opened, Recipient, Sealed, open};
+use super::{CryptoError, DataRecipient, Opened, Recipient, Sealed, open};
 
 /// The work factor up to which a passphrase-protected identity is opened: some seconds of scrypt.
 const MAX_WORK_FACTOR: u8 = 22;
 
-/// Under this key the text of a data identity becomes the key of its proofs.
-const PROOF_KEY: &[u8] = b"sealift take-over 1";
-
 /// Asks a person for a passphrase.
 pub trait Prompt: Clone + Send + Sync + 'static {
-    /// `None` where nobody can be asked.
+    /// `None` where there is no person to ask.
     fn passphrase(&self, what: &str) -> Option<SecretString>;
 }
 
-/// Asks nobody.
+/// Never asks.
 #[derive(Clone, Copy)]
 pub struct Unprompted;
 
@@ -32,7 +27,7 @@ impl Prompt for Unprompted {
     }
 }
 
-/// The private keys of one file, with the comments that sealift wrote beside them.
+/// The private keys of one file, with the comments that sealift wrote into it.
 pub struct IdentityFile {
     keys: Vec<Box<dyn age::Identity + Send + Sync>>,
     comments: Vec<String>,
@@ -77,7 +72,8 @@ impl IdentityFile {
             age::ssh::Identity::Unsupported(_) => {
                 return Err(CryptoError::Key(format!("{name}: only ssh-ed25519 and ssh-rsa keys can open a backup")));
             }
-            // Once and here: age would ask at every line of every header, and call it a stranger's key if nobody answers.
+            // Once and here: age would ask at every line of every header, and call it another person's key without an
+            // answer.
             age::ssh::Identity::Encrypted(key) => {
                 let passphrase = prompt.passphrase(name).ok_or_else(|| CryptoError::NoPassphrase(name.to_owned()))?;
                 let wrong = |_| CryptoError::WrongPassphrase(name.to_owned());
@@ -94,7 +90,12 @@ impl IdentityFile {
 
     /// The value of a comment line `# name: value`.
     pub fn comment(&self, name: &str) -> Option<&str> {
-        self.comments.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        self.comment_lines().find(|line| line.0 == name).map(|line| line.1)
+    }
+
+    /// All comment lines `# name: value`, as name and value.
+    pub fn comment_lines(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.comments.iter().filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim()))
     }
 }
 
@@ -157,10 +158,10 @@ impl DataIdentity {
     }
 
     pub fn recipient(&self) -> DataRecipient {
-        DataRecipient(self.0.to_public())
+        DataRecipient::of(&self.0)
     }
 
-    /// An ordinary age identity file with `comments`, one a line, sealed for `recipients`.
+    /// An ordinary age identity file with `comments`, one a line, encrypted for `recipients`.
     pub fn wrap(&self, comments: &[String], recipients: &[Recipient]) -> Result<Sealed, CryptoError> {
         super::seal(identity_text(&self.0, comments).as_bytes(), recipients)
     }
@@ -174,7 +175,7 @@ impl DataIdentity {
         Self::unwrap_with_comments(sealed, identities).map(|(identity, _)| identity)
     }
 
-    /// The same, with the comment lines beside the identity.
+    /// The same, with the comment lines around the identity.
     pub fn unwrap_with_comments<'a>(
         sealed: &[u8],
         identities: impl Iterator<Item = &'a dyn age::Identity>,
@@ -189,26 +190,14 @@ impl DataIdentity {
         Ok((identity, comments.collect()))
     }
 
-    /// What only a holder of this data identity can say about `statement`: HMAC-SHA256 (RFC 2104) under a key that is
-    /// itself the HMAC-SHA256 of the identity's text under [`PROOF_KEY`].
-    pub fn prove(&self, statement: &str) -> Digest {
-        let key = Zeroizing::new(authenticate(PROOF_KEY, self.0.to_string().expose_secret().as_bytes()));
-        Digest::from_bytes(authenticate(&*key, statement.as_bytes()))
-    }
-
     pub(super) fn as_age(&self) -> &dyn age::Identity {
         &self.0
     }
 
-    /// Opens a whole object that was sealed to this epoch.
+    /// Opens a whole object that was encrypted to this epoch.
     pub fn open(&self, sealed: &[u8]) -> Result<Opened, CryptoError> {
         open(sealed, std::iter::once(self.as_age()))
     }
-}
-
-fn authenticate(key: &[u8], message: &[u8]) -> [u8; 32] {
-    // A key of any length is accepted, so this cannot fail; an all-zero answer would prove nothing to anybody.
-    Hmac::<Sha256>::new_from_slice(key).map_or([0; 32], |mac| mac.chain_update(message).finalize().into_bytes().into())
 }
 
 fn identity_text(key: &age::x25519::Identity, comments: &[String]) -> Zeroizing<String> {
@@ -277,14 +266,6 @@ mod tests {
         let unwrapped = DataIdentity::unwrap(wrapped.bytes(), alice.keys()).expect("alice opens");
         assert_eq!(unwrapped.recipient(), data.recipient());
         assert!(matches!(DataIdentity::unwrap(wrapped.bytes(), bob.keys()), Err(CryptoError::NoIdentityOpens)));
-    }
-
-    #[test]
-    fn a_proof_is_of_one_identity_and_one_statement() {
-        let (own, other) = (DataIdentity::generate(), DataIdentity::generate());
-        assert_eq!(own.prove("a"), own.prove("a"));
-        assert_ne!(own.prove("a"), own.prove("b"));
-        assert_ne!(own.prove("a"), other.prove("a"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Sealing (age), signing (SSH) and hashing. Nothing here touches a disk or a network.
+//! Encrypting (age), signing (SSH) and hashing. Nothing here touches a disk or a network.
 //!
 //! Two types carry a promise upwards: [`Sealed`] bytes came out of the encryptor and [`Signed`] text carries a
 //! valid signature, and neither can be made outside this room. The store accepts little else.
@@ -21,7 +21,7 @@ pub use seal::{MAX_SEALED_BYTES, Opened, Sealed, Sealing, open, open_reader, sea
 pub use sign::{NAMESPACE, PublicSigner, Signed, Signer};
 pub use veil::Veil;
 
-/// What can go wrong with keys and sealed bytes. No variant holds a secret or the text that could not be read.
+/// What can go wrong with keys and encrypted bytes. No variant holds a secret or the text that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CryptoError {
     /// None of the given identities opens it.
@@ -33,7 +33,7 @@ pub enum CryptoError {
     /// An identity gave a key that does not fit the rest: either may be at fault.
     #[error("{0}")]
     DoesNotFit(String),
-    /// A protected identity needs a passphrase and nobody can be asked.
+    /// A protected identity needs a passphrase and there is no person to ask.
     #[error("{0} is protected by a passphrase, and there is no terminal to ask for it")]
     NoPassphrase(String),
     #[error("the passphrase for {0} is wrong")]

@@ -1,6 +1,6 @@
-//! Whom backups are sealed for.
+//! The recipients that backups are encrypted to.
 
-use std::fmt;
+use std::{fmt, io};
 
 use age::NoCallbacks;
 
@@ -20,7 +20,7 @@ enum Key {
     Ssh(age::ssh::Recipient),
     Tag(age::tag::Recipient),
     TagPq(Box<age::tagpq::Recipient>),
-    /// Its program is looked for when something is sealed: a host need not have it to say whom it seals for.
+    /// Its program is looked for when something is encrypted: a host need not have it to name its recipients.
     Plugin(age::plugin::Recipient),
 }
 
@@ -84,7 +84,7 @@ fn parse_key(text: &str) -> Result<Key, CryptoError> {
         return match text.parse() {
             Ok(key) => Ok(Key::Ssh(key)),
             Err(age::ssh::ParseRecipientKeyError::RsaModulusTooSmall) => Err(refused("an RSA key under 2048 bits")),
-            Err(_) => Err(refused("only ssh-ed25519 and ssh-rsa public keys can be sealed to")),
+            Err(_) => Err(refused("only ssh-ed25519 and ssh-rsa public keys can be recipients")),
         };
     }
     let native = text.parse().map(Key::X25519).or_else(|_| text.parse().map(Key::Tag));
@@ -113,11 +113,29 @@ pub fn parse_recipients(text: &str) -> Result<Vec<Recipient>, CryptoError> {
 
 /// The public half of an epoch's data identity.
 #[derive(Clone)]
-pub struct DataRecipient(pub(super) age::x25519::Recipient);
+pub struct DataRecipient(DataKey);
+
+#[derive(Clone)]
+enum DataKey {
+    X25519(age::x25519::Recipient),
+    /// Of a type that this sealift does not know: nothing of that epoch is encrypted or opened, everything else is.
+    Unknown(String),
+}
 
 impl DataRecipient {
-    pub(super) fn as_age(&self) -> &dyn age::Recipient {
-        &self.0
+    pub(super) fn of(identity: &age::x25519::Identity) -> Self {
+        Self(DataKey::X25519(identity.to_public()))
+    }
+
+    /// `Unsupported` where the type of the key is not known.
+    pub(super) fn as_age(&self) -> io::Result<&dyn age::Recipient> {
+        match &self.0 {
+            DataKey::X25519(key) => Ok(key),
+            DataKey::Unknown(text) => {
+                let why = format!("this sealift does not know the type of the data key {text}");
+                Err(io::Error::new(io::ErrorKind::Unsupported, why))
+            }
+        }
     }
 }
 
@@ -131,13 +149,16 @@ impl Eq for DataRecipient {}
 
 impl fmt::Display for DataRecipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match &self.0 {
+            DataKey::X25519(key) => key.fmt(f),
+            DataKey::Unknown(text) => f.write_str(text),
+        }
     }
 }
 
 impl fmt::Debug for DataRecipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -150,7 +171,16 @@ impl serde::Serialize for DataRecipient {
 impl<'de> serde::Deserialize<'de> for DataRecipient {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(serde::de::Error::custom)
+        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        match text.parse() {
+            Ok(key) => Ok(Self(DataKey::X25519(key))),
+            // Of another type, and long enough to name it: `age1pq1…`. One of the known type with an error in it is
+            // damage.
+            Err(_) if is_plain(&text) && text.matches('1').count() > 1 && text.starts_with("age1") => {
+                Ok(Self(DataKey::Unknown(text.into_owned())))
+            }
+            Err(error) => Err(serde::de::Error::custom(error)),
+        }
     }
 }
 
@@ -163,6 +193,21 @@ mod tests {
         let secret = "AGE-SECRET-KEY-1QQPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQQQQQQ";
         let error = Recipient::parse(secret).expect_err("not a recipient");
         assert!(!error.to_string().contains("QQPQ"), "{error}");
+    }
+
+    /// Bech32 has no `1` behind the last one: what stands before it names the type.
+    #[test]
+    fn a_data_key_of_another_type_is_kept_and_one_with_an_error_is_refused() {
+        let read = |text: &str| serde_json::from_value::<DataRecipient>(text.into());
+        let known = age::x25519::Identity::generate().to_public().to_string();
+        assert!(read(&known).expect("a key").as_age().is_ok());
+        let other = read("age1pq1qqpzry9x8gf2tvdw0s3jn54khce6mua7l").expect("a key of another type");
+        assert_eq!(other.as_age().err().map(|error| error.kind()), Some(io::ErrorKind::Unsupported));
+        assert_eq!(serde_json::to_value(&other).expect("JSON"), "age1pq1qqpzry9x8gf2tvdw0s3jn54khce6mua7l");
+        assert_ne!(other, read(&known).expect("a key"));
+        for wrong in [&known[..known.len() - 1], "", "age1", "ssh-ed25519 AAAA", "AGE1PQ1QQ", "age1pq1 q", "../../x"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

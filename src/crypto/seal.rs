@@ -1,7 +1,7 @@
-//! Sealing to age recipients and opening with age identities (format: age-encryption.org/v1).
+//! Encrypting to age recipients and opening with age identities (format: age-encryption.org/v1).
 //!
-//! Everything stored is sealed in memory and named by the SHA-256 of the sealed bytes, so nothing is stored under a
-//! name that its bytes do not have.
+//! Everything stored is encrypted in memory and named by the SHA-256 of the encrypted bytes, so nothing is stored under
+//! a name that its bytes do not have.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{CryptoError, DataIdentity, DataRecipient, Digest, Recipient};
 use crate::buffers::Buffers;
 
-/// The largest sealed object that sealift writes or reads, in bytes: a pack of incompressible blocks fits well.
+/// The largest encrypted object that sealift writes or reads, in bytes: a pack of incompressible blocks fits well.
 /// Manifests of databases of some 100 GB fit, too.
 pub const MAX_SEALED_BYTES: u64 = 256 << 20;
 
@@ -27,16 +27,17 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Bytes that were sealed before, by whomever: the header of an age file for keys, not for a passphrase, is whole.
+    /// Bytes that were encrypted before, by any program: the header of an age file for keys, not for a passphrase, is
+    /// whole.
     pub fn reread(bytes: Bytes) -> Result<Self, CryptoError> {
         if parse(&bytes)?.is_scrypt() {
-            return Err(CryptoError::Damaged("it is sealed for a passphrase, not for keys".to_owned()));
+            return Err(CryptoError::Damaged("it is encrypted for a passphrase, not for keys".to_owned()));
         }
         let digest = super::sha256(&bytes);
         Ok(Self { bytes, digest })
     }
 
-    /// For how many recipients it is, as the header shows to everybody: one stanza each. What age strews in, so that
+    /// For how many recipients it is, as the header shows: one stanza each. What age strews in, so that
     /// readers learn to pass over what they do not know, is for none.
     pub fn recipients(&self) -> usize {
         let lines = self.bytes.split(|byte| *byte == b'\n').take_while(|line| !line.starts_with(b"---"));
@@ -61,17 +62,17 @@ impl Sealed {
     }
 }
 
-/// A growing sealed object: what is written goes out encrypted into memory.
+/// A growing encrypted object: what is written goes out encrypted into memory.
 pub struct Sealing(age::stream::StreamWriter<HashingBuffer>);
 
 impl Sealing {
     pub fn to(recipient: &DataRecipient) -> io::Result<Self> {
-        Self::wrap(std::iter::once(recipient.as_age()), Buffers::none())
+        Self::wrap(std::iter::once(recipient.as_age()?), Buffers::none())
     }
 
     /// One of many, which share `buffers`.
     pub fn in_turn(recipient: &DataRecipient, buffers: &Arc<Buffers>) -> io::Result<Self> {
-        Self::wrap(std::iter::once(recipient.as_age()), Arc::clone(buffers))
+        Self::wrap(std::iter::once(recipient.as_age()?), Arc::clone(buffers))
     }
 
     fn wrap<'a>(recipients: impl Iterator<Item = &'a dyn age::Recipient>, buffers: Arc<Buffers>) -> io::Result<Self> {
@@ -115,7 +116,7 @@ impl Write for HashingBuffer {
     }
 }
 
-/// Seals `plain` to all of `recipients`: any one of their identities opens it.
+/// Encrypts `plain` to all of `recipients`: any one of their identities opens it.
 pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Result<Sealed, CryptoError> {
     let keys = recipients.iter().map(Recipient::as_age).collect::<Result<Vec<_>, _>>()?;
     let write = || {
@@ -126,7 +127,7 @@ pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Result<Sealed, CryptoErro
     write().map_err(|error: io::Error| CryptoError::Key(format!("cannot seal to the recipients: {error}")))
 }
 
-/// Plain bytes out of a sealed object, wiped when dropped.
+/// Plain bytes out of an encrypted object, wiped when dropped.
 pub type Opened = Zeroizing<Vec<u8>>;
 
 /// Opens `sealed` with whichever of `identities` fits. At most [`MAX_SEALED_BYTES`] come out.
@@ -159,7 +160,7 @@ fn decrypting<'s, 'i>(
     Err(failure)
 }
 
-/// Reads the header. What fails here, fails for everybody.
+/// Reads the header. What fails here, fails for every identity.
 fn parse(sealed: &[u8]) -> Result<Decryptor<&[u8]>, CryptoError> {
     Decryptor::new_buffered(sealed).map_err(|error| CryptoError::Damaged(format!("not an intact age file: {error}")))
 }
@@ -178,12 +179,12 @@ fn explain(error: age::DecryptError) -> CryptoError {
 }
 
 fn more_telling(one: CryptoError, other: CryptoError) -> CryptoError {
-    let tells = |error: &CryptoError| match error {
+    let weight = |error: &CryptoError| match error {
         CryptoError::IdentityFailed(_) => 2,
         CryptoError::DoesNotFit(_) => 1,
         _ => 0,
     };
-    if tells(&other) > tells(&one) { other } else { one }
+    if weight(&other) > weight(&one) { other } else { one }
 }
 
 #[cfg(test)]
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_tells_for_how_many_it_is_and_grease_is_nobody() {
+    fn the_header_has_a_stanza_for_each_recipient_and_grease_counts_as_none() {
         let people: Vec<Recipient> = (0..3)
             .map(|_| Recipient::parse(&DataIdentity::generate().recipient().to_string()).expect("a recipient"))
             .collect();

@@ -1,4 +1,4 @@
-//! A veil over plain bytes that have to touch a disk for a while: ChaCha20 (RFC 8439) under a key that nobody writes down.
+//! A veil over plain bytes that have to touch a disk for a while: ChaCha20 (RFC 8439) under a key that is never stored.
 //!
 //! It hides and does not authenticate: what comes back is compared with a digest anyway.
 

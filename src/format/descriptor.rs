@@ -1,4 +1,4 @@
-//! `repository.json`: what a repository is. Created once.
+//! `repository.json`: what a repository is. Created once, never changed; it holds no setting.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,10 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::format::{FormatError, parse};
+use super::error::{FormatError, parse};
 use crate::crypto::{FingerprintKey, PublicSigner};
 
 const FORMAT: u64 = 1;
-
-/// How long an unreferenced object is left alone, in seconds, unless told otherwise: 7 days.
-pub const DEFAULT_GRACE_SECONDS: u64 = 7 * 24 * 3600;
 
 /// 128 random bits, in hexadecimal.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,14 +67,13 @@ pub struct Descriptor {
     format: u64,
     pub repository: RepositoryId,
     pub created: Timestamp,
-    /// The signer of the first record. A hint for readers without a pin, no proof.
+    /// The signer of the first record. A hint for readers that know no signer, no proof.
     pub signer: PublicSigner,
-    pub grace_seconds: u64,
 }
 
 impl Descriptor {
     pub fn new(repository: RepositoryId, created: Timestamp, signer: PublicSigner) -> Self {
-        Self { format: FORMAT, repository, created, signer, grace_seconds: DEFAULT_GRACE_SECONDS }
+        Self { format: FORMAT, repository, created, signer }
     }
 
     pub fn parse(json: &[u8]) -> Result<Self, FormatError> {
@@ -88,5 +84,26 @@ impl Descriptor {
     pub fn to_json(&self) -> Result<String, FormatError> {
         let json = serde_json::to_string(self).map_err(|error| FormatError::invalid(error.to_string()))?;
         Ok(json + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Signer;
+
+    #[test]
+    fn a_descriptor_reads_back_and_ignores_members_that_it_does_not_know() {
+        let signer = Signer::generate().expect("a key").public();
+        let own = Descriptor::new(RepositoryId::generate(), Timestamp::UNIX_EPOCH, signer);
+        let json = own.to_json().expect("JSON");
+        assert_eq!(Descriptor::parse(json.as_bytes()).expect("read"), own);
+        let more = json.replacen('{', r#"{"grace_seconds":604800,"later":null,"#, 1);
+        assert_eq!(Descriptor::parse(more.as_bytes()).expect("read"), own);
+        let format = |number: &str| json.replace(r#""format":1"#, &format!(r#""format":{number}"#));
+        assert!(matches!(Descriptor::parse(format("2").as_bytes()), Err(FormatError::Newer { found: 2, known: 1 })));
+        for number in ["0", "-1", "null"] {
+            assert!(matches!(Descriptor::parse(format(number).as_bytes()), Err(FormatError::Invalid(_))), "{number}");
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! What stands in the comments of a wrapped data identity (`keys/<epoch>/<generation>.age`).
+//! What stands in the comments of a wrapped data identity (`keys/<epoch>/<version>.age`).
 //!
-//! Whoever knows the data identity can write what he likes there, so it informs and proves nothing.
+//! A person who has the data identity can write anything there: it informs, and proves nothing.
 
 use jiff::Timestamp;
 
@@ -26,15 +26,15 @@ pub fn key_file_comments(
     lines
 }
 
-/// The largest wrapped key that is read or kept, in bytes: room for some hundred recipients.
+/// The largest key file that is read or kept, in bytes: room for some hundred recipients.
 pub const MAX_KEY_BYTES: u64 = 128 << 10;
 
-/// Whom the comments name.
+/// The recipients that the comments name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyHolders {
-    /// Whose identities open this generation.
+    /// Recipients whose identities open this version.
     pub recipients: Vec<Recipient>,
-    /// Who could open an earlier generation of the epoch, and so may know the data identity for good.
+    /// Recipients of an earlier version of the epoch. They may have kept the data identity.
     pub former: Vec<Recipient>,
 }
 
@@ -48,7 +48,7 @@ impl KeyHolders {
         Self { recipients: named("recipient"), former: named("former recipient") }
     }
 
-    /// Recipients as they were written, and nobody before them.
+    /// Recipients as they were written, and none before them.
     pub fn of(recipients: &[String]) -> Self {
         let recipients = recipients.iter().filter_map(|text| Recipient::parse(text).ok()).collect();
         Self { recipients, former: Vec::new() }
@@ -60,7 +60,7 @@ impl KeyHolders {
             && recipients.iter().all(|other| self.recipients.contains(other))
     }
 
-    /// Those of a next generation for `recipients`: nobody who ever was one is forgotten.
+    /// Those of a next version for `recipients`. A former recipient stays listed.
     pub fn followed_by(&self, recipients: &[Recipient]) -> Self {
         let mut former: Vec<Recipient> = Vec::new();
         for known in self.former.iter().chain(&self.recipients) {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn holders_read_back_and_whoever_was_one_is_never_forgotten() {
+    fn holders_read_back_and_former_ones_stay_listed() {
         let (alice, bob, carol) = (recipient(), recipient(), recipient());
         let first = KeyHolders { recipients: vec![alice.clone(), bob.clone()], former: Vec::new() };
         let second = first.followed_by(&[bob.clone(), carol.clone()]);

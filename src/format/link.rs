@@ -19,7 +19,7 @@ fn has_link(page_number: u32, page: &[u8]) -> bool {
 /// Zeroes the links of the pages in `pages` (whole pages, the first one numbered `first`) and appends those that
 /// are not as predicted to `exceptions`, in order of their pages.
 pub fn take_links_out(first: u32, page_size: usize, pages: &mut [u8], exceptions: &mut Vec<Link>) {
-    for (number, page) in (first..).zip(pages.chunks_exact_mut(page_size)) {
+    for (number, page) in (first..=u32::MAX).zip(pages.chunks_exact_mut(page_size)) {
         if !has_link(number, page) {
             continue;
         }
@@ -55,7 +55,7 @@ impl LinkTable {
 
 /// The inverse of [`take_links_out`].
 pub fn put_links_back(first: u32, page_size: usize, blocks: &mut [u8], exceptions: &LinkTable) {
-    for (number, block) in (first..).zip(blocks.chunks_exact_mut(page_size)) {
+    for (number, block) in (first..=u32::MAX).zip(blocks.chunks_exact_mut(page_size)) {
         if has_link(number, block) {
             block[..4].copy_from_slice(&exceptions.link_of(number).to_be_bytes());
         }
@@ -91,6 +91,17 @@ mod tests {
         take_links_out(5, 512, &mut pages, &mut exceptions);
         assert!(exceptions.is_empty());
         assert_eq!(pages[..512], pages[512..1024]);
+    }
+
+    /// Its own number plus 1 is 0, and counting on does not end the process.
+    #[test]
+    fn the_highest_page_number_has_a_link_like_others() {
+        let mut page = vec![0u8; 512];
+        let mut exceptions = Vec::new();
+        take_links_out(u32::MAX, 512, &mut page, &mut exceptions);
+        assert!(exceptions.is_empty());
+        put_links_back(u32::MAX, 512, &mut page, &LinkTable::default());
+        assert_eq!(page, vec![0u8; 512]);
     }
 
     #[test]

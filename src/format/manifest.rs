@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::format::{FormatError, parse};
+use super::error::{FormatError, parse};
 use super::link::{Link, LinkTable};
 use super::pack::blocks_per_pack;
 use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Digest, MAX_SEALED_BYTES, Sealed, Sealing};
@@ -126,7 +126,7 @@ impl Manifest {
         self.entries.iter().map(|entry| entry.body.tail_bytes()).sum()
     }
 
-    /// Compresses and seals plain bytes.
+    /// Compresses and encrypts plain bytes.
     pub fn seal(plain: &[u8], recipient: &DataRecipient) -> std::io::Result<Sealed> {
         let mut encoder = zstd::Encoder::new(Sealing::to(recipient)?, 3)?;
         std::io::Write::write_all(&mut encoder, plain)?;
@@ -402,6 +402,39 @@ mod tests {
         head["sources"][0]["runs"] = u32::MAX.into();
         let forged = [head.to_string().as_bytes(), &plain[end..]].concat();
         assert!(Manifest::parse(&forged).expect_err("refused").to_string().contains("too early"));
+    }
+
+    #[test]
+    fn the_largest_numbers_are_refused_and_overflow_nothing() {
+        let plain = manifest().to_plain().expect("plain");
+        let end = plain.iter().position(|byte| *byte == b'\n').expect("a head");
+        for source in 0..3 {
+            for (member, values) in [
+                ("bytes", &[u64::MAX, u64::MAX - 4095, u64::from(u32::MAX)][..]),
+                ("runs", &[u64::from(u32::MAX), u64::MAX]),
+                ("links", &[u64::from(u32::MAX), u64::MAX]),
+                ("block_size", &[u64::from(u32::MAX), u64::MAX, 1 << 31]),
+            ] {
+                // What an inline source does not use is not looked at.
+                for value in values.iter().filter(|_| source != 1 || member == "bytes") {
+                    let mut head: serde_json::Value = serde_json::from_slice(&plain[..end]).expect("JSON");
+                    head["sources"][source][member] = (*value).into();
+                    let forged = [head.to_string().as_bytes(), &plain[end..]].concat();
+                    assert!(Manifest::parse(&forged).is_err(), "{member} {value} of source {source}");
+                }
+            }
+        }
+        for run in [
+            Run { pack: u32::MAX, slot: 1, blocks: 2 },
+            Run { pack: 0, slot: u32::MAX, blocks: 2 },
+            Run { pack: 0, slot: 1, blocks: u32::MAX },
+            Run { pack: 0, slot: u32::MAX, blocks: u32::MAX },
+        ] {
+            let mut broken = manifest();
+            let Body::Database { runs, .. } = &mut broken.entries[0].body else { unreachable!() };
+            runs[0] = run;
+            assert!(refusal(&broken).contains("outside its packs"), "{run:?}");
+        }
     }
 
     #[test]

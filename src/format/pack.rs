@@ -1,8 +1,8 @@
 //! A pack: blocks of one size back to back, `zstd`, then `age`. Block *i* is at byte *i × block size*: no index.
 //!
 //! The blocks are compressed in frames, each for itself and in one go: that is faster than a stream, and several are
-//! compressed at the same time. `zstd -d` reads frames one behind the other as one. Only the sealed bytes of a pack are
-//! held in memory, never its blocks.
+//! compressed at the same time. `zstd -d` reads frames one behind the other as one. Only the encrypted bytes of a pack
+//! are held in memory, never its blocks.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::crypto::{CryptoError, DataIdentity, DataRecipient, Sealed, Sealing, o
 
 /// How many bytes of blocks a pack holds at most: 16 MiB.
 pub const MAX_PACK_BYTES: usize = 16 << 20;
-/// How many bytes of blocks a frame holds at most that is written here: a little more than a fifth of a pack, whole blocks
-/// of any size.
+/// How many bytes of blocks a frame holds at most that is written here: a little more than a fifth of a pack, whole
+/// blocks of any size.
 const MAX_FRAME_BYTES: usize = 52 << 16;
 /// The same where memory is dearer.
 const SMALL_FRAME_BYTES: usize = 2 << 20;
@@ -61,8 +61,8 @@ pub enum Texture {
 }
 
 impl Texture {
-    /// How many bytes of blocks a frame holds at most at `level`. Each frame begins with nothing to refer back to, and takes
-    /// as much memory as it holds; high levels take several times that.
+    /// How many bytes of blocks a frame holds at most at `level`. Each frame begins with nothing to refer back to, and
+    /// takes as much memory as it holds; high levels take several times that.
     pub const fn frame_bytes(self, level: i32) -> usize {
         match (level, self) {
             (..=3, Self::Text) => MAX_FRAME_BYTES,
@@ -89,8 +89,8 @@ impl FrameCompressor {
     }
 }
 
-/// What differs from zstd's own level: hash tables and, for text, a window that stay in a core's cache, and matches of at
-/// least 6 bytes. Takes two thirds of the time for the same size. Measured on databases full of JSON logs.
+/// What differs from zstd's own level: hash tables and, for text, a window that stay in a core's cache, and matches of
+/// at least 6 bytes. Takes two thirds of the time for the same size. Measured on databases full of JSON logs.
 /// For one level the same parameters are set for each texture, since they stay from frame to frame.
 fn tuning(level: i32, texture: Texture) -> &'static [CParameter] {
     use CParameter::{ChainLog, HashLog, MinMatch, WindowLog};
@@ -119,7 +119,7 @@ pub struct PackWriter {
 }
 
 impl PackWriter {
-    /// A new pack, sealed to `recipient`; `buffers` are shared with the packs before and after it.
+    /// A new pack, encrypted to `recipient`; `buffers` are shared with the packs before and after it.
     pub fn new(recipient: &DataRecipient, buffers: &Arc<Buffers>) -> io::Result<Self> {
         Ok(Self { sealing: Sealing::in_turn(recipient, buffers)?, bytes: 0 })
     }
@@ -149,7 +149,7 @@ pub struct PackReader<'a> {
     /// Decompressed, and not yet handed out but for the first `given` bytes.
     plain: Vec<u8>,
     given: usize,
-    /// How many bytes more may come out. A bomb ends there, whoever made it.
+    /// How many bytes more may come out. A decompression bomb ends there.
     room: usize,
     buffers: Arc<Buffers>,
 }
@@ -170,8 +170,8 @@ impl<'a> PackReader<'a> {
         Ok(Self { opened, zstd, compressed, begin, plain, given, room, buffers })
     }
 
-    /// The next blocks of `block_size` bytes, as many as there are without reading on; at the end `None`. Errors: the pack is
-    /// cut or damaged, does not end with a block, or holds more than [`MAX_PACK_BYTES`].
+    /// The next blocks of `block_size` bytes, as many as there are without reading on; at the end `None`. Errors: the
+    /// pack is cut or damaged, does not end with a block, or holds more than [`MAX_PACK_BYTES`].
     pub fn blocks(&mut self, block_size: usize) -> io::Result<Option<&mut [u8]>> {
         self.plain.drain(..self.given);
         self.given = 0;
@@ -193,8 +193,8 @@ impl<'a> PackReader<'a> {
     fn read_frame(&mut self) -> io::Result<bool> {
         let Some(length) = self.frame_length()? else { return Ok(false) };
         let frame = &self.compressed[self.begin..][..length];
-        let told = get_frame_content_size(frame).map_err(|_| damaged("its zstd frames are not whole"))?;
-        let bytes = told.map_or(self.room, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let declared = get_frame_content_size(frame).map_err(|_| damaged("its zstd frames are not whole"))?;
+        let bytes = declared.map_or(self.room, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if bytes > self.room {
             return Err(damaged(TOO_MUCH));
         }
@@ -250,7 +250,7 @@ mod tests {
         (0..bytes as u32).map(|n| (n / 7 % 251) as u8).collect()
     }
 
-    /// What comes out of a pack with `zstd` in it, whoever made that.
+    /// What comes out of a pack with any `zstd` in it.
     fn read(zstd: &[u8]) -> io::Result<Vec<u8>> {
         let (identity, buffers) = (DataIdentity::generate(), PackReader::buffers());
         let mut sealing = Sealing::to(&identity.recipient())?;

@@ -9,7 +9,7 @@ pub fn ranges(sequences: impl IntoIterator<Item = u64>) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     for sequence in sequences {
         match ranges.last_mut() {
-            Some(last) if last.1 + 1 == sequence => last.1 = sequence,
+            Some(last) if last.1.checked_add(1) == Some(sequence) => last.1 = sequence,
             _ => ranges.push((sequence, sequence)),
         }
     }
@@ -31,15 +31,16 @@ pub fn contains(ranges: &[Range], sequence: u64) -> bool {
 pub fn without(ranges: &[Range], others: &[Range]) -> Vec<Range> {
     let mut left = Vec::new();
     let mut others = others.iter().peekable();
-    for &(mut first, last) in ranges {
+    'ranges: for &(mut first, last) in ranges {
         while others.next_if(|other| other.1 < first).is_some() {}
         while let Some(other) = others.peek().filter(|other| first <= last && other.0 <= last) {
             if first < other.0 {
                 left.push((first, other.0 - 1));
             }
-            first = other.1.saturating_add(1);
-            if other.1 > last {
-                break;
+            // What goes on after this range may lie in the next one, too.
+            match other.1.checked_add(1).filter(|next| *next <= last) {
+                Some(next) => first = next,
+                None => continue 'ranges,
             }
             others.next();
         }
@@ -57,6 +58,28 @@ pub fn written(ranges: &[Range]) -> String {
         (first, last) => format!("{first} to {last}"),
     };
     ranges.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+/// `snapshot 2`, or `snapshots 2, 5 to 9`.
+pub fn snapshots(ranges: &[Range]) -> String {
+    format!("{} {}", if is_one(ranges) { "snapshot" } else { "snapshots" }, written(ranges))
+}
+
+/// Whether it is a single number, so that a verb is singular.
+pub fn is_one(ranges: &[Range]) -> bool {
+    matches!(ranges, [(first, last)] if first == last)
+}
+
+/// Ranges in ascending order, neighbours joined.
+pub fn joined(all: impl Iterator<Item = Range>) -> Vec<Range> {
+    let mut joined: Vec<Range> = Vec::new();
+    for range in all {
+        match joined.last_mut() {
+            Some(last) if last.1.saturating_add(1) >= range.0 => last.1 = last.1.max(range.1),
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 #[cfg(test)]
@@ -90,7 +113,22 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_number_is_a_number_like_others() {
+        const MAX: u64 = u64::MAX;
+        assert_eq!(ranges([MAX - 1, MAX]), [(MAX - 1, MAX)]);
+        assert_eq!(ranges([MAX, MAX, 0]), [(MAX, MAX), (MAX, MAX), (0, 0)], "and out of order it does not overflow");
+        assert_eq!(without(&[(1, MAX)], &[(3, MAX)]), [(1, 2)]);
+        assert_eq!(without(&[(1, MAX)], &[(1, MAX - 1)]), [(MAX, MAX)]);
+        assert!(without(&[(MAX, MAX)], &[(MAX, MAX)]).is_empty());
+        assert!(without(&[(0, MAX)], &[(0, MAX)]).is_empty());
+        assert!(contains(&[(1, MAX)], MAX) && !contains(&[(1, MAX - 1)], MAX));
+        assert!(!are_ranges(&[(1, MAX)], MAX), "none is below itself");
+    }
+
+    #[test]
     fn ranges_are_written_for_people() {
         assert_eq!(written(&[(2, 2), (5, 9)]), "2, 5 to 9");
+        assert_eq!(snapshots(&[(2, 2)]), "snapshot 2");
+        assert_eq!(snapshots(&[(5, 9)]), "snapshots 5 to 9");
     }
 }

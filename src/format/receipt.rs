@@ -1,16 +1,14 @@
-//! The receipt: what somebody found who tried a snapshot, signed with his own key and never the host's.
+//! The receipt: what a drill, a check or a confirmation found, signed by the machine that made it.
 //!
+//! A receipt is evidence for people. It decides neither what a backup uploads nor what retention keeps.
 //! Public like a record: verdicts, times and the names of stored objects; never a source's name or a count of its rows.
-
-use std::cmp::Reverse;
-use std::collections::HashMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::RepositoryId;
-use super::format::{FormatError, parse};
+use super::error::{FormatError, parse};
 use super::record::RecordError;
 use crate::crypto::{Digest, Signed, Signer};
 
@@ -22,7 +20,7 @@ pub enum ReceiptKind {
     Drill,
     /// Stored objects were read and compared with their names, or opened and compared with the digests.
     Check,
-    /// An identity of a new set opened the manifest through a new generation.
+    /// An identity of a new set opened the manifest through a new key version.
     Confirm,
 }
 
@@ -41,16 +39,12 @@ pub struct Receipt {
     /// The epochs whose data identity an identity opened in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub epochs: Vec<u32>,
-    /// SHA-256s of the wrapped keys through which it did.
+    /// SHA-256s of the key files through which it did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Digest>,
     /// Stored objects that are not what their name or the record says: `packs/….age`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad: Vec<String>,
-    /// Stored objects that have the right hash, and in which something is wrong or may be: only who opens them can tell.
-    /// Those that are in `bad`, too, hurt whatever needs them; of the others a backup just takes nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub contents: Vec<String>,
     /// How long the restore took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_ms: Option<u64>,
@@ -66,12 +60,12 @@ impl Receipt {
     }
 }
 
-/// A receipt whose signature holds. Whether its signer is believed is for the reader to judge.
+/// A receipt whose signature holds. Whose signature it is, is for the reader to judge.
 #[derive(Clone)]
 pub struct SignedReceipt {
     pub receipt: Receipt,
     pub signed: Signed,
-    /// When the store got it, by the store's clock; see [`SignedReceipt::settle`].
+    /// When the store got it, by the store's clock.
     pub stored: Timestamp,
 }
 
@@ -86,97 +80,81 @@ impl SignedReceipt {
         Ok(Self { receipt, signed, stored })
     }
 
-    /// Makes copies under later names count for nothing. One that was stored again has the time at which it was stored
-    /// first; and of those that a clock which ran ahead signed, none was stored after one that its signer signed later:
-    /// the times that he writes ascend.
-    pub fn settle<'a>(receipts: impl IntoIterator<Item = &'a mut Self>) {
-        let mut receipts: Vec<&mut Self> = receipts.into_iter().collect();
-        receipts.sort_by_key(|receipt| receipt.stored);
-        let mut first: HashMap<(String, Vec<u8>), Timestamp> = HashMap::new();
-        for receipt in &mut receipts {
-            let content = (receipt.signed.signer().to_string(), receipt.signed.line().to_vec());
-            receipt.stored = *first.entry(content).or_insert(receipt.stored);
-        }
-        receipts.retain(|receipt| receipt.receipt.time > receipt.stored);
-        receipts.sort_by_key(|receipt| Reverse(receipt.receipt.time));
-        let mut earliest: HashMap<String, Timestamp> = HashMap::new();
-        for receipt in receipts {
-            let earliest = earliest.entry(receipt.signed.signer().to_string()).or_insert(receipt.stored);
-            *earliest = receipt.stored.min(*earliest);
-            receipt.stored = *earliest;
-        }
-    }
-
-    /// When it was signed; the store's time of it where that is earlier: the signer's clock may have run ahead.
+    /// The earlier of the signed time and the store's: the signer's clock may run ahead.
     pub fn time(&self) -> Timestamp {
         self.receipt.time.min(self.stored)
-    }
-
-    /// The place of this one among its signer's.
-    pub fn order(&self) -> (Timestamp, Timestamp) {
-        (self.time(), self.receipt.time)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::sha256;
+    use crate::crypto::{CryptoError, sha256};
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_second(minute * 60).expect("a time")
     }
 
-    fn receipt(repository: &RepositoryId, minute: i64) -> Receipt {
+    fn receipt(repository: &RepositoryId) -> Receipt {
         Receipt {
             format: Receipt::FORMAT,
             repository: repository.clone(),
             sequence: 1,
             record: sha256(b"record"),
             kind: ReceiptKind::Check,
-            time: at(minute),
+            time: at(5),
             passed: true,
-            epochs: Vec::new(),
+            epochs: vec![u32::MAX],
             keys: Vec::new(),
-            bad: Vec::new(),
-            contents: Vec::new(),
-            recovery_ms: None,
+            bad: vec!["packs/x.age".to_owned()],
+            recovery_ms: Some(u64::MAX),
         }
     }
 
-    /// The minutes in the receipts of one signer, given with those at which they were stored, in their order.
-    fn order(stored: &[(i64, i64)]) -> Vec<i64> {
-        let (id, signer) = (RepositoryId::generate(), Signer::generate().expect("a key"));
-        let read = |(minute, stored): &(i64, i64)| {
-            let signed = receipt(&id, *minute).sign(&signer).expect("signed");
-            SignedReceipt::read(Bytes::copy_from_slice(signed.bytes()), 1, &id, at(*stored)).expect("a receipt")
-        };
-        let mut receipts: Vec<SignedReceipt> = stored.iter().map(read).collect();
-        SignedReceipt::settle(&mut receipts);
-        receipts.sort_by_key(SignedReceipt::order);
-        receipts.iter().map(|receipt| receipt.receipt.time.as_second() / 60).collect()
-    }
-
-    #[test]
-    fn a_copy_of_a_receipt_by_a_clock_that_ran_ahead_is_no_newer_than_it() {
-        // The copies beside what they are copies of; and where that was taken away.
-        assert_eq!(order(&[(1000, 1), (1001, 2), (1000, 3)]), [1000, 1000, 1001]);
-        assert_eq!(order(&[(1001, 2), (1000, 3)]), [1000, 1001]);
-        assert_eq!(order(&[(1000, 1), (1001, 2), (1000, 2000)]), [1000, 1000, 1001], "when its time has come, too");
-        assert_eq!(order(&[(1000, 1), (1000, 9), (5, 5)]), [1000, 1000, 5], "the clock was set right");
-        assert_eq!(order(&[(5, 5), (7, 7), (5, 9)]), [5, 5, 7]);
+    /// Reads a line, signed, as a receipt about snapshot 1.
+    fn read(line: &str, id: &RepositoryId) -> Result<SignedReceipt, RecordError> {
+        let signed = Signer::generate().and_then(|signer| signer.sign(line)).expect("signed");
+        SignedReceipt::read(signed.bytes().clone(), 1, id, at(9))
     }
 
     #[test]
     fn a_receipt_of_another_repository_or_under_another_number_is_none() {
         let (id, signer) = (RepositoryId::generate(), Signer::generate().expect("a key"));
-        let signed = receipt(&id, 1).sign(&signer).expect("signed");
+        let signed = receipt(&id).sign(&signer).expect("signed");
         let read = |sequence: u64, id: &RepositoryId| {
-            SignedReceipt::read(Bytes::copy_from_slice(signed.bytes()), sequence, id, at(1)).map(|_| ())
+            SignedReceipt::read(signed.bytes().clone(), sequence, id, at(1)).map(|read| read.receipt)
         };
-        read(1, &id).expect("it is of this one");
-        for wrong in [read(2, &id), read(1, &RepositoryId::generate())] {
-            assert_eq!(wrong.expect_err("refused").to_string(), "it is about another snapshot");
+        assert_eq!(read(1, &id).expect("it is of this one"), receipt(&id));
+        for wrong in [read(2, &id), read(u64::MAX, &id), read(1, &RepositoryId::generate())] {
+            assert!(matches!(wrong, Err(RecordError::Format(FormatError::Invalid(_)))));
+        }
+    }
+
+    #[test]
+    fn a_receipt_has_exact_bytes() {
+        let (id, signer) = (RepositoryId::generate(), Signer::generate().expect("a key"));
+        let bytes = receipt(&id).sign(&signer).expect("signed").bytes().to_vec();
+        let crlf = String::from_utf8(bytes.clone()).expect("text").replace('\n', "\r\n").into_bytes();
+        for other in [[&bytes[..], b"\n"].concat(), bytes[..bytes.len() - 1].to_vec(), crlf] {
+            let error = SignedReceipt::read(other.into(), 1, &id, at(1)).map(drop).expect_err("refused");
+            assert!(matches!(error, RecordError::Signature(CryptoError::Damaged(_))), "{error}");
+        }
+    }
+
+    #[test]
+    fn members_that_are_not_known_are_ignored() {
+        let id = RepositoryId::generate();
+        let mut json = serde_json::to_value(receipt(&id)).expect("JSON");
+        json["later"] = serde_json::json!({ "any": 1 });
+        assert_eq!(read(&json.to_string(), &id).expect("a receipt").receipt, receipt(&id));
+    }
+
+    #[test]
+    fn the_time_is_the_earlier_of_the_signed_and_the_stored_one() {
+        let id = RepositoryId::generate();
+        for (signed, time) in [(5, 5), (9, 9), (10, 9)] {
+            let line = serde_json::to_string(&Receipt { time: at(signed), ..receipt(&id) }).expect("JSON");
+            assert_eq!(read(&line, &id).expect("a receipt").time(), at(time));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What lies in every repository, and in every recovery kit, for the day without sealift: a script that brings
-//! everything back with `age`, `zstd` and Python's standard library, and how to use it.
+//! What lies in every repository, and in every recovery kit, for the day without sealift: a script that restores with
+//! `age`, `zstd`, `ssh-keygen` and Python's standard library, and how to use it.
 //!
-//! The script is a second reading of the format, and shares no code with the first one. Whoever can write to the bucket
-//! can replace it there; its hash, known from elsewhere, tells.
+//! The script is a second implementation of `FORMAT.md` and shares no code with the first. Anyone who can write to the
+//! bucket can replace it there: compare its hash with one known from elsewhere.
 
 use super::layout;
 use crate::crypto::{Digest, sha256};
@@ -13,7 +13,7 @@ pub const RECOVERY_SCRIPT: &str = include_str!("recover.py");
 /// `FORMAT.md`: what the script was written from.
 pub const FORMAT_DESCRIPTION: &str = include_str!("FORMAT.md");
 
-/// What the script is called by.
+/// The SHA-256 in the name of the script.
 pub fn recovery_script_digest() -> Digest {
     sha256(RECOVERY_SCRIPT.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! The retention rules: which snapshots somebody wants to keep. They stand in the configuration, and in each record as
+//! The retention rules: which snapshots to keep. They stand in the configuration, and in each record as
 //! those that were in force. What they mean is said in `plan::retain`.
 
 use std::fmt;
@@ -9,9 +9,6 @@ use jiff::{Span, SpanFieldwise};
 use serde::{Deserialize, Serialize};
 
 use super::FormatError;
-
-/// How many snapshots are kept where nobody says how many: one a day for two weeks.
-pub const DEFAULT_KEEP_DAILY: u64 = 14;
 
 /// The rules. A snapshot that any of them keeps is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,16 +39,6 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// What holds where no rule is set.
-    pub fn standard() -> Self {
-        Self { keep_daily: Some(DEFAULT_KEEP_DAILY), ..Self::default() }
-    }
-
-    /// These rules; the standard ones where none is set.
-    pub fn or_standard(self) -> Self {
-        if self.is_unset() { Self { time_zone: self.time_zone, ..Self::standard() } } else { self }
-    }
-
     /// Whether no `keep_…` is set; one that is set to 0 is.
     pub fn is_unset(&self) -> bool {
         Self { time_zone: self.time_zone.clone(), ..Self::default() } == *self

@@ -1,155 +1,246 @@
-//! All snapshots of a repository as a reader sees them: whose signature counts, what cannot be verified, what is gone.
+//! All snapshots of a repository as this machine sees them: which records count, what does not, what is gone.
 //!
-//! Every command that reads goes through [`History::load`], so that all of them trust the same.
+//! Every command that reads goes through [`History::load`], so that all of them trust the same. Records that were
+//! verified before come from a cache. What is seen is remembered, so that a rollback is noticed.
 
 mod bad_objects;
-mod chain;
-mod clock_skew;
-mod memory;
+mod fetch;
+mod open;
 mod reader;
-mod trust;
+mod record_cache;
+mod record_frame;
+mod select;
+mod trust_store;
 mod verdicts;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use self::bad_objects::BadObjects;
-pub(crate) use self::clock_skew::time_to_come;
-pub use self::memory::told;
-pub(super) use self::memory::{DESCRIPTOR_CHANGED, TOLD_ONCE, expect_gone, missing, remember_own, take_overs_of};
-pub(super) use self::reader::Pin;
+pub(crate) use self::bad_objects::treat_as_missing;
+pub(crate) use self::fetch::read_above;
+use self::fetch::{Fetched, Fetcher};
+pub use self::open::open_remote;
 pub use self::reader::Reader;
-pub(super) use self::trust::Trust;
-pub use self::trust::{Claim, Proof};
-pub use self::verdicts::{Bill, Drill, Driller, Verdicts};
-use crate::crypto::PublicSigner;
+use self::record_cache::RecordCache;
+pub use self::select::Selector;
+pub use self::trust_store::{Locations, TrustStore};
+pub use self::verdicts::{Drill, StorageUse, Verdicts, is_good};
+use crate::clock;
+use crate::crypto::{Digest, PublicSigner};
 use crate::error::OperationError;
-use crate::finding::Warning;
-use crate::format::ranges::{ranges, written};
-use crate::format::{SignedRecord, layout};
-use crate::host::Pins;
-use crate::policy::effective::{Stated, effective_times};
-use crate::repository::Remote;
-use crate::repository::Seen;
+use crate::finding::Finding;
+use crate::format::ranges::{Range, contains, ranges};
+use crate::format::{CreateOnce, Ignored, SignedRecord, layout};
+use crate::host::StateError;
+pub(crate) use crate::policy::parent::Above;
+use crate::policy::prune::GRACE;
+use crate::policy::seen::{Present, Remembered, judge_newest};
+use crate::policy::times::{SnapshotTime, Stated, snapshot_times};
+use crate::policy::trust::{Choice, Claim, Standing, Trust};
+use crate::repository::{DescriptorState, Remote, Seen};
 
-/// The name of the warning that the signer's own records contradict each other.
-pub(super) const CONTRADICTION: &str = "take-overs-differ";
+/// How many records that are gone are asked for by name.
+const MAX_ASKED: usize = 4;
 
-/// Which snapshot is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    Latest,
-    Sequence(u64),
-    /// The last at or before this time, by the effective times: those that `status` and retention go by.
-    At(Timestamp),
-}
-
-/// Why a listed record cannot be used.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a listed record does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// A newer sealift made it: it may be as good as any.
+    /// By a key that counts, in a format that only a newer sealift reads.
+    #[error("it has format {format}, which only a newer sealift reads")]
+    Newer { format: u64 },
+    /// By a key that says to have taken over from the trusted one.
+    #[error("it is signed by {}, which claims a takeover", .signer.fingerprint())]
+    Claim { signer: PublicSigner },
+    /// The signature holds, and its key neither counts nor claims.
+    #[error("it is signed by {}, which is not trusted", .signer.fingerprint())]
+    Untrusted { signer: PublicSigner },
+    /// It cannot be read, or its signature fails.
     #[error("{0}")]
-    NewerFormat(String),
-    #[error("{0}")]
-    Unverifiable(String),
+    Damaged(String),
+    /// This command did not need it, so it was not read.
+    #[error("it was not read")]
+    NotRead,
 }
 
-/// A listed record, or why it cannot be used.
+/// A listed record, or why it does not count.
 pub struct Listed {
     pub sequence: u64,
     pub record: Result<Arc<SignedRecord>, Unusable>,
+    /// One whose signature holds, whether it counts or not: what it names is protected.
+    pub valid: Option<Arc<SignedRecord>>,
+    /// SHA-256 of its bytes; `None` where they could not be had.
+    pub digest: Option<Digest>,
+    /// A person ignored it.
+    pub ignored: bool,
     /// As the listing shows it.
     pub seen: Seen,
-    /// When it was stored, as this machine first saw it: a server that dates its objects anew makes none younger.
+    /// When it was stored, by the server's clock.
     pub stored: Timestamp,
+}
+
+/// A record that counted and is gone, with what it needs.
+pub struct MissedRecord {
+    pub record: Arc<SignedRecord>,
+    /// When this machine first missed it.
+    pub since: Timestamp,
 }
 
 /// Every listed record, oldest first.
 pub struct History {
     pub listed: Vec<Listed>,
-    pub warnings: Vec<Warning>,
-    /// Whose signature counts from the last take-over on.
-    pub signer: PublicSigner,
-    /// With whose did before.
-    trust: Trust,
-    /// Who says to have taken over from that signer.
-    claims: Vec<Claim>,
-    /// Whoever signed one of the records, or is named there as a writer before.
-    signers: Vec<PublicSigner>,
-    exchanged: bool,
-    /// This machine remembers no snapshot from before.
-    is_new_here: bool,
-    /// How long what nobody needs is left alone: nothing signs `repository.json`, so no less than was ever seen there.
-    pub(super) grace_seconds: u64,
+    pub warnings: Vec<Finding>,
+    /// The key that counts, and the takeovers that led to it.
+    pub trust: Trust,
+    /// Takeovers that no person accepted or ignored.
+    pub claims: Vec<Claim>,
+    /// The repository was rolled back, or a record replaced, and no person has accepted that.
+    pub is_rolled_back: bool,
+    /// Records that are there although the listing lacks them.
+    pub unlisted: Vec<u64>,
+    /// Records that were removed elsewhere within the grace period.
+    pub missed: Vec<MissedRecord>,
+    /// Nothing but the repository itself says who signs it.
+    pub is_unpinned: bool,
+    /// The server's clock, where it sends it; else this machine's.
+    pub now: Timestamp,
+    /// Some records were not read.
+    is_partial: bool,
+}
+
+/// Which listed records are read.
+enum Wanted<'a> {
+    /// All; those that were read here before come from the cache.
+    All,
+    /// All, and none from the cache.
+    Anew,
+    /// These, and what the cache has.
+    Only(&'a BTreeSet<u64>),
 }
 
 impl History {
-    /// Lists and reads all records, judges them by whom the reader trusts, and remembers what was seen.
+    /// Lists and reads all records, judges them by the key that the reader trusts, and remembers what was seen.
     pub async fn load(remote: &Remote, reader: &Reader) -> Result<Self, OperationError> {
-        let listing = remote.list_records().await?;
-        Self::of(remote, reader, &listing).await
+        let (listing, server_time) = remote.list_records_timed().await?;
+        Self::of(remote, reader, &listing, server_time).await
     }
 
     /// The same, by a listing that was read before.
-    pub async fn of(remote: &Remote, reader: &Reader, listing: &BTreeMap<u64, Seen>) -> Result<Self, OperationError> {
-        let state_dir = reader.state_dir(remote);
-        let mut pins = Pins::load(&state_dir)?;
-        let pin = reader.pin(remote, &pins);
-        let read = read(remote, listing).await?;
-        let valid: Vec<Arc<SignedRecord>> = read.iter().filter_map(|(_, record)| record.clone().ok()).collect();
-        let (trust, claims) = trusted(remote, reader, (pin.signer, &pins), &valid).await?;
-        let known = memory::first_stored(&pins);
-        let listed = read.into_iter().map(|(sequence, record)| {
-            let seen = listing[&sequence];
-            let known = record.as_ref().ok().and_then(|record| known.get(&record.signed.digest()));
-            let stored = known.map_or(seen.modified, |known| seen.modified.min(*known));
-            Listed { sequence, record: record.and_then(|record| judge(&trust, record)), seen, stored }
-        });
-        let mut history = Self {
-            listed: listed.collect(),
-            warnings: pin.warning.into_iter().collect(),
-            signer: trust.signer.clone(),
-            trust,
-            claims,
-            signers: signers(&valid),
-            exchanged: pin.exchanged,
-            is_new_here: false,
-            grace_seconds: remote.descriptor.grace_seconds,
-        };
-        history.warn_of_unverifiable();
-        history.warnings.extend(history.warn_of_contradiction());
-        history.warnings.extend(chain::check(&history));
-        let known = memory::descriptor(&mut pins, &remote.descriptor);
-        history.grace_seconds = known.grace_seconds;
-        history.warnings.extend(known.warning);
-        history.is_new_here = pins.newest.is_none();
-        history.warnings.extend(memory::compare(&mut pins, &history));
-        // A signer is remembered once something it signed was seen, and never on the repository's word alone.
-        if history.verified().next().is_some() && history.is_pinned() {
-            pins.signer = Some(history.signer.clone());
-            if history.disputed().is_empty() && history.own().next().is_some() {
-                memory::remember_take_overs(&mut pins, &history.signer, &history.trust.take_overs);
+    pub async fn of(
+        remote: &Remote,
+        reader: &Reader,
+        listing: &BTreeMap<u64, Seen>,
+        server_time: Option<Timestamp>,
+    ) -> Result<Self, OperationError> {
+        Self::read(remote, reader, listing, server_time, Wanted::All).await
+    }
+
+    /// Reads every record anew, also those that were read here before: what the server has now is looked at.
+    pub async fn load_anew(remote: &Remote, reader: &Reader) -> Result<Self, OperationError> {
+        let (listing, server_time) = remote.list_records_timed().await?;
+        Self::read(remote, reader, &listing, server_time, Wanted::Anew).await
+    }
+
+    /// For a command that needs one snapshot: apart from records that were read here before, only those that decide
+    /// which one it is are fetched.
+    pub async fn load_for(remote: &Remote, reader: &Reader, selector: &Selector) -> Result<Self, OperationError> {
+        let (listing, server_time) = remote.list_records_timed().await?;
+        // Which record leads to a key that is to be accepted only all of them show.
+        if let Some(wanted) = select::deciding(&listing, selector).filter(|_| reader.accept.is_none()) {
+            let history = Self::read(remote, reader, &listing, server_time, Wanted::Only(&wanted)).await?;
+            if history.decides(selector) {
+                return Ok(history);
             }
         }
-        history.warnings.extend(pins.save(&state_dir).err().map(|error| memory::not_remembered(&error)));
+        Self::of(remote, reader, &listing, server_time).await
+    }
+
+    async fn read(
+        remote: &Remote,
+        reader: &Reader,
+        listing: &BTreeMap<u64, Seen>,
+        server_time: Option<Timestamp>,
+        wanted: Wanted<'_>,
+    ) -> Result<Self, OperationError> {
+        let dir = reader.state_dir(remote);
+        let mut store = TrustStore::load(&dir)?;
+        let mut cache = RecordCache::load(&dir)?;
+        let choice = reader.choose(remote, store.accepted.as_ref())?;
+        let only = match wanted {
+            Wanted::Only(wanted) => Some(wanted),
+            Wanted::All => None,
+            Wanted::Anew => {
+                cache.retain(|sequence| !listing.contains_key(&sequence));
+                None
+            }
+        };
+        let fetched = Fetcher { remote, cache: &mut cache }.all(listing, only).await?;
+        let valid: Vec<&SignedRecord> = fetched.iter().filter_map(|(_, found)| found.record()).collect();
+        let (mut trust, is_unpinned) = match &choice {
+            Choice::Given(signer) => (Trust::of(signer.clone(), valid.iter().copied()), false),
+            Choice::Known(known) => (Trust::of(known.signer.clone(), valid.iter().copied()), false),
+            Choice::Unpinned => (Trust::of(remote.descriptor.signer.clone(), valid.iter().copied()), true),
+        };
+        let mut is_accepted = reader.accepts(&trust.signer);
+        let mut claims = trust.claims(valid.iter().copied());
+        if let Some(claim) = claims.iter().find(|claim| reader.accepts(&claim.signer)) {
+            trust = claim.trust();
+            claims = trust.claims(valid.iter().copied());
+            is_accepted = true;
+        }
+        if let Some(fingerprint) = reader.accept.as_ref().filter(|_| !is_accepted) {
+            return Err(OperationError::NothingToAccept {
+                fingerprint: fingerprint.clone(),
+                trusted: trust.signer.fingerprint(),
+            });
+        }
+        let ignored = ignored(&store, &trust, &valid);
+        let listed = fetched
+            .into_iter()
+            .map(|(sequence, found)| judge(&trust, sequence, found, listing[&sequence].clone(), &ignored));
+        let mut history = Self {
+            listed: listed.collect(),
+            warnings: Vec::new(),
+            trust,
+            claims,
+            is_rolled_back: false,
+            unlisted: Vec::new(),
+            missed: Vec::new(),
+            is_unpinned,
+            now: server_time.unwrap_or_else(clock::now),
+            is_partial: false,
+        };
+        let is_unread = |listed: &Listed| matches!(listed.record, Err(Unusable::NotRead));
+        history.is_partial = history.listed.iter().any(is_unread);
+        history.drop_ignored_claims();
+        history.find_out(remote, reader, &mut store, is_accepted).await?;
+        history.remember(remote, reader, &mut store, &mut cache, &choice, is_accepted);
         Ok(history)
     }
 
-    /// Whether more than the repository itself says whose signature counts.
-    pub fn is_pinned(&self) -> bool {
-        !self.warnings.iter().any(|warning| warning.name == reader::UNPINNED)
+    /// Every record that counts.
+    pub fn verified(&self) -> impl DoubleEndedIterator<Item = &Arc<SignedRecord>> {
+        self.listed.iter().filter_map(|listed| listed.record.as_ref().ok())
     }
 
-    /// For whoever says that all is well: nothing of what vanished or was exchanged before shows at the first look.
-    pub(super) fn first_look(&self) -> Option<Warning> {
-        let is_first = self.is_new_here && self.verified().next().is_some();
-        is_first.then(memory::first_look)
+    /// Every record whose signature holds, whether it counts or not: what these name is protected.
+    pub fn valid(&self) -> impl DoubleEndedIterator<Item = &Arc<SignedRecord>> {
+        self.listed.iter().filter_map(|listed| listed.valid.as_ref())
     }
 
-    /// What the verified records and the listing say about their times.
-    pub(super) fn stated(&self) -> impl Iterator<Item = Stated> {
+    /// How the writer makes sure that it creates each object once.
+    pub fn create_once(&self) -> CreateOnce {
+        self.verified().next_back().map(|newest| newest.record.create_once).unwrap_or_default()
+    }
+
+    /// The key that counts.
+    pub fn signer(&self) -> &PublicSigner {
+        &self.trust.signer
+    }
+
+    /// What the records that count and the listing say about their times.
+    pub fn stated(&self) -> impl Iterator<Item = Stated> {
         let verified = self.listed.iter().filter_map(|listed| Some((listed.record.as_ref().ok()?, listed.stored)));
         verified.map(|(signed, stored)| Stated {
             sequence: signed.record.sequence,
@@ -158,233 +249,249 @@ impl History {
         })
     }
 
-    /// When each verified snapshot was taken, by its number, as far as its signed time can be believed.
+    /// The times of the records that count, in their order.
+    pub fn ordered_times(&self) -> Vec<SnapshotTime> {
+        snapshot_times(self.stated())
+    }
+
+    /// When each snapshot was taken, by its number: the earlier of its signed time and the server's.
     pub fn times(&self) -> HashMap<u64, Timestamp> {
         let sequences = self.verified().map(|record| record.record.sequence);
-        sequences.zip(effective_times(self.stated()).into_iter().map(|effective| effective.time)).collect()
+        sequences.zip(self.ordered_times().into_iter().map(|time| time.time)).collect()
     }
 
-    pub fn verified(&self) -> impl DoubleEndedIterator<Item = &Arc<SignedRecord>> {
-        self.listed.iter().filter_map(|listed| listed.record.as_ref().ok())
+    /// Claims whose records are all ignored are false, says a person.
+    fn drop_ignored_claims(&mut self) {
+        let ignored: BTreeSet<u64> = self.listed.iter().filter(|it| it.ignored).map(|it| it.sequence).collect();
+        self.claims.retain(|claim| !claim.sequences.iter().all(|sequence| ignored.contains(sequence)));
     }
 
-    /// The snapshot that is meant. Naming one that cannot be verified is an error; passing one over is a warning, unless
-    /// it may be the work of a host that took over: then nobody knows yet what is the latest.
-    pub fn find(&self, selector: &Selector) -> Result<&Arc<SignedRecord>, OperationError> {
-        let claimed = |covers: &dyn Fn(&Claim) -> bool| match self.best_claim(covers) {
-            Some(claim) => Err(signer_changed(claim)),
-            None => Ok(()),
-        };
-        match selector {
-            Selector::Latest => {
-                claimed(&|_| true)?;
-                self.verified().next_back().ok_or_else(|| self.nothing_found(None))
+    /// What is to be said, by what is there and what this machine remembers.
+    async fn find_out(
+        &mut self,
+        remote: &Remote,
+        reader: &Reader,
+        store: &mut TrustStore,
+        is_accepted: bool,
+    ) -> Result<(), OperationError> {
+        let mut findings: Vec<Finding> = Vec::new();
+        if self.is_unpinned && !is_accepted {
+            let (signer, fingerprint) = (self.trust.signer.to_string(), self.trust.signer.fingerprint());
+            findings.push(Finding::UnpinnedSigner { signer, fingerprint });
+        }
+        match remote.descriptor_state {
+            DescriptorState::Same => {}
+            DescriptorState::Changed | DescriptorState::Missing => {
+                findings.push(Finding::DescriptorChanged { restored: false });
             }
-            Selector::At(time) => {
-                claimed(&|claim| claim.since <= *time)?;
-                let times = self.times();
-                let found = self.verified().rfind(|record| times[&record.record.sequence] <= *time);
-                found.ok_or_else(|| self.nothing_found(Some(format!("at or before {time}"))))
-            }
-            Selector::Sequence(sequence) => {
-                let listed = self.listed.iter().find(|listed| listed.sequence == *sequence);
-                let listed = listed.ok_or_else(|| OperationError::NoSnapshot(Some(sequence.to_string())))?;
-                if listed.record.is_err() {
-                    claimed(&|claim| claim.sequences.contains(sequence))?;
+        }
+        findings.extend(self.claims.iter().map(Claim::finding));
+        findings.extend(self.not_counting());
+        if reader.accept_rollback {
+            store.look(&remote.location).newest = None;
+        }
+        if let Some((sequence, digest)) = store.look(&remote.location).newest {
+            let found = self.remembered(remote, sequence, digest).await?;
+            let newest = self.verified().next_back().map(|record| record.record.sequence);
+            let conflict = judge_newest(sequence, found, newest);
+            self.is_rolled_back = conflict.is_some();
+            findings.extend(conflict);
+        }
+        self.ask_for_gone(remote, store.look(&remote.location).gone(&self.numbers())).await?;
+        if !self.unlisted.is_empty() {
+            findings.push(Finding::RecordUnlisted { snapshots: ranges(self.unlisted.iter().copied()) });
+        }
+        if !self.is_partial {
+            let (present, there) = (self.present(), self.numbers());
+            findings.extend(store.look(&remote.location).update(
+                &present,
+                &there,
+                self.now,
+                reader.grace.max(GRACE),
+                self.is_rolled_back,
+            ));
+        } else if let Some(newest) = self.verified().next_back().filter(|_| !self.is_rolled_back) {
+            store.look(&remote.location).saw_newest(newest.record.sequence, newest.signed.digest());
+        }
+        findings.extend(self.out_of_order());
+        self.warnings.extend(findings);
+        Ok(())
+    }
+
+    /// Records that do not count, each named, and those that a person ignored.
+    fn not_counting(&self) -> Vec<Finding> {
+        let ignored = ranges(self.listed.iter().filter(|listed| listed.ignored).map(|listed| listed.sequence));
+        let stop = self.listed.iter().filter(|listed| !listed.ignored);
+        let finding = |listed: &Listed| {
+            let snapshot = listed.sequence;
+            match listed.record.as_ref().err()? {
+                Unusable::Newer { .. } => Some(Finding::RecordNewer { snapshot }),
+                Unusable::Claim { .. } | Unusable::NotRead => None,
+                Unusable::Untrusted { signer } => {
+                    Some(Finding::RecordUntrusted { snapshot, fingerprint: signer.fingerprint() })
                 }
-                listed.record.as_ref().map_err(|why| unusable(*sequence, why))
+                Unusable::Damaged(why) => Some(Finding::RecordDamaged { snapshot, why: why.clone() }),
+            }
+        };
+        let ignored = (!ignored.is_empty()).then_some(Finding::RecordIgnored { snapshots: ignored });
+        stop.filter_map(finding).chain(ignored).collect()
+    }
+
+    /// What is there under the number of the newest record that this machine verified. One that is there and not listed
+    /// is noted as such.
+    async fn remembered(
+        &mut self,
+        remote: &Remote,
+        sequence: u64,
+        digest: Digest,
+    ) -> Result<Remembered, OperationError> {
+        let judged = |counts: bool, found: Option<Digest>| match found {
+            Some(found) if found == digest => Remembered::Same,
+            Some(_) if counts => Remembered::Replaced,
+            _ => Remembered::Unusable,
+        };
+        let listed = self.listed.iter().find(|listed| listed.sequence == sequence);
+        if let Some(listed) = listed.filter(|listed| !matches!(listed.record, Err(Unusable::NotRead))) {
+            return Ok(judged(listed.record.is_ok(), listed.digest));
+        }
+        let is_listed = listed.is_some();
+        match fetch::one(remote, sequence).await? {
+            Fetched::Missing => Ok(Remembered::Absent),
+            found => {
+                if !is_listed {
+                    self.unlisted.push(sequence);
+                }
+                let counts = found.record().is_some_and(|record| self.trust.judge(record) == Standing::Counts);
+                Ok(judged(counts, found.digest()))
             }
         }
     }
 
-    /// Of those that apply, the one with the best proof, and of equals that with the newest snapshot.
-    fn best_claim(&self, applies: &dyn Fn(&Claim) -> bool) -> Option<&Claim> {
-        let claims = self.claims.iter().filter(|claim| applies(claim));
-        claims.max_by_key(|claim| (claim.proof.clone(), claim.sequences.last().copied()))
+    /// All numbers under which a record lies.
+    fn numbers(&self) -> Vec<Range> {
+        let all: BTreeSet<u64> =
+            self.listed.iter().map(|listed| listed.sequence).chain(self.unlisted.clone()).collect();
+        ranges(all)
     }
 
-    /// To be asked once an identity opened something: was it made for this repository at all?
-    pub(super) fn refuse_exchanged(&self, remote: &Remote) -> Result<(), OperationError> {
-        if self.exchanged { Err(reader::exchanged(remote)) } else { Ok(()) }
-    }
-
-    /// Whether `signer` ever signed here, as far as the records tell, whether it counts or not.
-    pub(super) fn knows(&self, signer: &PublicSigner) -> bool {
-        self.signers.contains(signer)
-    }
-
-    /// Whether the signature of `signer` counts under `sequence`, or is that of the signer who counts.
-    pub(super) fn is_signer_of(&self, sequence: u64, signer: &PublicSigner) -> bool {
-        self.signer == *signer || self.trust.expects(sequence, signer)
-    }
-
-    /// See [`Trust::is_contradicted_by`].
-    pub(super) fn is_contradicted_by(&self, record: &SignedRecord) -> bool {
-        self.trust.is_contradicted_by(record)
-    }
-
-    /// Whose signature counts where.
-    pub(super) fn trust(&self) -> Trust {
-        self.trust.clone()
-    }
-
-    /// What the signer who counts signed himself.
-    fn own(&self) -> impl Iterator<Item = &Arc<SignedRecord>> {
-        self.verified().filter(|record| *record.signed.signer() == self.signer)
-    }
-
-    /// All that the signer who counts signed, where the records contradict each other and nobody here knows which are right.
-    pub(super) fn disputed(&self) -> Vec<u64> {
-        let is_disputed = self.own().any(|record| self.trust.is_contradicted_by(record));
-        self.own().filter(|_| is_disputed).map(|record| record.record.sequence).collect()
-    }
-
-    /// Whether `signer` says to have taken over from the one who counts.
-    pub(super) fn claims_of(&self, signer: &PublicSigner) -> bool {
-        self.claims.iter().any(|claim| claim.signer == *signer)
-    }
-
-    /// Snapshots that are there and cannot be verified, every one of them, are not the same as no snapshot.
-    fn nothing_found(&self, wanted: Option<String>) -> OperationError {
-        match self.listed.last() {
-            Some(Listed { sequence, record: Err(why), .. }) if self.verified().next().is_none() => {
-                unusable(*sequence, why)
-            }
-            _ => OperationError::NoSnapshot(wanted),
-        }
-    }
-
-    fn warn_of_contradiction(&self) -> Option<Warning> {
-        let (others, first): (Vec<_>, Vec<_>) = self.own().partition(|record| self.trust.is_contradicted_by(record));
-        let numbers = |of: Vec<&Arc<SignedRecord>>| written(&ranges(of.iter().map(|record| record.record.sequence)));
-        (!others.is_empty()).then(|| {
-            let text = format!(
-                "snapshot {} and snapshot {} are signed by the same host and tell of other take-overs: the ones or the \
-                 others are by somebody else who has its key. A machine that saw this repository before knows which; \
-                 nothing is deleted until those are let go of that do not belong there: `sealift retain --forget N --apply`",
-                numbers(first),
-                numbers(others)
-            );
-            Warning::doubt(CONTRADICTION, text)
-        })
-    }
-
-    fn warn_of_unverifiable(&mut self) {
-        let mut warnings: Vec<Warning> = Vec::new();
-        for claim in &self.claims {
-            warnings.push(Warning::doubt("signer-changed", format!("{claim}; {}", claim.advice())));
-        }
-        for listed in &self.listed {
-            let claimed = || self.claims.iter().any(|claim| claim.sequences.contains(&listed.sequence));
-            if let Err(why) = listed.record.as_ref()
-                && !claimed()
-            {
-                warnings.push(why.warning(listed.sequence));
+    /// Asks for a few of the newest records by name that the listing lacks since the last look: not every server lists
+    /// all that it holds.
+    async fn ask_for_gone(&mut self, remote: &Remote, gone: Vec<Range>) -> Result<(), OperationError> {
+        let newest_first = gone.into_iter().rev().flat_map(|(first, last)| (first..=last).rev());
+        for sequence in newest_first.take(MAX_ASKED) {
+            if remote.store.head(&layout::record(sequence)).await?.is_some() {
+                self.unlisted.push(sequence);
             }
         }
-        self.warnings.append(&mut warnings);
+        self.unlisted.sort_unstable();
+        Ok(())
+    }
+
+    fn present(&self) -> Vec<Present> {
+        let times = self.times();
+        let day = |sequence: u64| times.get(&sequence).map_or(0, |time| time.as_second().div_euclid(24 * 3600));
+        let present = |record: &Arc<SignedRecord>| {
+            let sequence = record.record.sequence;
+            Present { sequence, digest: record.signed.digest(), day: day(sequence) }
+        };
+        self.verified().map(present).collect()
+    }
+
+    fn out_of_order(&self) -> Option<Finding> {
+        let sequences = self.verified().map(|record| record.record.sequence);
+        let odd = sequences.zip(self.ordered_times()).filter(|(_, time)| time.out_of_order);
+        let snapshots = ranges(odd.map(|(sequence, _)| sequence));
+        (!snapshots.is_empty()).then_some(Finding::OutOfOrder { snapshots })
+    }
+
+    /// Remembers what was seen; where that cannot be, says so.
+    fn remember(
+        &mut self,
+        remote: &Remote,
+        reader: &Reader,
+        store: &mut TrustStore,
+        cache: &mut RecordCache,
+        choice: &Choice,
+        is_accepted: bool,
+    ) {
+        let known = store.accepted.as_ref();
+        if let Choice::Given(signer) = choice
+            && !is_accepted
+            && known.is_some_and(|known| known.signer != *signer)
+        {
+            // For this run alone another key decides, so what it makes of the records is not remembered.
+            return;
+        }
+        // Records that led to the key may be gone: what was accepted is not forgotten.
+        let is_shorter = known
+            .is_some_and(|known| known.signer == self.trust.signer && known.former.len() > self.trust.takeovers.len());
+        let is_named = matches!(choice, Choice::Given(_));
+        if !is_shorter && (is_accepted || !is_named || self.verified().next().is_some()) {
+            store.accepted = Some(self.trust.accepted());
+        }
+        if store.descriptor.is_none() {
+            store.descriptor = remote.descriptor_text.clone();
+        }
+        let missed: BTreeMap<u64, Timestamp> = store
+            .look(&remote.location)
+            .missed
+            .iter()
+            .filter(|(_, missed)| !missed.here)
+            .map(|(sequence, missed)| (*sequence, missed.since))
+            .collect();
+        for (sequence, since) in &missed {
+            let record = cache.last(*sequence).and_then(|bytes| SignedRecord::read(bytes, *sequence, remote.id()).ok());
+            self.missed.extend(record.map(|record| MissedRecord { record: Arc::new(record), since: *since }));
+        }
+        let listed = ranges(self.listed.iter().map(|listed| listed.sequence));
+        cache.retain(|sequence| contains(&listed, sequence) || missed.contains_key(&sequence));
+        let dir = reader.state_dir(remote);
+        let mut save = || -> Result<(), StateError> {
+            store.save(&dir)?;
+            cache.save()?;
+            Locations::set(&reader.state_root, &remote.location, remote.id())
+        };
+        if let Err(error) = save() {
+            self.warnings.push(Finding::NotRemembered { path: dir.clone(), why: error.to_string() });
+        }
     }
 }
 
-/// Whom the reader trusts, and who says to have taken over from there. What the reader accepts moves the trust.
-async fn trusted(
-    remote: &Remote,
-    reader: &Reader,
-    (pinned, pins): (PublicSigner, &Pins),
-    valid: &[Arc<SignedRecord>],
-) -> Result<(Trust, Vec<Claim>), OperationError> {
-    let trust = Trust::of(pinned, valid, pins);
-    let claims = proved_claims(remote, reader, &trust, valid).await?;
-    let Some(accept) = reader.accept.as_ref().filter(|accept| **accept != trust.signer) else {
-        return Ok((trust, claims));
+/// What a person ignored, here or on the host.
+fn ignored(store: &TrustStore, trust: &Trust, valid: &[&SignedRecord]) -> BTreeSet<Ignored> {
+    let own = valid.iter().filter(|record| *record.signed.signer() == trust.signer);
+    let newest = own.max_by_key(|record| record.record.sequence);
+    let by_host = newest.map(|record| record.record.ignored.clone()).unwrap_or_default();
+    store.ignored.iter().copied().chain(by_host).collect()
+}
+
+fn judge(trust: &Trust, sequence: u64, found: Fetched, seen: Seen, ignored: &BTreeSet<Ignored>) -> Listed {
+    let digest = found.digest();
+    let (record, valid) = match found {
+        Fetched::Record { record, .. } => match trust.judge(&record) {
+            Standing::Counts => (Ok(Arc::clone(&record)), Some(record)),
+            Standing::Claim => (Err(Unusable::Claim { signer: record.signed.signer().clone() }), Some(record)),
+            Standing::Untrusted => (Err(Unusable::Untrusted { signer: record.signed.signer().clone() }), Some(record)),
+        },
+        Fetched::Newer { signer, format, .. } if trust.counts(sequence, &signer) => {
+            (Err(Unusable::Newer { format }), None)
+        }
+        Fetched::Newer { signer, .. } => (Err(Unusable::Untrusted { signer }), None),
+        Fetched::Damaged { why, .. } => (Err(Unusable::Damaged(why)), None),
+        Fetched::Missing => (Err(Unusable::Damaged(fetch::NOT_FETCHED.to_owned())), None),
+        Fetched::NotRead => (Err(Unusable::NotRead), None),
     };
-    match claims.into_iter().find(|claim| claim.signer == *accept) {
-        Some(claim) if claim.proof == Proof::Forged => Err(signer_changed(&claim)),
-        Some(claim) => {
-            let trust = Trust::of(claim.signer, valid, pins);
-            let claims = proved_claims(remote, reader, &trust, valid).await?;
-            Ok((trust, claims))
-        }
-        None => Err(OperationError::Verification {
-            object: layout::RECORDS.to_owned(),
-            why: format!(
-                "no snapshot shows that {accept} took over from {}, whose signature counts here",
-                trust.signer
-            ),
-        }),
-    }
+    let may_be_ignored = !matches!(record, Ok(_) | Err(Unusable::Newer { .. } | Unusable::NotRead));
+    let ignored = may_be_ignored && digest.is_some_and(|digest| ignored.contains(&Ignored(sequence, digest)));
+    let stored = seen.modified;
+    Listed { sequence, record, valid, digest, ignored, seen, stored }
 }
 
-async fn proved_claims(
-    remote: &Remote,
-    reader: &Reader,
-    trust: &Trust,
-    valid: &[Arc<SignedRecord>],
-) -> Result<Vec<Claim>, OperationError> {
-    let mut claims = trust.claims(valid);
-    for claim in &mut claims {
-        claim.prove(remote, reader, trust, valid).await?;
-    }
-    Ok(claims)
-}
-
-/// Every listed record whose signature holds. Errors of the store end everything; a record that is not right is told.
-async fn read(
-    remote: &Remote,
-    listing: &BTreeMap<u64, Seen>,
-) -> Result<Vec<(u64, Result<Arc<SignedRecord>, Unusable>)>, OperationError> {
-    let sequences: Vec<u64> = listing.keys().copied().collect();
-    let told = |record: Result<SignedRecord, OperationError>| match record {
-        Ok(record) => Ok(Ok(Arc::new(record))),
-        Err(OperationError::Verification { why, .. }) => Ok(Err(Unusable::Unverifiable(why))),
-        Err(OperationError::NewerFormat { why, .. }) => Ok(Err(Unusable::NewerFormat(why))),
-        Err(other) => Err(other),
-    };
-    let records = remote.records(&sequences).await?;
-    records.into_iter().map(|(sequence, record)| Ok((sequence, told(record)?))).collect()
-}
-
-fn signers(records: &[Arc<SignedRecord>]) -> Vec<PublicSigner> {
-    let mut signers: Vec<PublicSigner> = Vec::new();
-    for record in records {
-        let former = record.record.take_overs.iter().map(|step| &step.from);
-        for signer in former.chain([record.signed.signer()]) {
-            if !signers.contains(signer) {
-                signers.push(signer.clone());
-            }
-        }
-    }
-    signers
-}
-
-fn judge(trust: &Trust, record: Arc<SignedRecord>) -> Result<Arc<SignedRecord>, Unusable> {
-    if trust.counts(&record) { Ok(record) } else { Err(Unusable::Unverifiable(trust.refusal(&record))) }
-}
-
-impl Unusable {
-    fn warning(&self, sequence: u64) -> Warning {
-        match self {
-            Self::NewerFormat(why) => {
-                let text =
-                    format!("snapshot {sequence} is passed over, because {why}: upgrade sealift on this machine");
-                Warning::doubt("newer-record", text)
-            }
-            Self::Unverifiable(why) => {
-                let text = format!("snapshot {sequence} cannot be verified and is passed over: {why}");
-                Warning::doubt("unverifiable-record", text)
-            }
-        }
-    }
-}
-
-fn unusable(sequence: u64, why: &Unusable) -> OperationError {
+/// The error of a record that is asked for and does not count.
+pub(super) fn unusable(sequence: u64, why: &Unusable) -> OperationError {
     let object = layout::record(sequence).to_string();
-    match why.clone() {
-        Unusable::NewerFormat(why) => OperationError::NewerFormat { object, why },
-        Unusable::Unverifiable(why) => OperationError::Verification { object, why },
+    match why {
+        Unusable::Newer { .. } => OperationError::NewerFormat { object, why: why.to_string() },
+        _ => OperationError::Verification { object, why: why.to_string() },
     }
-}
-
-fn signer_changed(claim: &Claim) -> OperationError {
-    OperationError::SignerChanged { what: claim.to_string(), way_out: claim.advice() }
 }

@@ -1,24 +1,26 @@
-//! Who reads, what he brings along, and whose signature counts for him.
+//! What a reader of a repository brings along, and which key that makes it trust.
 
 use std::path::PathBuf;
 
+use jiff::SignedDuration;
+
 use crate::crypto::{IdentityFile, PublicSigner};
 use crate::error::OperationError;
-use crate::finding::Warning;
-use crate::format::layout;
-use crate::host::Pins;
+use crate::policy::trust::{Accepted, Choice, Comment, Conflict, choose};
 use crate::repository::Remote;
 
-/// The name of the warning that nothing but the repository itself says who signs it.
-pub(super) const UNPINNED: &str = "unpinned-signer";
-
 /// What a reader of a repository brings along.
+#[derive(Default)]
 pub struct Reader {
     pub identities: Vec<IdentityFile>,
-    /// Whose signature counts; `None`: as accepted or remembered on this machine, or as the identity file says.
+    /// The trusted key, for this run; `None`: as remembered on this machine, or as the identity file says.
     pub signer: Option<PublicSigner>,
-    /// Who took over, as far as the reader knows, and whose signature is to count from now on.
-    pub accept: Option<PublicSigner>,
+    /// The fingerprint (`SHA256:…`) of a key to accept from now on.
+    pub accept: Option<String>,
+    /// What is there is right, although it is older than what this machine saw.
+    pub accept_rollback: bool,
+    /// How long what was removed is remembered; less than [`crate::policy::prune::GRACE`] counts as that.
+    pub grace: SignedDuration,
     /// This machine's state directory.
     pub state_root: PathBuf,
 }
@@ -29,58 +31,71 @@ impl Reader {
         self.state_root.join(remote.id().as_str())
     }
 
-    /// The pin: what was given, else what was remembered, else what the identity file says, else what is to be
-    /// accepted, else the repository's own word, which proves nothing and is said aloud.
-    pub(crate) fn pin(&self, remote: &Remote, pins: &Pins) -> Pin {
-        let made_for = |file: &&IdentityFile| file.comment("repository").is_some();
-        let named: Vec<&IdentityFile> = self.identities.iter().filter(made_for).collect();
-        let of_this_repository = |file: &&&IdentityFile| file.comment("repository") == Some(remote.id().as_str());
-        let in_comments = || named.iter().find(of_this_repository)?.comment("signer")?.parse().ok();
-        let known = self.signer.clone().or_else(|| pins.signer.clone()).or_else(in_comments);
-        match known.or_else(|| self.accept.clone()) {
-            Some(signer) => Pin { signer, warning: None, exchanged: false },
-            None => Pin {
-                signer: remote.descriptor.signer.clone(),
-                warning: Some(unpinned(&remote.descriptor.signer)),
-                exchanged: !named.is_empty(),
-            },
+    /// The key to trust, by what was given, what is `stored` and what the identity files say.
+    pub(super) fn choose(&self, remote: &Remote, stored: Option<&Accepted>) -> Result<Choice, OperationError> {
+        let comments: Vec<Comment> = self.identities.iter().flat_map(comments).collect();
+        choose(self.signer.as_ref(), stored, &comments, remote.id().as_str()).map_err(|conflict| match conflict {
+            Conflict::Disagree { stored, comment } => OperationError::SignerConflict { stored, comment },
+            Conflict::OtherRepositories => OperationError::OtherRepository { url: remote.url.clone() },
+        })
+    }
+
+    /// Whether `signer` is the key to accept.
+    pub(super) fn accepts(&self, signer: &PublicSigner) -> bool {
+        self.accept.as_ref().is_some_and(|accept| *accept == signer.fingerprint())
+    }
+}
+
+/// What an identity file says in its comments: `repository`, then the `signer` there, then a `former signer` for each that a
+/// takeover replaced. One file may serve several repositories; of one repository the last lines count.
+fn comments(file: &IdentityFile) -> Vec<Comment> {
+    let mut comments: Vec<Comment> = Vec::new();
+    for (name, value) in file.comment_lines() {
+        let last = comments.last_mut();
+        match name {
+            "repository" => {
+                comments.retain(|comment| comment.repository != value);
+                comments.push(Comment { repository: value.to_owned(), accepted: None });
+            }
+            "signer" => {
+                let accepted = value.parse().ok().map(|signer| Accepted { signer, former: Vec::new() });
+                last.into_iter().for_each(|comment| comment.accepted.clone_from(&accepted));
+            }
+            "former signer" => {
+                let accepted = last.and_then(|comment| comment.accepted.as_mut());
+                accepted.into_iter().for_each(|accepted| accepted.former.extend(value.parse().ok()));
+            }
+            _ => {}
         }
     }
+    comments
 }
 
-fn unpinned(signer: &PublicSigner) -> Warning {
-    let text = format!(
-        "nothing here says who signs this repository; the repository itself says {signer}. \
-         Compare it with what init printed, then give it with --signer"
-    );
-    Warning::standing(UNPINNED, text)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Signer, Unprompted, new_identity_file};
 
-/// Whose signature counts, and how that is known.
-pub(crate) struct Pin {
-    pub signer: PublicSigner,
-    /// Where it is the repository's own word alone.
-    pub warning: Option<Warning>,
-    /// The identity file was made for another repository, and nothing else says who signs this one.
-    pub exchanged: bool,
-}
-
-impl Pin {
-    /// See [`exchanged`].
-    pub(crate) fn refuse_exchanged(&self, remote: &Remote) -> Result<(), OperationError> {
-        if self.exchanged { Err(exchanged(remote)) } else { Ok(()) }
-    }
-}
-
-/// What an identity opens although it was made for another repository: whoever can write to the bucket can put a
-/// repository of his own there, sealed to the operator's public key.
-pub(super) fn exchanged(remote: &Remote) -> OperationError {
-    OperationError::Verification {
-        object: layout::descriptor().to_string(),
-        why: format!(
-            "the identity was made for another repository, and this one is {}: it was exchanged, or the key serves \
-             several; then say with --signer whose signature counts here",
-            remote.id()
-        ),
+    #[test]
+    fn of_one_repository_the_last_lines_count_and_one_file_serves_several() {
+        let [old, new, other] = [(); 3].map(|()| Signer::generate().expect("a key").public());
+        let lines = |_: &str| {
+            vec![
+                "repository: aa".to_owned(),
+                format!("signer: {old}"),
+                "repository: bb".to_owned(),
+                format!("signer: {other}"),
+                "repository: aa".to_owned(),
+                format!("signer: {new}"),
+                format!("former signer: {old}"),
+            ]
+        };
+        let (_, text) = new_identity_file(lines, None).expect("made");
+        let file = IdentityFile::parse(text.as_ref(), "file", &Unprompted).expect("read");
+        let found = comments(&file);
+        let names: Vec<&str> = found.iter().map(|comment| comment.repository.as_str()).collect();
+        assert_eq!(names, ["bb", "aa"]);
+        assert_eq!(found[0].accepted, Some(Accepted { signer: other, former: Vec::new() }));
+        assert_eq!(found[1].accepted, Some(Accepted { signer: new, former: vec![old] }));
     }
 }

@@ -1,9 +1,9 @@
 //! The catalog: which blocks are stored, and where. A cache of what this host put into the repository itself.
 //!
 //! In memory: 16 bytes a block for its fingerprint and about 6 bytes for the open-addressed table over them, so
-//! 2.6 million pages (10 GB) take about 57 MB. On disk: a log with one checksummed entry a pack, appended and synced while
-//! the pack is sent, so that an interrupted run's packs are found again; only a listing tells which of them arrived.
-//! What does not verify, and all behind it, is cut off; the caller says aloud that something was lost.
+//! 2.6 million pages (10 GB) take about 57 MB. On disk: a log with one checksummed entry a pack, appended and synced
+//! while the pack is sent, so that an interrupted run's packs are found again; only a listing shows which of them
+//! arrived. What does not verify, and all behind it, is cut off; the caller says aloud that something was lost.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -164,7 +164,8 @@ impl Catalog {
         // The old one goes first: both at once would be the peak of a large catalog.
         self.table = Vec::new();
         let mut table = vec![EMPTY; (self.blocks * 3 / 2).max(1024)];
-        // The newest first: of a block that lies in two packs, that one is found, as an interrupted compaction needs it.
+        // The newest first: of a block that lies in two packs, that one is found, as an interrupted compaction needs
+        // it.
         for (ordinal, pack) in self.packs.iter().enumerate().rev() {
             for (slot, fingerprint) in pack.fingerprints.iter().enumerate() {
                 insert(&mut table, fingerprint, Location::new(ordinal, slot));
@@ -173,7 +174,7 @@ impl Catalog {
         self.table = table;
     }
 
-    /// Forgets the blocks of these packs, so that they are stored anew where they are still needed. The log keeps them
+    /// Forgets the blocks of these packs, so that they are stored again where they are still needed. The log keeps them
     /// until the next [`Catalog::save`]: an interrupted run has retired nothing.
     pub fn retire(&mut self, ordinals: &[usize]) {
         for ordinal in ordinals {
@@ -224,8 +225,8 @@ impl Catalog {
         append().map_err(StateError::io(&path))
     }
 
-    /// Leaves exactly the packs that `keep` names in the log in `dir`, to which all that are closed were appended. It is
-    /// replaced only where it holds anything else: at 10 GB of database that is 42 MB.
+    /// Leaves exactly the packs that `keep` names in the log in `dir`, to which all that are closed were appended. It
+    /// is replaced only where it holds anything else: at 10 GB of database that is 42 MB.
     pub fn save(&self, dir: &Path, keep: impl Fn(&Digest) -> bool) -> Result<(), StateError> {
         let path = path(dir);
         let kept = |ordinal: &usize| self.pack(*ordinal).is_some_and(|(name, _)| keep(&name));
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_a_retired_pack_are_unknown_until_they_are_added_anew() {
+    fn blocks_of_a_retired_pack_are_unknown_until_they_are_added_again() {
         let mut catalog = Catalog::of([pack(0, 10), pack(10, 20), pack(20, 30)]);
         catalog.retire(&[1]);
         let known = |catalog: &Catalog, n| catalog.find(&fingerprint(n)).map(Location::ordinal);

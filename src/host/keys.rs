@@ -1,15 +1,10 @@
-//! The wrapped data identities that a host keeps: every generation that it ever saw. They are ciphertext: the host cannot
-//! open one, but an operator can, should the bucket lose them.
+//! The copies of key files that a host keeps. They are ciphertext: the host cannot open one, but an operator can, should the
+//! bucket lose them.
 //!
-//! `keys/index.json` says what is known of each; the bytes lie beside it as `<epoch>-<generation>-<hash>.age`, written
-//! first. A generation that another one has replaced stays, marked as gone: the host never puts it back by itself.
-//!
-//! What others put there may be an operator's work or a stranger's, and the host cannot tell by itself. So it remembers
-//! who vouched for which bytes, and which bytes took the place of others under the same name: no sealift overwrites one.
-//! Nor does any write the bytes of an old generation again: where they are back after a newer one was seen, the keys were
-//! set back, perhaps for somebody whom that one removed.
+//! `keys/index.json` says what is known of each copy, and what lay under each name at this host's last look. The bytes of a
+//! copy are stored next to it as `<epoch>-<version>-<hash>.age`, written first. There is one copy of each content an epoch, whatever
+//! names it has. The host never deletes a copy that it made itself.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -17,428 +12,337 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::host::{read, read_json, remove, write, write_json};
+use super::state::{read, read_json, remove, write, write_json};
 use crate::crypto::{Digest, Recipient, Sealed};
-use crate::{clock, fsx};
+use crate::fsx;
 
-/// What the host knows of one generation.
+/// A copy of one key file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptKey {
     pub epoch: u32,
-    pub generation: u32,
+    /// The key version under which it was seen first.
+    pub version: u32,
     pub digest: Digest,
-    /// Stored size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// This host made it, for `recipients`; of others' generations the host cannot know whom they are for.
+    /// This host made it, for `recipients`. The host cannot know the recipients of other key files.
     pub own: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
-    /// Another generation of its epoch was there when this one no longer was.
+    /// It was in the repository: one that this host made may not have come so far.
+    pub stored: bool,
+    /// Since when it is there as far as this host knows, by the server's clock where that is known.
+    pub first_seen: Timestamp,
+    /// It was gone, and a receipt explained that. It is not restored.
     #[serde(default)]
-    pub gone: bool,
-    /// Somebody vouched for these bytes: the signer of a believed receipt, or whoever made this host the writer.
-    #[serde(default)]
-    pub accepted: bool,
-    /// Since when this host has seen that it is back, though newer ones had been there: whoever vouched for it, or made it,
-    /// did so before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set_back: Option<Timestamp>,
-    /// What lay under its name before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaces: Option<Digest>,
-    /// When the repository got the object, by its clock, once its bytes were compared: while that and the size stay, they
-    /// need not be fetched again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub modified: Option<Timestamp>,
+    pub explained: bool,
 }
 
 impl KeptKey {
-    /// One that this host makes.
-    pub fn own(epoch: u32, generation: u32, sealed: &Sealed, recipients: &[Recipient]) -> Self {
+    /// One that this host is about to store.
+    pub fn own(epoch: u32, version: u32, sealed: &Sealed, recipients: &[Recipient], now: Timestamp) -> Self {
         let recipients = recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect();
-        Self { own: true, recipients, ..Self::found(epoch, generation, sealed.bytes(), sealed.digest()) }
+        Self {
+            own: true,
+            recipients,
+            stored: false,
+            ..Self::found(epoch, version, sealed.bytes(), sealed.digest(), now)
+        }
     }
 
     /// One that lay in the repository.
-    pub fn found(epoch: u32, generation: u32, bytes: &Bytes, digest: Digest) -> Self {
+    pub fn found(epoch: u32, version: u32, bytes: &Bytes, digest: Digest, now: Timestamp) -> Self {
         Self {
             epoch,
-            generation,
+            version,
             digest,
             bytes: bytes.len() as u64,
             own: false,
             recipients: Vec::new(),
-            gone: false,
-            accepted: false,
-            set_back: None,
-            replaces: None,
-            modified: None,
+            stored: true,
+            first_seen: now,
+            explained: false,
         }
     }
 
     pub fn place(&self) -> (u32, u32) {
-        (self.epoch, self.generation)
+        (self.epoch, self.version)
     }
 
-    /// Whether it is known to hold the data identity, and to be where it belongs.
-    pub fn is_trusted(&self) -> bool {
-        (self.own || self.accepted) && self.set_back.is_none()
+    fn is(&self, epoch: u32, digest: &Digest) -> bool {
+        self.epoch == epoch && self.digest == *digest
     }
 
     fn file_name(&self) -> String {
-        format!("{}-{}-{:.16}.age", self.epoch, self.generation, self.digest.to_string())
+        format!("{}-{}-{:.16}.age", self.epoch, self.version, self.digest.to_string())
     }
 }
 
-/// What a host keeps of them.
+/// What lay under one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedKey {
+    pub epoch: u32,
+    pub version: u32,
+    pub digest: Digest,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// When the repository got it, by its clock. While this and the size stay, it need not be fetched again. `None`: this
+    /// host put it there, and has not seen it in a listing yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Timestamp>,
+}
+
+impl NamedKey {
+    pub fn place(&self) -> (u32, u32) {
+        (self.epoch, self.version)
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Index {
+    copies: Vec<KeptKey>,
+    names: Vec<NamedKey>,
+    /// This host saw a key file that it did not make.
+    saw_others: bool,
+}
+
+/// What a host keeps of key files.
 pub struct KeptKeys {
     folder: PathBuf,
-    keys: Vec<KeptKey>,
+    index: Index,
 }
 
 impl KeptKeys {
-    /// More are not kept: whoever fills the bucket must not fill this disk, too.
+    /// Of one epoch, no more copies of key files of others are kept: what fills the bucket must not fill this disk.
     pub const MAX: usize = 256;
-    /// So many of each epoch are never dropped for others.
-    const SPARED: usize = 8;
 
     /// Those in the state directory `dir` of a repository.
     pub fn load(dir: &Path) -> Result<Self, StateError> {
         let folder = dir.join("keys");
-        let keys = read_json(&folder.join("index.json"))?.unwrap_or_default();
-        Ok(Self { folder, keys })
+        let index = read_json(&folder.join("index.json"))?.unwrap_or_default();
+        Ok(Self { folder, index })
     }
 
+    /// The copies, in the order in which they were kept.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &KeptKey> {
-        self.keys.iter()
+        self.index.copies.iter()
     }
 
-    /// Where they lie.
+    /// What lay in the repository at the last look, where its bytes are known.
+    pub fn names(&self) -> impl Iterator<Item = &NamedKey> {
+        self.index.names.iter()
+    }
+
+    /// Where the copies lie.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The one that lies in the repository under this name, as far as is known.
+    /// Whether this host ever saw a key file that it did not make, of whatever epoch.
+    pub fn saw_others(&self) -> bool {
+        self.index.saw_others
+    }
+
+    /// Remembers that. Saved with the next change, or by [`KeptKeys::save`].
+    pub fn set_saw_others(&mut self) {
+        self.index.saw_others = true;
+    }
+
+    /// The copy of what lay under this name at the last look.
     pub fn at(&self, place: (u32, u32)) -> Option<&KeptKey> {
-        self.keys.iter().find(|key| key.place() == place && !key.gone)
+        let named = self.index.names.iter().find(|name| name.place() == place)?;
+        self.copy_of(named.epoch, &named.digest)
     }
 
-    /// The one that lies there under this name, in this size and, once it was compared, of this time.
+    /// The copy of these bytes.
+    pub fn copy_of(&self, epoch: u32, digest: &Digest) -> Option<&KeptKey> {
+        self.index.copies.iter().find(|key| key.is(epoch, digest))
+    }
+
+    /// The copy of what lies under this name in this size and, once its bytes were compared, of this time.
     pub fn find(&self, place: (u32, u32), bytes: u64, modified: Timestamp) -> Option<&KeptKey> {
-        self.at(place).filter(|key| key.bytes == bytes && key.modified.is_none_or(|compared| compared == modified))
+        let same = |name: &NamedKey| name.bytes == bytes && name.modified.is_none_or(|compared| compared == modified);
+        let named = self.index.names.iter().find(|name| name.place() == place)?;
+        if same(named) { self.copy_of(named.epoch, &named.digest) } else { None }
     }
 
-    /// Whether nobody can have touched it there since its bytes were compared, by its size and its time.
-    pub fn is_compared(&self, place: (u32, u32), bytes: u64, modified: Timestamp) -> bool {
-        self.at(place).is_some_and(|key| key.bytes == bytes && key.modified == Some(modified))
+    /// Whether the bytes under this name were compared since they were put there, by size and time.
+    pub fn is_compared(&self, (epoch, version): (u32, u32), bytes: u64, modified: Timestamp) -> bool {
+        let is = |name: &NamedKey| (name.epoch, name.version, name.bytes) == (epoch, version, bytes);
+        self.index.names.iter().any(|name| is(name) && name.modified == Some(modified))
     }
 
-    /// Those in another one's place, of which nobody has said that it is right: no such receipt is believed, and the bytes
-    /// that were there are not back under another name.
-    pub fn exchanged(&self) -> impl Iterator<Item = &KeptKey> {
-        let is_back = |epoch: u32, digest: &Digest| {
-            self.keys.iter().any(|key| key.epoch == epoch && key.digest == *digest && !key.gone)
-        };
-        let unanswered = move |key: &&KeptKey| key.replaces.is_some_and(|before| !is_back(key.epoch, &before));
-        self.of_others().filter(unanswered)
-    }
-
-    /// What belongs in the place of `key`: where it was exchanged, what was there before.
-    pub fn rightful<'a>(&'a self, key: &'a KeptKey) -> &'a KeptKey {
-        let before = key.replaces.filter(|_| self.exchanged().any(|exchanged| exchanged == key));
-        let is_before = |kept: &&KeptKey| kept.epoch == key.epoch && Some(kept.digest) == before;
-        self.keys.iter().find(is_before).unwrap_or(key)
-    }
-
-    /// Those that others put there, of which nobody has said that it opens.
-    pub fn of_others(&self) -> impl Iterator<Item = &KeptKey> {
-        self.keys.iter().filter(|key| !key.gone && !key.is_trusted())
-    }
-
-    /// Says that the object of this name has these bytes since `modified`; `false` where the copy has others. Saved with
-    /// the next change, or by [`KeptKeys::save`].
-    pub fn confirm(&mut self, place: (u32, u32), digest: &Digest, modified: Timestamp) -> bool {
-        let same = |key: &&mut KeptKey| key.place() == place && !key.gone && key.digest == *digest;
-        self.keys.iter_mut().find(same).map(|key| key.modified = Some(modified)).is_some()
-    }
-
-    /// Those that are back after newer ones were seen, of which nobody has said since that they are right.
-    pub fn set_back(&self) -> impl Iterator<Item = &KeptKey> {
-        self.of_others().filter(|key| key.set_back.is_some())
-    }
-
-    /// Remembers that somebody who is believed opened these, and when last.
-    pub fn accept(&mut self, opened: &BTreeMap<Digest, Timestamp>) -> Result<(), StateError> {
-        let new = |key: &&mut KeptKey| {
-            let when = opened.get(&key.digest);
-            !key.is_trusted() && when.is_some_and(|when| key.set_back.is_none_or(|since| *when >= since))
-        };
-        let mut changed = false;
-        for key in self.keys.iter_mut().filter(new) {
-            (key.accepted, key.set_back, changed) = (true, None, true);
+    /// Remembers what lies under a name. A copy that was explained as gone and is back counts as seen `now`. Saved with the
+    /// next change, or by [`KeptKeys::save`].
+    pub fn set_name(&mut self, named: NamedKey, now: Timestamp) {
+        let (epoch, digest) = (named.epoch, named.digest);
+        let was_there = self.index.names.iter().any(|name| name.epoch == epoch && name.digest == digest);
+        if let Some(copy) = self.index.copies.iter_mut().find(|key| key.is(epoch, &digest)) {
+            copy.stored = true;
+            if copy.explained && !was_there {
+                copy.first_seen = now;
+            }
         }
-        if changed { self.save() } else { Ok(()) }
+        self.index.names.retain(|name| name.place() != named.place());
+        self.index.names.push(named);
     }
 
-    /// Whether no more copies can be kept, whatever is dropped.
-    pub fn is_full(&self) -> bool {
-        self.keys.len() >= Self::MAX && self.expendable().is_none()
+    /// Forgets the names that are no longer there. Saved with the next change, or by [`KeptKeys::save`].
+    pub fn retain_names(&mut self, is_there: impl Fn((u32, u32)) -> bool) {
+        self.index.names.retain(|name| is_there(name.place()));
     }
 
-    /// Lets go of copies until there is room for one more; `false` where all may still be of use.
-    pub fn make_room(&mut self) -> Result<bool, StateError> {
-        while self.keys.len() >= Self::MAX {
-            let Some(index) = self.expendable() else { return Ok(false) };
-            self.drop_copy(index)?;
+    /// Whether a further copy of a key file that this host did not make can be kept of this epoch. Where there are too many,
+    /// one whose loss is explained makes room.
+    pub fn make_room(&mut self, epoch: u32) -> Result<bool, StateError> {
+        let others = |key: &KeptKey| key.epoch == epoch && !key.own;
+        if self.index.copies.iter().filter(|key| others(key)).count() < Self::MAX {
+            return Ok(true);
         }
-        Ok(true)
+        let is_there = |key: &KeptKey| self.index.names.iter().any(|name| key.is(name.epoch, &name.digest));
+        match self.index.copies.iter().position(|key| others(key) && key.explained && !is_there(key)) {
+            Some(index) => self.drop_copy(index).map(|()| true),
+            None => Ok(false),
+        }
     }
 
-    /// The newest copy that nobody vouched for, and that is gone again; never what was there before an exchange, nor the
-    /// first few of an epoch, which may be an operator's work from before somebody began to make noise.
-    fn expendable(&self) -> Option<usize> {
-        let before: Vec<Digest> = self.exchanged().filter_map(|key| key.replaces).collect();
-        let is_noise = |key: &&KeptKey| key.gone && !key.own && !key.accepted && !before.contains(&key.digest);
-        let is_one_of_many = |index: &usize| {
-            let epoch = self.keys[*index].epoch;
-            self.keys[..*index].iter().filter(is_noise).filter(|key| key.epoch == epoch).count() >= Self::SPARED
-        };
-        (0..self.keys.len()).rev().find(|index| is_noise(&&self.keys[*index]) && is_one_of_many(index))
-    }
-
-    /// Keeps one more. One of the same name and other bytes is gone from then on.
+    /// Keeps a copy, unless one of these bytes is kept already.
     pub fn keep(&mut self, key: KeptKey, bytes: &[u8]) -> Result<(), StateError> {
-        fsx::create_private_dir(&self.folder).map_err(StateError::io(&self.folder))?;
-        write(&self.folder.join(key.file_name()), bytes)?;
-        let kept = self.as_known(key)?;
-        let same_name = |other: &KeptKey| other.place() == kept.place();
-        self.keys.retain(|other| !same_name(other) || other.digest != kept.digest);
-        self.keys.iter_mut().filter(|other| same_name(other)).for_each(|other| other.gone = true);
-        self.keys.push(kept);
+        self.index.saw_others |= !key.own && self.copy_of(key.epoch, &key.digest).is_none_or(|known| !known.own);
+        if self.copy_of(key.epoch, &key.digest).is_none() {
+            fsx::create_private_dir(&self.folder).map_err(StateError::io(&self.folder))?;
+            write(&self.folder.join(key.file_name()), bytes)?;
+            self.index.copies.push(key);
+        }
         self.save()
     }
 
-    /// What is known already of the same bytes, perhaps under another number, or of what lay in their place.
-    fn as_known(&self, key: KeptKey) -> Result<KeptKey, StateError> {
-        if key.is_trusted() {
-            return Ok(key);
-        }
-        let before = self.at(key.place()).map(|before| match before.replaces {
-            Some(first) if !before.is_trusted() => first,
-            _ => before.digest,
-        });
-        let alike = || self.alike(key.epoch, key.digest);
-        // In its own place again, it is what it was there.
-        let undone = before == Some(key.digest);
-        let set_back = match alike().find(|kept| undone && kept.place() == key.place()) {
-            Some(known) => known.set_back,
-            None => self.is_outdated(key.epoch, &key.digest)?.then(clock::now),
-        };
-        let own = alike().find(|kept| kept.own);
-        let recipients = own.map(|own| own.recipients.clone()).unwrap_or_default();
-        let (own, accepted) = (own.is_some(), alike().any(|kept| kept.accepted));
-        let replaces = before.filter(|before| *before != key.digest);
-        let known = KeptKey { own, accepted, recipients, set_back, ..key };
-        Ok(KeptKey { replaces: replaces.filter(|_| !known.is_trusted()), ..known })
-    }
-
-    fn alike(&self, epoch: u32, digest: Digest) -> impl Iterator<Item = &KeptKey> {
-        self.keys.iter().filter(move |kept| kept.epoch == epoch && kept.digest == digest)
-    }
-
-    /// The copies of the generations of `epoch` that came after these bytes, as far as they are wrapped keys at all.
-    fn newer(&self, epoch: u32, digest: &Digest) -> Result<Vec<(&KeptKey, Sealed)>, StateError> {
-        let Some(first) = self.alike(epoch, *digest).map(|kept| kept.generation).min() else { return Ok(Vec::new()) };
-        let is_newer = |key: &&KeptKey| key.epoch == epoch && key.generation > first && key.digest != *digest;
-        let read = |key| Ok(self.sealed(key)?.map(|sealed| (key, sealed)));
-        self.keys.iter().filter(is_newer).filter_map(|key| read(key).transpose()).collect()
-    }
-
-    /// Whether newer ones were seen than these bytes were known to be.
-    fn is_outdated(&self, epoch: u32, digest: &Digest) -> Result<bool, StateError> {
-        Ok(!self.newer(epoch, digest)?.is_empty())
-    }
-
-    /// Whether these bytes under this name set the keys back, be it that this host has noticed or not.
-    pub fn sets_back(&self, place: (u32, u32), digest: &Digest) -> Result<bool, StateError> {
-        match self.at(place).filter(|key| key.digest == *digest) {
-            Some(key) => Ok(key.set_back.is_some()),
-            None => self.is_outdated(place.0, digest),
-        }
-    }
-
-    /// What belongs beside bytes that set the keys back: the newest generation that somebody vouched for, and all after it;
-    /// where nobody did, all that came after these bytes.
-    pub fn set_back_from(&self, epoch: u32, digest: &Digest) -> Result<Vec<(&KeptKey, Sealed)>, StateError> {
-        let mut newer = self.newer(epoch, digest)?;
-        let proved = newer.iter().filter(|(key, _)| key.accepted).map(|(key, _)| key.generation).max();
-        newer.retain(|(key, _)| proved.is_none_or(|proved| key.generation >= proved));
-        Ok(newer)
-    }
-
-    /// Forgets one that did not come to be.
-    pub fn forget(&mut self, place: (u32, u32), digest: &Digest) -> Result<(), StateError> {
-        match self.keys.iter().position(|key| key.place() == place && key.digest == *digest) {
+    /// Forgets a copy of what did not come to be.
+    pub fn forget(&mut self, epoch: u32, digest: &Digest) -> Result<(), StateError> {
+        match self.index.copies.iter().position(|key| key.is(epoch, digest)) {
             Some(index) => self.drop_copy(index),
             None => Ok(()),
         }
     }
 
     fn drop_copy(&mut self, index: usize) -> Result<(), StateError> {
-        let dropped = self.keys.remove(index);
+        let dropped = self.index.copies.remove(index);
         self.save()?;
         remove(&self.folder.join(dropped.file_name()))
     }
 
-    /// Marks those of `epoch` that `there` denies as gone; whether there were any.
-    pub fn mark_gone(&mut self, epoch: u32, there: impl Fn(u32) -> bool) -> Result<bool, StateError> {
-        let lost = |key: &&mut KeptKey| key.epoch == epoch && !key.gone && !there(key.generation);
-        let gone = self.keys.iter_mut().filter(lost).map(|key| key.gone = true).count();
-        if gone > 0 {
-            self.save()?;
+    /// Remembers that a receipt explains why these are gone.
+    pub fn explain(&mut self, explained: &[(u32, Digest)]) -> Result<(), StateError> {
+        for key in self.index.copies.iter_mut().filter(|key| explained.contains(&(key.epoch, key.digest))) {
+            key.explained = true;
         }
-        Ok(gone > 0)
+        self.save()
     }
 
-    /// The bytes of one; `None` where its file is not what was kept.
+    /// The bytes of a copy; `None` where its file is not what was kept, or is no age file.
     pub fn sealed(&self, key: &KeptKey) -> Result<Option<Sealed>, StateError> {
-        let bytes = read(&self.folder.join(key.file_name()))?.unwrap_or_default();
-        Ok(Sealed::reread(bytes.into()).ok().filter(|sealed| sealed.digest() == key.digest))
+        Ok(self.bytes(key)?.and_then(|bytes| Sealed::reread(bytes).ok()))
+    }
+
+    /// The bytes of a copy, whatever they are; `None` where its file is not what was kept.
+    pub fn bytes(&self, key: &KeptKey) -> Result<Option<Bytes>, StateError> {
+        let bytes = Bytes::from(read(&self.folder.join(key.file_name()))?.unwrap_or_default());
+        Ok((crate::crypto::sha256(&bytes) == key.digest).then_some(bytes))
     }
 
     pub fn save(&self) -> Result<(), StateError> {
-        write_json(&self.folder.join("index.json"), &self.keys)
+        fsx::create_private_dir(&self.folder).map_err(StateError::io(&self.folder))?;
+        write_json(&self.folder.join("index.json"), &self.index)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::{DataIdentity, Recipient, sha256};
+    use crate::crypto::sha256;
 
-    fn sealed() -> (Sealed, Recipient) {
-        let identity = DataIdentity::generate();
-        let recipient = Recipient::parse(&identity.recipient().to_string()).expect("a recipient");
-        (identity.wrap(&[], std::slice::from_ref(&recipient)).expect("wrapped"), recipient)
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn found(epoch: u32, version: u32, text: &str) -> KeptKey {
+        let bytes = Bytes::from(text.to_owned());
+        KeptKey::found(epoch, version, &bytes, sha256(&bytes), NOW)
+    }
+
+    fn named(key: &KeptKey, version: u32) -> NamedKey {
+        NamedKey { epoch: key.epoch, version, digest: key.digest, bytes: key.bytes, modified: Some(NOW) }
+    }
+
+    fn kept() -> (tempfile::TempDir, KeptKeys) {
+        let dir = tempfile::tempdir().expect("scratch");
+        let kept = KeptKeys::load(dir.path()).expect("none yet");
+        (dir, kept)
     }
 
     #[test]
-    fn a_generation_that_others_replaced_is_kept_and_gone() {
-        let dir = tempfile::tempdir().expect("scratch");
-        let mut kept = KeptKeys::load(dir.path()).expect("none yet");
-        let ((own, recipient), (other, _)) = (sealed(), sealed());
-        kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
-        kept.keep(KeptKey::found(1, 2, other.bytes(), other.digest()), other.bytes()).expect("kept");
-        assert!(kept.mark_gone(1, |generation| generation == 2).expect("saved"));
+    fn copies_names_and_what_is_explained_are_read_back() {
+        let (dir, mut kept) = kept();
+        let (first, second) = (found(1, 1, "first"), found(1, 2, "second"));
+        kept.keep(first.clone(), b"first").expect("kept");
+        kept.keep(second.clone(), b"second").expect("kept");
+        kept.set_name(named(&second, 2), NOW);
+        kept.explain(&[(1, first.digest)]).expect("saved");
         let kept = KeptKeys::load(dir.path()).expect("read back");
-        let states: Vec<_> = kept.iter().map(|key| (key.generation, key.own, key.gone)).collect();
-        assert_eq!(states, [(1, true, true), (2, false, false)]);
-        assert!(kept.at((1, 1)).is_none() && kept.at((1, 2)).is_some());
-        let first = kept.iter().next().expect("the first");
-        assert_eq!(kept.sealed(first).expect("read").expect("whole").bytes(), own.bytes());
+        let states: Vec<_> = kept.iter().map(|key| (key.version, key.explained)).collect();
+        assert_eq!(states, [(1, true), (2, false)]);
+        assert_eq!(kept.at((1, 2)).map(|key| key.digest), Some(second.digest));
+        assert!(kept.at((1, 1)).is_none() && kept.saw_others());
+        assert_eq!(kept.bytes(&kept.index.copies[0]).expect("read").expect("whole"), "first");
     }
 
     #[test]
-    fn one_that_comes_back_is_still_our_own_and_a_strangers_in_its_place_is_not() {
-        let dir = tempfile::tempdir().expect("scratch");
-        let mut kept = KeptKeys::load(dir.path()).expect("none yet");
-        let ((own, recipient), (other, _)) = (sealed(), sealed());
-        kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
-        kept.keep(KeptKey::found(1, 1, other.bytes(), other.digest()), other.bytes()).expect("kept");
-        let states = |kept: &KeptKeys| kept.iter().map(|key| (key.own, key.gone)).collect::<Vec<_>>();
-        assert_eq!(states(&kept), [(true, true), (false, false)]);
-        kept.keep(KeptKey::found(1, 1, own.bytes(), own.digest()), own.bytes()).expect("kept");
-        assert_eq!(states(&kept), [(false, true), (true, false)]);
-        kept.keep(KeptKey::found(1, 3, own.bytes(), own.digest()), own.bytes()).expect("kept");
-        assert_eq!(states(&kept), [(false, true), (true, false), (true, false)]);
+    fn bytes_that_this_host_made_are_its_own_under_every_name() {
+        let (_dir, mut kept) = kept();
+        let own = KeptKey { own: true, ..found(1, 1, "own") };
+        kept.keep(own.clone(), b"own").expect("kept");
+        kept.keep(found(1, 7, "own"), b"own").expect("kept");
+        kept.set_name(named(&own, 7), NOW);
+        assert!(kept.iter().count() == 1 && kept.at((1, 7)).is_some_and(|key| key.own));
+        assert!(!kept.saw_others());
     }
 
     #[test]
-    fn bytes_in_the_place_of_others_are_in_doubt_until_somebody_vouches_or_the_others_are_back() {
-        let dir = tempfile::tempdir().expect("scratch");
-        let mut kept = KeptKeys::load(dir.path()).expect("none yet");
-        let ((own, recipient), (other, _), (third, _)) = (sealed(), sealed(), sealed());
-        let found = |generation, sealed: &Sealed| KeptKey::found(1, generation, sealed.bytes(), sealed.digest());
-        let doubted = |kept: &KeptKeys| kept.exchanged().map(|key| key.generation).collect::<Vec<_>>();
-        kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
-        kept.keep(found(2, &third), third.bytes()).expect("kept");
-        assert!(doubted(&kept).is_empty(), "a generation of its own is no exchange");
-        // One after the other in the same place: what counts is what was there first.
-        kept.keep(found(1, &other), other.bytes()).expect("kept");
-        kept.keep(found(1, &third), third.bytes()).expect("kept");
-        assert_eq!(doubted(&kept), [1]);
-        kept.keep(found(3, &own), own.bytes()).expect("kept");
-        assert!(doubted(&kept).is_empty(), "put back under another number");
-        assert_eq!(kept.set_back().map(|key| key.generation).collect::<Vec<_>>(), [3], "though above a newer one");
-        kept.accept(&BTreeMap::from([(own.digest(), clock::now())])).expect("saved");
-        kept.mark_gone(1, |generation| generation == 1).expect("saved");
-        assert_eq!(doubted(&kept), [1]);
-        kept.accept(&BTreeMap::from([(third.digest(), Timestamp::UNIX_EPOCH)])).expect("saved");
-        assert!(doubted(&kept).is_empty() && kept.of_others().next().is_none());
+    fn a_name_is_compared_until_its_size_or_time_changes() {
+        let (_dir, mut kept) = kept();
+        let key = found(1, 1, "key");
+        kept.keep(key.clone(), b"key").expect("kept");
+        kept.set_name(named(&key, 1), NOW);
+        let later = NOW.checked_add(jiff::SignedDuration::from_secs(1)).expect("a time");
+        assert!(kept.is_compared((1, 1), 3, NOW));
+        assert!(!kept.is_compared((1, 1), 4, NOW) && !kept.is_compared((1, 1), 3, later));
+        kept.retain_names(|_| false);
+        assert!(!kept.is_compared((1, 1), 3, NOW));
     }
 
     #[test]
-    fn bytes_that_are_back_after_newer_ones_are_in_doubt_until_somebody_vouches_anew() {
-        let dir = tempfile::tempdir().expect("scratch");
-        let mut kept = KeptKeys::load(dir.path()).expect("none yet");
-        let ((own, recipient), (bob, _), (carol, _)) = (sealed(), sealed(), sealed());
-        let found = |generation, sealed: &Sealed| KeptKey::found(1, generation, sealed.bytes(), sealed.digest());
-        let set_back = |kept: &KeptKeys| kept.set_back().map(KeptKey::place).collect::<Vec<_>>();
-        kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
-        kept.keep(KeptKey::found(1, 9, &b"noise"[..].into(), sha256(b"noise")), b"noise").expect("kept");
-        kept.mark_gone(1, |generation| generation == 9).expect("saved");
-        kept.keep(found(1, &own), own.bytes()).expect("kept");
-        assert!(set_back(&kept).is_empty(), "what is no key replaced nobody");
-        for (generation, sealed) in [(2, &bob), (3, &carol)] {
-            kept.keep(found(generation, sealed), sealed.bytes()).expect("kept");
-            kept.mark_gone(1, |there| there == generation).expect("saved");
-        }
-        kept.keep(found(3, &own), own.bytes()).expect("kept");
-        assert_eq!(set_back(&kept), [(1, 3)]);
-        assert_eq!(kept.rightful(kept.at((1, 3)).expect("there")).digest, carol.digest());
-        kept.keep(found(3, &carol), carol.bytes()).expect("kept");
-        assert!(set_back(&kept).is_empty() && kept.exchanged().next().is_none(), "undone");
-        kept.mark_gone(1, |_| false).expect("saved");
-        kept.keep(found(2, &bob), bob.bytes()).expect("kept");
-        assert_eq!(set_back(&kept), [(1, 2)]);
-        let since = kept.at((1, 2)).and_then(|key| key.set_back).expect("a time");
-        let before = since.checked_sub(jiff::SignedDuration::from_secs(1)).expect("a time");
-        for (time, doubted) in [(before, 1), (since, 0)] {
-            kept.accept(&BTreeMap::from([(bob.digest(), time)])).expect("saved");
-            assert_eq!(set_back(&kept).len(), doubted);
-        }
+    fn a_file_that_was_explained_and_is_there_again_is_new() {
+        let (_dir, mut kept) = kept();
+        let key = found(1, 1, "key");
+        let later = NOW.checked_add(jiff::SignedDuration::from_hours(1)).expect("a time");
+        kept.keep(key.clone(), b"key").expect("kept");
+        kept.explain(&[(1, key.digest)]).expect("saved");
+        kept.set_name(named(&key, 2), later);
+        assert_eq!(kept.at((1, 2)).map(|key| key.first_seen), Some(later));
+        kept.set_name(named(&key, 3), later.checked_add(jiff::SignedDuration::from_hours(1)).expect("a time"));
+        assert_eq!(kept.at((1, 3)).map(|key| key.first_seen), Some(later), "it was there already");
     }
 
     #[test]
-    fn whoever_fills_the_bucket_pushes_out_his_own_noise_and_nothing_else() {
-        let dir = tempfile::tempdir().expect("scratch");
-        let mut kept = KeptKeys::load(dir.path()).expect("none yet");
-        let ((own, recipient), (rotated, _), (proved, _), (other, _)) = (sealed(), sealed(), sealed(), sealed());
-        let found =
-            |place: (u32, u32), sealed: &Sealed| KeptKey::found(place.0, place.1, sealed.bytes(), sealed.digest());
-        kept.keep(KeptKey::own(1, 1, &own, &[recipient]), own.bytes()).expect("kept");
-        kept.keep(found((1, 2), &rotated), rotated.bytes()).expect("kept");
-        for generation in 3..KeptKeys::MAX as u32 {
-            kept.keys.push(found((1, generation), &other));
+    fn of_one_epoch_so_many_copies_of_others_are_kept_and_the_hosts_own_do_not_count() {
+        let (_dir, mut kept) = kept();
+        kept.index.copies.push(KeptKey { own: true, ..found(1, 1, "own") });
+        for number in 1..=KeptKeys::MAX {
+            assert!(kept.make_room(1).expect("looked"));
+            kept.index.copies.push(found(1, 1, &number.to_string()));
         }
-        kept.keep(found((1, 1000), &proved), proved.bytes()).expect("kept");
-        assert!(!kept.make_room().expect("looked"), "all of it is still there");
-        kept.accept(&BTreeMap::from([(proved.digest(), Timestamp::UNIX_EPOCH)])).expect("saved");
-        kept.mark_gone(1, |generation| (7..240).contains(&generation)).expect("saved");
-        assert!(kept.make_room().expect("looked"));
-        assert!(kept.iter().all(|key| key.generation != 255) && kept.iter().any(|key| key.generation == 254));
-        for generation in 2000..2020 {
-            assert!(kept.make_room().expect("looked"));
-            kept.keys.push(KeptKey { gone: true, ..found((1, generation), &other) });
-        }
-        // More than that are there at once, in as many epochs.
-        for epoch in 2..40 {
-            if kept.make_room().expect("looked") {
-                kept.keys.push(found((epoch, 1), &other));
-            }
-        }
-        assert!(kept.is_full());
-        let is_left = |generation| kept.iter().any(|key| key.place() == (1, generation));
-        assert!([1, 2, 7, 1000].into_iter().all(is_left), "our own, the first, what is there, what is proved");
+        assert!(!kept.make_room(1).expect("looked") && kept.make_room(2).expect("looked"));
+        let explained = kept.index.copies[5].digest;
+        kept.explain(&[(1, explained)]).expect("saved");
+        assert!(kept.make_room(1).expect("looked"));
+        assert!(kept.copy_of(1, &explained).is_none() && kept.index.copies[0].own);
     }
 }

@@ -19,7 +19,7 @@ impl WriterLock {
     }
 }
 
-/// The file of the lock, which whoever waits for the lock keeps open.
+/// The file of the lock, which a process that waits for the lock keeps open.
 pub struct LockFile {
     path: PathBuf,
     file: File,

@@ -3,25 +3,22 @@
 //! Nothing here opens a backup, and nothing here is needed to restore one. The catalog is a cache: losing it costs
 //! one full upload. All files are 0600 and replaced atomically.
 
+mod bad_objects;
 mod catalog;
-mod findings;
-mod forgotten;
-mod host;
 mod keys;
 mod lock;
-mod pins;
 mod rounds;
+mod state;
 
+pub use bad_objects::BadObjects;
 pub use catalog::{Catalog, CatalogPack, Loaded, Location};
-pub use findings::Findings;
-pub use forgotten::Forgotten;
-pub use host::{
-    HostState, Last, Look, SealedTo, SourceLook, driller, is_writer, known_driller, load_signer, save_signer,
-};
-pub use keys::{KeptKey, KeptKeys};
+pub use keys::{KeptKey, KeptKeys, NamedKey};
 pub use lock::{LockFile, WriterLock};
-pub use pins::{Lineage, Pins, Remembered, Untold};
 pub use rounds::Rounds;
+pub use state::{
+    HostState, Last, Look, SealedTo, ServerProfile, SourceLook, driller, is_writer, known_driller, load_signer,
+    save_signer,
+};
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::host::{read_json, write_json};
+use super::state::{read_json, write_json};
 
 /// Rounds under way, each by the number of its parts: the part to read next, the first of which is 0. Absent until a
 /// check reads a part.

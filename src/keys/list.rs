@@ -1,28 +1,27 @@
-//! Which epochs there are, in which generations, for whom, and which snapshots need which.
+//! The key epochs, their key files with recipients, and the snapshots that need them.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::claims::unnamed;
 use crate::crypto::{DataRecipient, Recipient};
 use crate::error::OperationError;
-use crate::finding::Warning;
+use crate::finding::Finding;
 use crate::format::KeyHolders;
 use crate::format::ranges::ranges;
 use crate::history::History;
 use crate::history::Reader;
-use crate::host::{HostState, KeptKeys};
+use crate::host::KeptKeys;
 use crate::repository::Remote;
-use crate::repository::kept_keys::managed_by_rotation;
-use crate::repository::unlock::open_generation;
+use crate::repository::kept_keys::too_many;
+use crate::repository::unlock::open_version;
 
 pub struct KeyList {
     /// In ascending order.
     pub epochs: Vec<ListedEpoch>,
-    /// On the host: it did not write all generations, so its configuration does not say who opens the backups.
-    pub managed_by_rotation: bool,
-    pub warnings: Vec<Warning>,
+    /// On the host: it saw a key file that it did not make, so its configuration does not say who opens the backups.
+    pub made_elsewhere: bool,
+    pub warnings: Vec<Finding>,
 }
 
 pub struct ListedEpoch {
@@ -32,22 +31,21 @@ pub struct ListedEpoch {
     /// The snapshots that need it, as inclusive ranges.
     pub snapshots: Vec<(u64, u64)>,
     /// In ascending order.
-    pub generations: Vec<ListedGeneration>,
+    pub versions: Vec<ListedVersion>,
 }
 
-pub struct ListedGeneration {
-    pub generation: u32,
+/// One key file.
+pub struct ListedVersion {
+    pub version: u32,
     /// Stored size.
     pub bytes: u64,
     /// When it was stored, by the server's clock.
     pub time: Timestamp,
     /// Whether this host made it; `None` on a machine that keeps none.
     pub own: Option<bool>,
-    /// This host saw newer ones before it: it does not tell for whom the backups are to be.
-    pub set_back: bool,
     /// As the comments say, or as this host remembers.
     pub holders: Option<KeyHolders>,
-    /// Nothing but comments in the key file says so, and whoever knows the data identity can write what he likes there.
+    /// Only comments in the key file say so. They prove nothing.
     pub claimed: bool,
     /// Whether a given identity opens it, or why not; `None` where none is given.
     pub opens: Option<Result<(), String>>,
@@ -64,7 +62,7 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
     let dir = reader.state_dir(remote);
     let kept = KeptKeys::load(&dir)?;
     let mut epochs: BTreeMap<u32, ListedEpoch> = BTreeMap::new();
-    let of = |epoch| ListedEpoch { epoch, recipient: None, snapshots: Vec::new(), generations: Vec::new() };
+    let of = |epoch| ListedEpoch { epoch, recipient: None, snapshots: Vec::new(), versions: Vec::new() };
     let mut needed: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for record in history.verified() {
         for entry in &record.record.epochs {
@@ -78,45 +76,49 @@ pub async fn keys_of(remote: &Remote, reader: &Reader, history: &History) -> Res
     }
     let mut warnings = history.warnings.clone();
     let there = remote.list_keys().await?;
-    let host = HostState::load(&dir)?;
-    let managed_by_rotation = host.is_some_and(|host| managed_by_rotation(&kept, host.sealed_to.epoch, &there));
-    for ((epoch, generation), seen) in there {
+    let mut made_elsewhere = kept.saw_others();
+    warnings.extend(too_many(there.keys().copied()));
+    for ((epoch, version), seen) in there {
         let listed = epochs.entry(epoch).or_insert_with(|| of(epoch));
-        let known = kept.find((epoch, generation), seen.bytes, seen.modified);
+        let known = kept.find((epoch, version), seen.bytes, seen.modified);
         let own = kept.iter().next().map(|_| known.is_some_and(|key| key.own));
-        let mut generation = ListedGeneration {
-            generation,
+        made_elsewhere |= own == Some(false);
+        let mut version = ListedVersion {
+            version,
             bytes: seen.bytes,
             time: seen.modified,
             own,
-            set_back: known.is_some_and(|key| key.set_back.is_some()),
             holders: known.filter(|key| key.own).map(|key| KeyHolders::of(&key.recipients)),
             claimed: false,
             opens: None,
         };
         if !reader.identities.is_empty() {
-            let place = (epoch, generation.generation);
-            let opened = open_generation(remote, place, listed.recipient.as_ref(), &reader.identities).await?;
-            generation.opens = Some(match opened {
+            let place = (epoch, version.version);
+            let opened = open_version(remote, place, listed.recipient.as_ref(), &reader.identities).await?;
+            version.opens = Some(match opened {
                 Ok(opened) => {
-                    warnings.extend(unnamed(epoch, &opened));
-                    generation.claimed = generation.holders.is_none();
-                    generation.holders.get_or_insert(opened.holders);
+                    version.claimed = version.holders.is_none();
+                    version.holders.get_or_insert(opened.holders);
                     Ok(())
                 }
                 Err(unopened) => Err(unopened.error.to_string()),
             });
         }
-        listed.generations.push(generation);
+        listed.versions.push(version);
     }
-    Ok(KeyList { managed_by_rotation, epochs: epochs.into_values().collect(), warnings })
+    let is_missing = |listed: &&ListedEpoch| !listed.snapshots.is_empty() && listed.versions.is_empty();
+    let missing: Vec<u32> = epochs.values().filter(is_missing).map(|listed| listed.epoch).collect();
+    if !missing.is_empty() {
+        warnings.push(Finding::KeysMissing { epochs: missing });
+    }
+    Ok(KeyList { made_elsewhere, epochs: epochs.into_values().collect(), warnings })
 }
 
 impl ListedEpoch {
-    /// Whom its generations name, and who could once open it.
+    /// The recipients that its key files name, and former ones.
     pub fn holders(&self) -> KeyHolders {
         let mut all = KeyHolders::default();
-        let known = || self.generations.iter().filter_map(|generation| generation.holders.as_ref());
+        let known = || self.versions.iter().filter_map(|version| version.holders.as_ref());
         add(&mut all.recipients, known().flat_map(|holders| &holders.recipients));
         add(&mut all.former, known().flat_map(|holders| &holders.former));
         all.former.retain(|recipient| !all.recipients.contains(recipient));

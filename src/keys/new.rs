@@ -17,7 +17,7 @@ pub struct NewIdentity {
 }
 
 /// Writes a new identity file and gives its public half. Its comments say for which repository it was made and whose
-/// signature counts there, so that whoever restores with it is told of a forgery.
+/// signature counts there, so that a restore with it notices a forgery.
 pub fn new_identity(
     new: NewIdentity,
     repository: Option<(&RepositoryId, &PublicSigner)>,

@@ -1,8 +1,8 @@
 //! Compaction: which packs the snapshot in the making lets go of, so that a restore of it downloads little that it does
 //! not need, and from few packs.
 //!
-//! The host cannot read its old packs. So a pack is let go of by forgetting its blocks: those that are still used are
-//! read afresh from the live sources and stored in new packs. The old pack falls away with the last record that names
+//! The host cannot read its old packs. So a pack is retired by forgetting its blocks: those that are still used are
+//! read again from the live sources and stored in new packs. The old pack falls away with the last record that names
 //! it. Until then its used blocks are stored twice: compaction does as much as the two bounds ask for, and no more.
 //!
 //! Ideal is the size of the used blocks alone: of each pack's stored bytes, the share of its blocks that are used.
@@ -84,7 +84,7 @@ impl RestoreSize {
     }
 }
 
-/// A pack to let go of, and why.
+/// A pack to retire, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retirement {
     /// Its place among the packs that were given.
@@ -92,7 +92,7 @@ pub struct Retirement {
     pub reason: Reason,
 }
 
-/// Why a pack is let go of.
+/// Why a pack is retired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// A restore downloads too much, and most of what it does not need lies in packs like this one.
@@ -114,14 +114,14 @@ impl fmt::Display for Reason {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompactionPlan {
     pub retire: Vec<Retirement>,
-    /// About how many stored bytes are uploaded afresh.
+    /// About how many stored bytes are uploaded again.
     pub moved_bytes: u64,
     pub before: RestoreSize,
     /// As it would be once the blocks lie in new packs.
     pub after: RestoreSize,
 }
 
-/// Plans for the packs that a snapshot uses, uploading at most `max_bytes` afresh; 0: none. A single pack may always go,
+/// Plans for the packs that a snapshot uses, uploading at most `max_bytes` again; 0: none. A single pack may always go,
 /// because a limit below the size of one would otherwise let waste grow for ever.
 pub fn compact(packs: &[PackUse], max_bytes: u64) -> CompactionPlan {
     let before = RestoreSize::of(packs);
@@ -244,7 +244,7 @@ mod tests {
     fn what_this_run_stored_counts_and_stays() {
         let new = PackUse { new: true, ..pack(6 * MIB, 10, 4096) };
         assert!(compact(&[new], u64::MAX).retire.is_empty());
-        // One wasteful pack beside many good new ones is no reason to upload anything.
+        // One wasteful pack among many good new ones is no reason to upload anything.
         let mut packs = vec![PackUse { new: true, ..pack(6 * MIB, 4096, 4096) }; 20];
         packs.push(pack(6 * MIB, 10, 4096));
         assert!(compact(&packs, u64::MAX).retire.is_empty());

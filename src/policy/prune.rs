@@ -1,27 +1,43 @@
-//! Which objects may go because no snapshot needs them.
+//! Which objects may go because no record needs them, and what blocks every deletion.
 //!
 //! A snapshot refers only to packs that it uploaded itself, that its parent refers to, or that an interrupted run left
-//! and that are newer than its parent. So whatever is strictly older than the newest record and unreferenced will never be
+//! and that are newer than its parent. So what is strictly older than the newest record and unreferenced will never be
 //! referenced again, however long a run that is under way may take; the grace period comes on top. Both are measured by
-//! the server's clock alone. Where that cannot be had, or a record cannot be read, nothing goes.
+//! the server's clock alone. Nothing under `keys/` is ever deleted.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::effective::lies_ahead;
+pub use super::blocker::PruneBlocker;
 use crate::crypto::Digest;
-use crate::format::{Record, layout};
+use crate::format::{CreateOnce, Record, layout};
 use crate::store::{Key, ObjectInfo};
 
-/// What the listed records need.
-#[derive(Clone, Debug, Default)]
+/// How long an object that nothing needs is left alone: 7 days. A configuration may make it longer, never shorter.
+pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// By how much an object may be ahead of the server's clock.
+const AHEAD: SignedDuration = SignedDuration::from_mins(10);
+
+/// Without conditional puts, for how long the successor of a record must have been stored before the record goes: a
+/// writer that looked before may still overwrite.
+const LOOK_SETTLES: SignedDuration = SignedDuration::from_hours(2);
+
+/// What records need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
     pub packs: HashSet<Digest>,
     pub manifests: HashSet<Digest>,
     pub epochs: BTreeSet<u32>,
-    /// Receipts that say nothing about any listed snapshot or epoch. All others stay: they are needed, or not ours.
-    pub spent_receipts: HashSet<Key>,
+}
+
+/// What a record needed that this machine saw, did not remove, and now misses.
+#[derive(Clone, Debug)]
+pub struct Missed {
+    pub needs: Needed,
+    /// When this machine first missed it, by the server's clock.
+    pub first_missed: Timestamp,
 }
 
 impl Needed {
@@ -32,7 +48,17 @@ impl Needed {
         self.epochs.extend(record.epochs.iter().map(|epoch| epoch.epoch));
     }
 
-    /// Whether `key` is an object of a known kind that nothing needs. What is of no known kind is none of ours.
+    /// Adds what is missed for no longer than the grace period. Without a time `now` all of it is added.
+    pub fn add_missed(&mut self, missed: &[Missed], now: Option<Timestamp>, grace: SignedDuration) {
+        let is_over = |missed: &Missed| now.is_some_and(|now| now > end_of(missed.first_missed, grace.max(GRACE)));
+        for missed in missed.iter().filter(|missed| !is_over(missed)) {
+            self.packs.extend(&missed.needs.packs);
+            self.manifests.extend(&missed.needs.manifests);
+            self.epochs.extend(&missed.needs.epochs);
+        }
+    }
+
+    /// Whether `key` is a pack or a manifest that no record needs. Objects of other kinds and with other names stay.
     fn lacks(&self, key: &Key) -> bool {
         let name = key.as_str();
         let digest = || layout::digest(key);
@@ -40,57 +66,36 @@ impl Needed {
             digest().is_some_and(|digest| !self.packs.contains(&digest))
         } else if name.starts_with(layout::MANIFESTS) {
             digest().is_some_and(|digest| !self.manifests.contains(&digest))
-        } else if name.starts_with(layout::KEYS) {
-            layout::epoch_and_generation(key).is_some_and(|(epoch, _)| !self.epochs.contains(&epoch))
         } else {
-            self.spent_receipts.contains(key)
+            false
         }
     }
 }
 
 /// What one listing and its records say.
 #[derive(Clone, Debug)]
-pub struct Ground {
+pub struct PruneInputs {
     /// The server's `Date`.
     pub server_time: Option<Timestamp>,
     /// When the newest verified record was stored, by the server's clock; `None` where there is no such record.
     pub newest: Option<Timestamp>,
     pub grace: SignedDuration,
-    /// Listed records that cannot be verified and that nobody let go of.
-    pub unverifiable: Vec<u64>,
-    /// Listed records that a newer sealift made.
+    /// Records that cannot be read, or whose signer neither counts nor claims; without those that are ignored.
+    pub not_counting: Vec<u64>,
+    /// Records whose signer claims a takeover; without those that are ignored.
+    pub claimed: Vec<u64>,
+    /// Records of a newer format.
     pub newer: Vec<u64>,
-    /// Records of the right signer that contradict each other.
-    pub disputed: Vec<u64>,
-    /// Records that vanished unexplained, and until when what they may need is left alone.
-    pub vanished: Option<(Vec<u64>, Timestamp)>,
     /// Records that are there although the listing lacks them.
     pub unlisted: Vec<u64>,
-}
-
-/// Why nothing may go.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stop {
-    #[error("there is no verified snapshot")]
-    NoSnapshot,
-    #[error("the server does not tell its time")]
-    NoServerTime,
-    #[error("{0} is younger than the server's own time: one of its clocks is wrong")]
-    AheadOfServer(Key),
-    #[error("snapshot {} cannot be verified, so nobody knows what it needs", list(.0))]
-    Unverifiable(Vec<u64>),
-    #[error("snapshot {} has a format that only a newer sealift reads, so nobody here knows what it needs", list(.0))]
-    NewerFormat(Vec<u64>),
-    #[error("of snapshot {} some contradict the others, so nobody knows which are the host's", list(.0))]
-    Contradiction(Vec<u64>),
-    #[error("snapshot {} was seen here and is gone, and no rule explains it; what it may need stays until {until}", list(.0), until = .1)]
-    Vanished(Vec<u64>, Timestamp),
-    #[error("snapshot {} is there and the listing lacks it, so nobody knows what else it lacks", list(.0))]
-    Unlisted(Vec<u64>),
-}
-
-fn list(sequences: &[u64]) -> String {
-    sequences.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+    /// The newest record that this machine verified is gone, and only older ones are there.
+    pub rolled_back: bool,
+    /// Other validly signed bytes lie under a number that this machine verified before.
+    pub replaced: bool,
+    /// Epochs that a record needs and of which no key file is listed.
+    pub keyless: Vec<u32>,
+    /// Receipts about snapshots that are gone.
+    pub receipts: HashSet<Key>,
 }
 
 /// When an object that nothing needs may go.
@@ -114,64 +119,99 @@ pub struct Line {
 pub struct Plan {
     pub lines: Vec<Line>,
     /// Why none of them goes, whatever its line says.
-    pub stop: Option<Stop>,
+    pub blocker: Option<PruneBlocker>,
 }
 
 impl Plan {
-    /// What goes now: manifests before packs, so that no manifest is left that names what is gone, and keys last.
+    /// What goes now: manifests before packs, so that no manifest is left that names what is gone.
     pub fn due(&self) -> Vec<&ObjectInfo> {
-        if self.stop.is_some() {
+        if self.blocker.is_some() {
             return Vec::new();
         }
         let mut due: Vec<&ObjectInfo> =
             self.lines.iter().filter(|line| line.due == Due::Now).map(|line| &line.object).collect();
-        let kinds = [layout::RECEIPTS, layout::MANIFESTS, layout::PACKS, layout::KEYS];
+        let kinds = [layout::RECEIPTS, layout::MANIFESTS, layout::PACKS];
         due.sort_by_key(|object| kinds.iter().position(|kind| object.key.as_str().starts_with(kind)));
         due
+    }
+
+    /// What blocks the deletion of these objects. `None` where there is nothing to delete.
+    pub fn blocked(&self) -> Option<&PruneBlocker> {
+        let blocker = self.blocker.as_ref()?;
+        // Without the server's time it is unknown which of them are old enough.
+        let no_time = *blocker == PruneBlocker::NoServerTime;
+        let has_due =
+            self.lines.iter().any(|line| line.due == Due::Now || no_time && line.due != Due::AfterNextSnapshot);
+        has_due.then_some(blocker)
     }
 }
 
 /// The plan for `objects`, which are all that one listing showed.
-pub fn prune(objects: &[ObjectInfo], needed: &Needed, ground: &Ground) -> Plan {
-    let lines = objects.iter().filter(|object| needed.lacks(&object.key));
-    let lines = lines.map(|object| Line { object: object.clone(), due: due(object, ground) }).collect();
-    Plan { lines, stop: stop(objects, ground) }
+pub fn prune(objects: &[ObjectInfo], needed: &Needed, inputs: &PruneInputs) -> Plan {
+    let lines = objects.iter().filter(|object| needed.lacks(&object.key) || inputs.receipts.contains(&object.key));
+    let lines = lines.map(|object| Line { object: object.clone(), due: due(object, inputs) }).collect();
+    Plan { lines, blocker: blocker(objects, inputs) }
 }
 
-fn due(object: &ObjectInfo, ground: &Ground) -> Due {
-    if ground.newest.is_none_or(|newest| object.modified >= newest) {
+fn end_of(since: Timestamp, grace: SignedDuration) -> Timestamp {
+    since.saturating_add(grace).unwrap_or(Timestamp::MAX)
+}
+
+fn due(object: &ObjectInfo, inputs: &PruneInputs) -> Due {
+    if inputs.newest.is_none_or(|newest| object.modified >= newest) {
         return Due::AfterNextSnapshot;
     }
-    let end = object.modified.saturating_add(ground.grace).unwrap_or(Timestamp::MAX);
-    if ground.server_time.is_some_and(|now| now > end) { Due::Now } else { Due::At(end) }
+    let end = end_of(object.modified, inputs.grace.max(GRACE));
+    if inputs.server_time.is_some_and(|now| now > end) { Due::Now } else { Due::At(end) }
 }
 
-fn stop(objects: &[ObjectInfo], ground: &Ground) -> Option<Stop> {
-    if !ground.newer.is_empty() {
-        return Some(Stop::NewerFormat(ground.newer.clone()));
+fn blocker(objects: &[ObjectInfo], inputs: &PruneInputs) -> Option<PruneBlocker> {
+    let some = |snapshots: &Vec<u64>| (!snapshots.is_empty()).then(|| snapshots.clone());
+    let records = some(&inputs.newer)
+        .map(|snapshots| PruneBlocker::NewerFormat { snapshots })
+        .or_else(|| some(&inputs.claimed).map(|snapshots| PruneBlocker::Claim { snapshots }))
+        .or_else(|| some(&inputs.not_counting).map(|snapshots| PruneBlocker::NotCounting { snapshots }))
+        .or_else(|| some(&inputs.unlisted).map(|snapshots| PruneBlocker::IncompleteListing { snapshots }));
+    if records.is_some() {
+        return records;
     }
-    if !ground.unverifiable.is_empty() {
-        return Some(Stop::Unverifiable(ground.unverifiable.clone()));
+    if inputs.replaced {
+        return Some(PruneBlocker::Replaced);
     }
-    if !ground.disputed.is_empty() {
-        return Some(Stop::Contradiction(ground.disputed.clone()));
+    if inputs.rolled_back {
+        return Some(PruneBlocker::RolledBack);
     }
-    if !ground.unlisted.is_empty() {
-        return Some(Stop::Unlisted(ground.unlisted.clone()));
+    if inputs.newest.is_none() {
+        return Some(PruneBlocker::NoSnapshot);
     }
-    if ground.newest.is_none() {
-        return Some(Stop::NoSnapshot);
+    if !inputs.keyless.is_empty() {
+        return Some(PruneBlocker::NoKeyFile { epochs: inputs.keyless.clone() });
     }
-    let Some(server_time) = ground.server_time else { return Some(Stop::NoServerTime) };
-    if let Some((sequences, until)) = ground.vanished.as_ref().filter(|(_, until)| server_time <= *until) {
-        return Some(Stop::Vanished(sequences.clone(), *until));
-    }
-    let ahead = objects.iter().find(|object| lies_ahead(object.modified, server_time));
-    ahead.map(|object| Stop::AheadOfServer(object.key.clone()))
+    let Some(server_time) = inputs.server_time else { return Some(PruneBlocker::NoServerTime) };
+    let ahead = objects.iter().find(|object| object.modified.duration_since(server_time) > AHEAD);
+    ahead.map(|object| PruneBlocker::AheadOfServer { object: object.key.clone(), stored: object.modified, server_time })
+}
+
+/// Of the records to be `removed` those that go now. `stored` says when each listed record was stored, by its number;
+/// `newest` how the newest one was created. In look mode a record goes once its successor has been stored for 2 hours.
+pub fn records_due(
+    removed: impl IntoIterator<Item = u64>,
+    stored: &BTreeMap<u64, Timestamp>,
+    newest: CreateOnce,
+    server_time: Option<Timestamp>,
+) -> (Vec<u64>, Vec<u64>) {
+    removed.into_iter().partition(|removed| {
+        let successor = stored.range(removed.saturating_add(1)..).next().map(|(_, stored)| *stored);
+        let has_settled = |(stored, now): (Timestamp, Timestamp)| now.duration_since(stored) >= LOOK_SETTLES;
+        newest == CreateOnce::Conditional || successor.zip(server_time).is_some_and(has_settled)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::{btree_map, btree_set};
+    use proptest::prelude::*;
+
     use super::*;
 
     const DAY: i64 = 86_400;
@@ -186,62 +226,60 @@ mod tests {
     }
 
     fn object(key: Key, age_days: i64) -> ObjectInfo {
-        ObjectInfo { key, bytes: 1, modified: time(NOW - age_days * DAY) }
+        ObjectInfo { key, bytes: 1, modified: time(NOW - age_days * DAY), etag: None }
     }
 
     /// The newest record is a day old, the grace period a week.
-    fn ground() -> Ground {
-        Ground {
+    fn inputs() -> PruneInputs {
+        PruneInputs {
             server_time: Some(time(NOW)),
             newest: Some(time(NOW - DAY)),
-            grace: SignedDuration::from_hours(7 * 24),
-            unverifiable: Vec::new(),
+            grace: GRACE,
+            not_counting: Vec::new(),
+            claimed: Vec::new(),
             newer: Vec::new(),
-            disputed: Vec::new(),
-            vanished: None,
             unlisted: Vec::new(),
+            rolled_back: false,
+            replaced: false,
+            keyless: Vec::new(),
+            receipts: [layout::receipt(9, time(NOW))].into(),
         }
     }
 
     fn needed() -> Needed {
-        Needed {
-            packs: [digest(1)].into(),
-            manifests: [digest(2)].into(),
-            epochs: [3].into(),
-            spent_receipts: [layout::receipt(9, time(NOW))].into(),
-        }
+        Needed { packs: [digest(1)].into(), manifests: [digest(2)].into(), epochs: [3].into() }
     }
 
     fn due(key: Key, age_days: i64) -> Option<Due> {
-        prune(&[object(key, age_days)], &needed(), &ground()).lines.first().map(|line| line.due)
+        prune(&[object(key, age_days)], &needed(), &inputs()).lines.first().map(|line| line.due)
     }
 
     #[test]
-    fn what_a_record_needs_and_what_is_not_ours_stays_however_old() {
-        let strange = |name: &str| Key::new(name).expect("a key");
+    fn what_a_record_needs_and_what_is_of_no_known_kind_stays_however_old() {
+        let key = |name: &str| Key::new(name).expect("a key");
         for key in [
             layout::pack(&digest(1)),
             layout::manifest(&digest(2)),
-            layout::data_key(3, 7),
             layout::receipt(8, time(NOW)),
             layout::record(1),
             layout::descriptor(),
-            strange("packs/strange"),
-            strange("keys/4/old.age"),
-            strange("RECOVERY.txt"),
+            key("packs/unknown"),
+            key("RECOVERY.txt"),
         ] {
             assert_eq!(due(key.clone(), 1000), None, "{key}");
         }
     }
 
     #[test]
+    fn nothing_under_keys_goes_not_even_of_an_epoch_that_no_record_needs() {
+        for key in [layout::data_key(3, 7), layout::data_key(4, 1), Key::new("keys/4/old.age").expect("a key")] {
+            assert_eq!(due(key.clone(), 1000), None, "{key}");
+        }
+    }
+
+    #[test]
     fn what_nothing_needs_goes_of_each_kind() {
-        for key in [
-            layout::pack(&digest(2)),
-            layout::manifest(&digest(1)),
-            layout::data_key(4, 1),
-            layout::receipt(9, time(NOW)),
-        ] {
+        for key in [layout::pack(&digest(2)), layout::manifest(&digest(1)), layout::receipt(9, time(NOW))] {
             assert_eq!(due(key.clone(), 8), Some(Due::Now), "{key}");
         }
     }
@@ -254,47 +292,143 @@ mod tests {
         assert_eq!(due(pack(), 1), Some(Due::AfterNextSnapshot));
         assert_eq!(due(pack(), 0), Some(Due::AfterNextSnapshot));
         // No snapshot for a month: what the interrupted runs of that month left may be wanted by the next one.
-        let ground = Ground { newest: Some(time(NOW - 30 * DAY)), ..ground() };
-        let plan = prune(&[object(pack(), 29), object(pack(), 30), object(pack(), 31)], &needed(), &ground);
+        let inputs = PruneInputs { newest: Some(time(NOW - 30 * DAY)), ..inputs() };
+        let plan = prune(&[object(pack(), 29), object(pack(), 30), object(pack(), 31)], &needed(), &inputs);
         let due: Vec<Due> = plan.lines.iter().map(|line| line.due).collect();
         assert_eq!(due, [Due::AfterNextSnapshot, Due::AfterNextSnapshot, Due::Now]);
     }
 
     #[test]
-    fn nothing_goes_where_the_servers_time_or_a_record_is_in_doubt() {
-        let old = [object(layout::pack(&digest(9)), 100)];
-        let stops = |ground: Ground, objects: &[ObjectInfo]| {
-            let plan = prune(objects, &needed(), &ground);
-            assert!(plan.stop.is_none() || plan.due().is_empty());
-            plan.stop
+    fn a_grace_period_may_be_longer_and_never_shorter() {
+        let due = |grace_days: i64, age_days: i64| {
+            let inputs = PruneInputs { grace: SignedDuration::from_hours(24 * grace_days), ..inputs() };
+            prune(&[object(layout::pack(&digest(9)), age_days)], &needed(), &inputs).lines[0].due
         };
-        assert_eq!(stops(ground(), &old), None);
-        assert_eq!(stops(Ground { server_time: None, ..ground() }, &old), Some(Stop::NoServerTime));
-        assert_eq!(stops(Ground { newest: None, ..ground() }, &old), Some(Stop::NoSnapshot));
-        let unverifiable = Ground { unverifiable: vec![5], ..ground() };
-        assert_eq!(stops(unverifiable, &old), Some(Stop::Unverifiable(vec![5])));
-        // Whoever let go of the one would still not know what the other needs.
-        let newer = Ground { unverifiable: vec![5], newer: vec![6], ..ground() };
-        assert_eq!(stops(newer, &old), Some(Stop::NewerFormat(vec![6])));
-        assert_eq!(stops(Ground { disputed: vec![6], ..ground() }, &old), Some(Stop::Contradiction(vec![6])));
-        assert_eq!(stops(Ground { unlisted: vec![6], ..ground() }, &old), Some(Stop::Unlisted(vec![6])));
-        let vanished = |until| Ground { vanished: Some((vec![6], time(until))), ..ground() };
-        assert_eq!(stops(vanished(NOW), &old), Some(Stop::Vanished(vec![6], time(NOW))));
-        assert_eq!(stops(vanished(NOW - 1), &old), None);
-        let at = |seconds: i64| {
-            let young = ObjectInfo { key: layout::record(7), bytes: 1, modified: time(NOW + seconds) };
-            [old[0].clone(), young]
-        };
-        assert_eq!(stops(ground(), &at(60)), None);
-        assert_eq!(stops(ground(), &at(61)), Some(Stop::AheadOfServer(layout::record(7))));
+        assert_eq!(due(14, 14), Due::At(time(NOW)));
+        assert_eq!(due(14, 15), Due::Now);
+        assert_eq!(due(0, 7), Due::At(time(NOW)));
+    }
+
+    /// What blocks the deletion of an old pack, whatever else is listed.
+    fn blocks(inputs: &PruneInputs, others: &[ObjectInfo]) -> Option<PruneBlocker> {
+        let objects = [&[object(layout::pack(&digest(9)), 100)], others].concat();
+        let plan = prune(&objects, &needed(), inputs);
+        assert_eq!(plan.due().is_empty(), plan.blocker.is_some());
+        plan.blocker
     }
 
     #[test]
-    fn manifests_go_before_packs_and_keys_last() {
-        let keys = [layout::data_key(4, 1), layout::manifest(&digest(1)), layout::pack(&digest(2))];
+    fn a_record_that_is_not_understood_blocks() {
+        use PruneBlocker::{Claim, IncompleteListing, NewerFormat, NotCounting};
+        let snapshots = vec![5];
+        assert_eq!(blocks(&inputs(), &[]), None);
+        let one = || vec![5];
+        for (inputs, blocker) in [
+            (PruneInputs { newer: one(), ..inputs() }, NewerFormat { snapshots: one() }),
+            (PruneInputs { claimed: one(), ..inputs() }, Claim { snapshots: one() }),
+            (PruneInputs { not_counting: one(), ..inputs() }, NotCounting { snapshots: one() }),
+            (PruneInputs { unlisted: one(), ..inputs() }, IncompleteListing { snapshots }),
+        ] {
+            assert_eq!(blocks(&inputs, &[]), Some(blocker));
+        }
+    }
+
+    #[test]
+    fn a_repository_that_was_rolled_back_or_replaced_blocks() {
+        assert_eq!(blocks(&PruneInputs { rolled_back: true, ..inputs() }, &[]), Some(PruneBlocker::RolledBack));
+        assert_eq!(blocks(&PruneInputs { replaced: true, ..inputs() }, &[]), Some(PruneBlocker::Replaced));
+    }
+
+    #[test]
+    fn no_snapshot_and_no_time_of_the_servers_block() {
+        assert_eq!(blocks(&PruneInputs { newest: None, ..inputs() }, &[]), Some(PruneBlocker::NoSnapshot));
+        assert_eq!(blocks(&PruneInputs { server_time: None, ..inputs() }, &[]), Some(PruneBlocker::NoServerTime));
+    }
+
+    #[test]
+    fn an_object_more_than_ten_minutes_ahead_of_the_server_blocks() {
+        let stored = |seconds: i64| {
+            let modified = time(NOW + seconds);
+            ObjectInfo { key: layout::record(7), bytes: 1, modified, etag: None }
+        };
+        assert_eq!(blocks(&inputs(), &[stored(600)]), None);
+        let ahead =
+            PruneBlocker::AheadOfServer { object: layout::record(7), stored: time(NOW + 601), server_time: time(NOW) };
+        assert_eq!(blocks(&inputs(), &[stored(601)]), Some(ahead));
+    }
+
+    #[test]
+    fn where_there_is_nothing_to_delete_nothing_is_blocked() {
+        let blocked = |age_days: i64, inputs: &PruneInputs| {
+            prune(&[object(layout::pack(&digest(9)), age_days)], &needed(), inputs).blocked().is_some()
+        };
+        let damaged = PruneInputs { not_counting: vec![5], ..inputs() };
+        assert!(blocked(8, &damaged) && !blocked(7, &damaged) && !blocked(0, &damaged));
+        let no_time = PruneInputs { server_time: None, ..inputs() };
+        assert!(blocked(8, &no_time) && !blocked(0, &no_time));
+    }
+
+    #[test]
+    fn what_a_missed_record_needed_stays_for_the_grace_period() {
+        let missed = |days: i64| Missed {
+            needs: Needed { packs: [digest(9)].into(), ..Needed::default() },
+            first_missed: time(NOW - days * DAY),
+        };
+        let protects = |days: i64, now: Option<Timestamp>| {
+            let mut needed = needed();
+            needed.add_missed(&[missed(days)], now, GRACE);
+            needed.packs.contains(&digest(9))
+        };
+        assert!(protects(0, Some(time(NOW))) && protects(7, Some(time(NOW))));
+        assert!(!protects(8, Some(time(NOW))));
+        assert!(protects(8, None));
+    }
+
+    #[test]
+    fn manifests_go_before_packs() {
+        let keys = [layout::pack(&digest(2)), layout::manifest(&digest(1)), layout::receipt(9, time(NOW))];
         let objects: Vec<_> = keys.iter().map(|key| object(key.clone(), 100)).collect();
-        let plan = prune(&objects, &needed(), &ground());
+        let plan = prune(&objects, &needed(), &inputs());
         let order: Vec<&Key> = plan.due().iter().map(|object| &object.key).collect();
-        assert_eq!(order, [&keys[1], &keys[2], &keys[0]]);
+        assert_eq!(order, [&keys[2], &keys[1], &keys[0]]);
+    }
+
+    #[test]
+    fn in_look_mode_a_record_goes_two_hours_after_its_successor_was_stored() {
+        let stored = [(1, -9 * DAY), (2, -7200), (4, -7199), (5, 0)].map(|(number, ago)| (number, time(NOW + ago)));
+        let stored = BTreeMap::from(stored);
+        let now = Some(time(NOW));
+        assert_eq!(records_due([1, 2, 4], &stored, CreateOnce::Look, now), (vec![1], vec![2, 4]));
+        assert_eq!(records_due([1, 2, 4], &stored, CreateOnce::Look, None), (vec![], vec![1, 2, 4]));
+        assert_eq!(records_due([1, 2, 4], &stored, CreateOnce::Conditional, now), (vec![1, 2, 4], vec![]));
+    }
+
+    proptest! {
+        /// Whatever is listed: what goes is needed by no record, and older than the newest record and the grace period.
+        #[test]
+        fn what_goes_is_old_and_needed_by_nothing(
+            packs in btree_map(0_u8..40, 0_i64..30, 0..30),
+            needed_packs in btree_set(0_u8..40, 0..20),
+            newest_days in 0_i64..20,
+            blocked in any::<bool>(),
+        ) {
+            let objects: Vec<ObjectInfo> =
+                packs.iter().map(|(pack, days)| object(layout::pack(&digest(*pack)), *days)).collect();
+            let needed = Needed { packs: needed_packs.iter().map(|pack| digest(*pack)).collect(), ..Needed::default() };
+            let newest = time(NOW - newest_days * DAY);
+            let not_counting = if blocked { vec![7] } else { Vec::new() };
+            let plan = prune(&objects, &needed, &PruneInputs { newest: Some(newest), not_counting, ..inputs() });
+            let due = plan.due();
+            prop_assert!(!blocked || due.is_empty());
+            for gone in &due {
+                prop_assert!(layout::digest(&gone.key).is_some_and(|name| !needed.packs.contains(&name)));
+                prop_assert!(gone.modified < newest && time(NOW).duration_since(gone.modified) > GRACE);
+            }
+            let may_go = objects.iter().filter(|object| {
+                let is_needed = layout::digest(&object.key).is_some_and(|name| needed.packs.contains(&name));
+                !is_needed && object.modified < newest && time(NOW).duration_since(object.modified) > GRACE
+            });
+            prop_assert!(blocked || due.len() == may_go.count());
+        }
     }
 }

@@ -6,7 +6,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use crate::error::OperationError;
-use crate::finding::Warning;
+use crate::finding::Finding;
 use crate::format::layout;
 use crate::repository::FETCHES;
 use crate::repository::Remote;
@@ -18,7 +18,6 @@ pub struct Deleted {
     pub records: u64,
     pub manifests: u64,
     pub packs: u64,
-    pub keys: u64,
     pub receipts: u64,
     pub bytes: u64,
 }
@@ -31,7 +30,6 @@ impl Deleted {
                 (layout::RECORDS, &mut self.records),
                 (layout::MANIFESTS, &mut self.manifests),
                 (layout::PACKS, &mut self.packs),
-                (layout::KEYS, &mut self.keys),
                 (layout::RECEIPTS, &mut self.receipts),
             ];
             for (kind, count) in kinds {
@@ -52,13 +50,11 @@ pub(crate) struct Left {
 pub(crate) async fn delete(
     remote: &Remote,
     keys: &[Key],
-    warnings: &mut Vec<Warning>,
+    warnings: &mut Vec<Finding>,
 ) -> Result<HashMap<Key, StoreError>, OperationError> {
     let deletion = remote.store.delete_many(keys).await?;
-    if deletion.hidden > 0 && !warnings.iter().any(|warning| warning.name == "versioned-bucket") {
-        let text = "the bucket keeps old versions: what is deleted is only hidden, and takes room until a lifecycle rule of \
-                    the bucket expires noncurrent versions";
-        warnings.push(Warning::standing("versioned-bucket", text));
+    if deletion.hidden > 0 && !warnings.contains(&Finding::VersionedBucket {}) {
+        warnings.push(Finding::VersionedBucket {});
     }
     Ok(deletion.failed.into_iter().collect())
 }
@@ -69,9 +65,9 @@ pub(crate) fn left_of(keys: &[Key], mut failed: HashMap<Key, StoreError>, listed
     left.map(|key| Left { key: key.clone(), error: failed.remove(key) }).collect()
 }
 
-/// Says what is left, and why: a lock is a date. That nothing at all may be deleted is an error; who may delete and not
-/// look at an object is told no date. `gone` says whether anything was deleted.
-pub(crate) async fn tell_of_left(remote: &Remote, left: Vec<Left>, gone: bool) -> Result<Vec<Warning>, OperationError> {
+/// Reports what is left, and why: a lock has a date. That nothing at all may be deleted is an error. Credentials that may
+/// delete and not look at an object get no date. `gone` says whether anything was deleted.
+pub(crate) async fn tell_of_left(remote: &Remote, left: Vec<Left>, gone: bool) -> Result<Vec<Finding>, OperationError> {
     let looked: Vec<(Left, Option<Timestamp>)> = futures::stream::iter(left)
         .map(|left| async move {
             let until = match remote.store.locked_until(&left.key).await {
@@ -86,11 +82,7 @@ pub(crate) async fn tell_of_left(remote: &Remote, left: Vec<Left>, gone: bool) -
     let (locked, mut left): (Vec<_>, Vec<_>) = looked.into_iter().partition(|(_, until)| until.is_some());
     let mut warnings = Vec::new();
     if let Some(until) = locked.iter().filter_map(|(_, until)| *until).max() {
-        let text = format!(
-            "{} are locked by the bucket, the last of them until {until}; a run after that deletes them",
-            written(locked.iter().map(|(left, _)| &left.key))
-        );
-        warnings.push(Warning::standing("still-locked", text));
+        warnings.push(Finding::StillLocked { objects: names(&locked), until });
     }
     let denied = |(left, _): &(Left, _)| matches!(left.error, Some(StoreError::AccessDenied { .. }));
     if !gone
@@ -103,20 +95,13 @@ pub(crate) async fn tell_of_left(remote: &Remote, left: Vec<Left>, gone: bool) -
     if !left.is_empty() {
         let error = left.iter().find_map(|(left, _)| left.error.as_ref());
         let why = error.map_or("the server said that they were deleted".to_owned(), StoreError::to_string);
-        let names = written(left.iter().map(|(left, _)| &left.key));
-        warnings.push(Warning::doubt("not-deleted", format!("{names} are still there: {why}")));
+        warnings.push(Finding::NotDeleted { objects: names(&left), why });
     }
     Ok(warnings)
 }
 
-/// One name, and how many more.
-fn written<'a>(mut keys: impl ExactSizeIterator<Item = &'a Key>) -> String {
-    let all = keys.len();
-    match keys.next() {
-        Some(first) if all > 1 => format!("{all} objects ({first} and others)"),
-        Some(only) => format!("1 object ({only})"),
-        None => String::new(),
-    }
+fn names(left: &[(Left, Option<Timestamp>)]) -> Vec<String> {
+    left.iter().map(|(left, _)| left.key.to_string()).collect()
 }
 
 #[cfg(test)]
@@ -128,13 +113,14 @@ mod tests {
     use super::*;
     use crate::crypto::Signer;
     use crate::format::{Descriptor, RepositoryId};
+    use crate::repository::DescriptorState;
     use crate::store::{Creation, Listing, ObjectInfo, Store, Stored};
 
     /// Keeps each object until its date.
     #[derive(Debug)]
     struct Locks {
         until: HashMap<Key, Timestamp>,
-        tells: bool,
+        knows: bool,
     }
 
     #[async_trait::async_trait]
@@ -155,7 +141,7 @@ mod tests {
             Ok(None)
         }
 
-        async fn list(&self, _: &str) -> Result<Listing, StoreError> {
+        async fn list_from(&self, _: &str, _: Option<&Key>) -> Result<Listing, StoreError> {
             Ok(Listing { objects: Vec::new(), server_time: None, pages: 1 })
         }
 
@@ -164,7 +150,7 @@ mod tests {
         }
 
         async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {
-            if self.tells { Ok(self.until.get(key).copied()) } else { Err(denied(key)) }
+            if self.knows { Ok(self.until.get(key).copied()) } else { Err(denied(key)) }
         }
     }
 
@@ -173,17 +159,24 @@ mod tests {
     }
 
     /// What is said of two objects that the server denied, with these locks on them, after nothing else was deleted.
-    async fn told(locks: &[(u64, &str)]) -> Result<Vec<Warning>, OperationError> {
-        told_by(true, locks, false).await
+    async fn findings(locks: &[(u64, &str)]) -> Result<Vec<Finding>, OperationError> {
+        findings_of(true, locks, false).await
     }
 
-    /// The same of a server that `tells` of locks or not, where something else is `gone` or not.
-    async fn told_by(tells: bool, locks: &[(u64, &str)], gone: bool) -> Result<Vec<Warning>, OperationError> {
+    /// The same of a server that `knows` of locks or not, where something else is `gone` or not.
+    async fn findings_of(knows: bool, locks: &[(u64, &str)], gone: bool) -> Result<Vec<Finding>, OperationError> {
         let locked = |(sequence, until): &(u64, &str)| (layout::record(*sequence), until.parse().expect("a time"));
-        let locks = Locks { until: locks.iter().map(locked).collect(), tells };
+        let locks = Locks { until: locks.iter().map(locked).collect(), knows };
         let signer = Signer::generate().expect("a key").public();
         let descriptor = Descriptor::new(RepositoryId::generate(), Timestamp::UNIX_EPOCH, signer);
-        let remote = Remote { store: Arc::new(locks), url: String::new(), descriptor };
+        let remote = Remote {
+            store: Arc::new(locks),
+            url: String::new(),
+            location: String::new(),
+            descriptor,
+            descriptor_text: None,
+            descriptor_state: DescriptorState::Same,
+        };
         let keys = [1, 2].map(layout::record);
         let failed = delete(&remote, &keys, &mut Vec::new()).await?;
         tell_of_left(&remote, left_of(&keys, failed, |_| true), gone).await
@@ -191,24 +184,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_lock_is_a_date_and_no_error() {
-        let warnings = told(&[(1, "2026-12-01T00:00:00Z"), (2, "2026-12-24T00:00:00Z")]).await.expect("no error");
-        assert!(matches!(&warnings[..], [only] if only.name == "still-locked" && !only.doubt), "{warnings:?}");
-        assert!(warnings[0].text.contains("until 2026-12-24T00:00:00Z"), "{}", warnings[0].text);
+        let warnings = findings(&[(1, "2026-12-01T00:00:00Z"), (2, "2026-12-24T00:00:00Z")]).await.expect("no error");
+        let latest: Timestamp = "2026-12-24T00:00:00Z".parse().expect("a time");
+        assert!(matches!(&warnings[..], [Finding::StillLocked { until, .. }] if *until == latest), "{warnings:?}");
     }
 
     #[tokio::test]
     async fn what_is_not_locked_and_still_there_is_doubtful_and_all_of_it_an_error() {
-        let warnings = told(&[(1, "2026-12-01T00:00:00Z")]).await.expect("no error");
-        assert_eq!(warnings.iter().map(|warning| warning.name).collect::<Vec<_>>(), ["still-locked", "not-deleted"]);
-        assert!(matches!(told(&[]).await, Err(OperationError::Store(StoreError::AccessDenied { .. }))));
+        let warnings = findings(&[(1, "2026-12-01T00:00:00Z")]).await.expect("no error");
+        assert_eq!(warnings.iter().map(Finding::code).collect::<Vec<_>>(), ["still-locked", "not-deleted"]);
+        assert!(matches!(findings(&[]).await, Err(OperationError::Store(StoreError::AccessDenied { .. }))));
     }
 
     #[tokio::test]
     async fn a_server_that_denies_a_look_at_the_lock_ends_no_run_that_deleted_something() {
         let locks = [(1, "2026-12-01T00:00:00Z")];
-        let warnings = told_by(false, &locks, true).await.expect("no error");
-        assert_eq!(warnings.iter().map(|warning| warning.name).collect::<Vec<_>>(), ["not-deleted"]);
-        let nothing = told_by(false, &locks, false).await;
+        let warnings = findings_of(false, &locks, true).await.expect("no error");
+        assert_eq!(warnings.iter().map(Finding::code).collect::<Vec<_>>(), ["not-deleted"]);
+        let nothing = findings_of(false, &locks, false).await;
         assert!(matches!(nothing, Err(OperationError::Store(StoreError::AccessDenied { .. }))));
     }
 }

@@ -1,201 +1,125 @@
-//! A host's copies of the wrapped keys beside those in the repository: brought up to date with a listing, and what of
-//! them is in doubt.
+//! A host's copies of the key files in the repository, brought up to date with a listing.
+//!
+//! The host opens none of them. It fetches a key file whose size or time changed, and compares bytes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::crypto::sha256;
+use jiff::Timestamp;
+
+use crate::crypto::{Sealed, sha256};
 use crate::error::OperationError;
-use crate::finding::Warning;
-use crate::format::{MAX_KEY_BYTES, ReceiptKind, SignedReceipt, layout};
-use crate::host::{KeptKey, KeptKeys};
+use crate::finding::Finding;
+use crate::format::{MAX_KEY_BYTES, layout};
+use crate::host::{KeptKey, KeptKeys, NamedKey};
+use crate::policy::key_sets::{KeptCopy, MAX_FILES, Place, Stored, is_new};
 use crate::repository::Remote;
 use crate::repository::Seen;
 use crate::store::StoreError;
 
-/// An epoch and a generation.
-type Place = (u32, u32);
+/// Of epochs above the one that the host encrypts to, copies of the lowest few are kept: numbers are free to anybody who may
+/// write to the bucket, and must not fill this disk.
+const LATER_EPOCHS: usize = 8;
 
-/// What was new in a listing.
-#[derive(Default)]
-pub(crate) struct News {
-    /// Kept from now on.
-    pub found: Vec<Place>,
-    /// Not kept: too large, too many, or denied.
-    pub left: Vec<Place>,
-}
-
-/// Fetches what this host has not seen under its name in its size and of its time, and keeps what it has no copy of.
+/// Fetches what this host has not seen under its name in its size and of its time, and keeps a copy of each key file.
+/// `current` is the epoch that the host encrypts to. Which key files no copy is kept of: too large, too many, denied, or no
+/// age files.
 pub(crate) async fn keep_listed(
     remote: &Remote,
     kept: &mut KeptKeys,
     listed: &HashMap<Place, Seen>,
-) -> Result<News, OperationError> {
-    let unseen = |(place, seen): &(&Place, &Seen)| !kept.is_compared(**place, seen.bytes, seen.modified);
-    let mut unseen: Vec<(Place, Seen)> = listed.iter().filter(unseen).map(|(place, seen)| (*place, *seen)).collect();
-    unseen.sort_unstable_by_key(|(place, _)| *place);
-    let (mut news, mut confirmed) = (News::default(), false);
-    for (place, seen) in unseen {
-        // What takes the place of another is kept in any case: it is to be told about.
-        if seen.bytes > MAX_KEY_BYTES || kept.at(place).is_none() && !kept.make_room()? {
-            news.left.push(place);
+    (current, now): (u32, Timestamp),
+) -> Result<Vec<Place>, OperationError> {
+    let listed: BTreeMap<Place, Seen> = listed.iter().map(|(place, seen)| (*place, seen.clone())).collect();
+    kept.retain_names(|place| listed.contains_key(&place));
+    let later: BTreeSet<u32> = listed.keys().map(|(epoch, _)| *epoch).filter(|epoch| *epoch > current).collect();
+    let too_late = later.into_iter().nth(LATER_EPOCHS);
+    let mut left = BTreeSet::new();
+    for (place, seen) in &listed {
+        if kept.is_compared(*place, seen.bytes, seen.modified) {
             continue;
         }
-        match remote.store.get(&layout::data_key(place.0, place.1), MAX_KEY_BYTES).await {
-            Ok(bytes) => {
-                let digest = sha256(&bytes);
-                if kept.confirm(place, &digest, seen.modified) {
-                    confirmed = true;
-                    continue;
-                }
-                let key = KeptKey::found(place.0, place.1, &bytes, digest);
-                kept.keep(KeptKey { modified: Some(seen.modified), ..key }, &bytes)?;
-                news.found.push(place);
+        let is_known = kept.names().any(|name| name.place() == *place);
+        let is_too_late = too_late.is_some_and(|epoch| place.0 >= epoch);
+        // What takes the place of another one is looked at in any case.
+        if seen.bytes > MAX_KEY_BYTES || !is_known && (is_too_late || !kept.make_room(place.0)?) {
+            kept.retain_names(|named| named != *place);
+            left.insert(*place);
+            continue;
+        }
+        match keep(remote, kept, *place, seen, now).await {
+            Ok(()) => {}
+            Err(OperationError::Store(StoreError::NotFound { .. })) => kept.retain_names(|named| named != *place),
+            Err(OperationError::Store(StoreError::TooLarge { .. } | StoreError::AccessDenied { .. })) => {
+                kept.retain_names(|named| named != *place);
+                left.insert(*place);
             }
-            Err(StoreError::NotFound { .. }) => {}
-            Err(StoreError::TooLarge { .. } | StoreError::AccessDenied { .. }) => news.left.push(place),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
-    if confirmed {
-        kept.save()?;
+    left.extend(kept.names().filter(|name| kept.at(name.place()).is_none()).map(NamedKey::place));
+    if !left.is_empty() {
+        kept.set_saw_others();
     }
-    Ok(news)
+    kept.save()?;
+    Ok(left.into_iter().collect())
 }
 
-/// Whether a receipt is of somebody who opened wrapped keys.
-pub(crate) fn opens_keys(SignedReceipt { receipt, .. }: &SignedReceipt) -> bool {
-    receipt.passed && matches!(receipt.kind, ReceiptKind::Confirm | ReceiptKind::Drill)
-}
-
-/// Accepts the generations that believed receipts say were opened.
-pub(crate) fn accept_opened(kept: &mut KeptKeys, receipts: &[SignedReceipt]) -> Result<(), OperationError> {
-    let mut opened = BTreeMap::new();
-    for signed in receipts.iter().filter(|signed| opens_keys(signed)) {
-        for key in &signed.receipt.keys {
-            let last = opened.entry(*key).or_insert_with(|| signed.time());
-            *last = signed.time().max(*last);
-        }
+async fn keep(
+    remote: &Remote,
+    kept: &mut KeptKeys,
+    (epoch, version): Place,
+    seen: &Seen,
+    now: Timestamp,
+) -> Result<(), OperationError> {
+    let bytes = remote.store.get(&layout::data_key(epoch, version), MAX_KEY_BYTES).await?;
+    let digest = sha256(&bytes);
+    if kept.copy_of(epoch, &digest).is_none() && Sealed::reread(bytes.clone()).is_ok() && kept.make_room(epoch)? {
+        kept.keep(KeptKey::found(epoch, version, &bytes, digest, now), &bytes)?;
     }
-    Ok(kept.accept(&opened)?)
+    kept.set_name(NamedKey { epoch, version, digest, bytes: seen.bytes, modified: Some(seen.modified) }, now);
+    Ok(())
 }
 
-/// What stands until somebody acts; of `just_found` one is told once in other words. An epoch that is left with nothing
-/// that anybody vouched for is a doubt where this host is `told`: where it believes the receipts of some signer. Where
-/// it does not, it would doubt every rotation for good.
-pub(crate) fn standing_warnings(kept: &KeptKeys, just_found: &[Place], told: bool) -> Vec<Warning> {
-    let set_back: Vec<Place> = kept.set_back().map(KeptKey::place).collect();
-    let exchanged = kept.exchanged().map(KeptKey::place).filter(|place| !set_back.contains(place));
-    let exchanged: Vec<Place> = exchanged.collect();
-    let others = kept.of_others().map(KeptKey::place);
-    let others = others.filter(|place| !exchanged.contains(place) && !set_back.contains(place));
-    let (found, known): (Vec<Place>, Vec<Place>) = others.partition(|place| just_found.contains(place));
-    let mut warnings = Vec::new();
-    if !exchanged.is_empty() {
-        let text = format!(
-            "{} is not the file that lay there before, and no sealift overwrites a wrapped key: somebody exchanged it. A \
-             copy of what was there is in {}: `sealift keys restore --identity FILE` puts it back, and `sealift keys \
-             confirm --identity FILE` removes what does not open",
-            names(exchanged),
-            kept.folder().display()
-        );
-        warnings.push(Warning::doubt("keys-exchanged", text));
+/// What lies under each listed name, as far as this host compared it.
+pub(crate) fn stored(kept: &KeptKeys, listed: &HashMap<Place, Seen>) -> Stored {
+    let names: BTreeMap<Place, &NamedKey> = kept.names().map(|name| (name.place(), name)).collect();
+    let digest =
+        |place: &Place, seen: &Seen| names.get(place).filter(|name| name.bytes == seen.bytes).map(|name| name.digest);
+    listed.iter().map(|(place, seen)| (*place, digest(place, seen))).collect()
+}
+
+/// The copies of what was in the repository.
+pub(crate) fn copies(kept: &KeptKeys) -> Vec<KeptCopy> {
+    let was_there = kept.iter().filter(|key| key.stored);
+    was_there.map(|key| KeptCopy { place: key.place(), digest: key.digest, explained: key.explained }).collect()
+}
+
+/// What a host says of the key files that it saw at its last look: new ones that it did not make, and too many of one epoch.
+/// `listed` is all that a listing shows.
+pub(crate) fn key_findings(kept: &KeptKeys, listed: impl IntoIterator<Item = Place>, now: Timestamp) -> Vec<Finding> {
+    let is_news = |name: &&NamedKey| {
+        kept.at(name.place()).is_some_and(|key| (!key.own || key.explained) && is_new(key.first_seen, now))
+    };
+    let new: BTreeSet<Place> = kept.names().filter(is_news).map(NamedKey::place).collect();
+    let mut findings = Vec::new();
+    if !new.is_empty() {
+        findings.push(Finding::KeyFilesNew { objects: names(new) });
     }
-    if !set_back.is_empty() {
-        let text = format!(
-            "{} is what this host knew before newer keys of that epoch were there, and no sealift writes one again: \
-             somebody set the keys back, perhaps for one whom the newer ones removed. Copies of those are in {}: `sealift \
-             keys restore --identity FILE` puts one back, and then `sealift keys confirm` removes the older ones. If an \
-             operator wanted this one, he says so with `sealift keys confirm` as one of the drill_signers, or rotates",
-            names(set_back),
-            kept.folder().display()
-        );
-        warnings.push(Warning::doubt("keys-set-back", text));
+    findings.extend(too_many(listed));
+    findings
+}
+
+/// Epochs with more key files than `keys` changes.
+pub(crate) fn too_many(places: impl IntoIterator<Item = Place>) -> Vec<Finding> {
+    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+    for (epoch, _) in places {
+        *counts.entry(epoch).or_default() += 1;
     }
-    let alone = |places: &[Place]| told && !nothing_beside(kept, places).is_empty();
-    if !found.is_empty() {
-        let text = format!(
-            "{} was made elsewhere and is kept here, too. If no operator rotated the keys, somebody else did: \
-             `sealift keys list --identity FILE` tells{}",
-            names(found.clone()),
-            nothing_beside(kept, &found)
-        );
-        warnings.push(Warning { doubt: alone(&found), ..Warning::standing("keys-found", text) });
-    }
-    let doubt = alone(&known);
-    warnings.extend(unproved(kept, known).map(|warning| Warning { doubt, ..warning }));
-    warnings
+    let over = counts.into_iter().filter(|(_, count)| *count > MAX_FILES as u64);
+    over.map(|(epoch, count)| Finding::TooManyKeyFiles { epoch, count }).collect()
 }
 
-/// Wrapped keys of later epochs than the one that this host seals to, which it neither made nor was made the writer
-/// beside: perhaps it begins where a rebase that it no longer knows of had left somebody out.
-pub(crate) fn later_epochs<'a>(
-    kept: &KeptKeys,
-    sealed_to: u32,
-    listed: impl IntoIterator<Item = &'a Place>,
-) -> Option<Warning> {
-    let is_known = |place: &Place| kept.at(*place).is_some_and(KeptKey::is_trusted);
-    let later = listed.into_iter().filter(|place| place.0 > sealed_to && !is_known(place));
-    let later: BTreeSet<Place> = later.copied().collect();
-    (!later.is_empty()).then(|| {
-        let text = format!(
-            "{} belongs to a later epoch than {sealed_to}, which this host seals to, and this host did not make it: it may \
-             have been set back to before a rebase, and seal for recipients that were removed by that, or another host \
-             takes over. `sealift keys rebase -r …` seals for the set that you name from now on; if nobody knows of it, \
-             delete it from the repository",
-            names(later.into_iter().collect())
-        );
-        Warning::doubt("later-epoch", text)
-    })
-}
-
-/// Until a receipt proves them.
-pub(crate) fn unproved(kept: &KeptKeys, places: Vec<Place>) -> Option<Warning> {
-    (!places.is_empty()).then(|| {
-        let beside = nothing_beside(kept, &places);
-        let text = format!(
-            "{} was made elsewhere, and no receipt that is believed here says that it opens: an operator proves it with \
-             `sealift keys confirm --identity FILE`; the signer of his receipts belongs into drill_signers{beside}",
-            names(places)
-        );
-        Warning::standing("keys-unproved", text)
-    })
-}
-
-/// What is at stake where an epoch has no key but those in `places`, which nobody vouches for: a rotation leaves it so until
-/// a receipt proves it, and so does whoever replaces the only good key by garbage.
-fn nothing_beside(kept: &KeptKeys, places: &[Place]) -> String {
-    let is_vouched_for = |epoch: u32| kept.iter().any(|key| key.epoch == epoch && !key.gone && key.is_trusted());
-    let epochs: BTreeSet<u32> = places.iter().map(|place| place.0).filter(|epoch| !is_vouched_for(*epoch)).collect();
-    if epochs.is_empty() {
-        return String::new();
-    }
-    let epochs: Vec<String> = epochs.iter().map(u32::to_string).collect();
-    format!(
-        ". Of epoch {} no other key is left, so that nobody reads what is stored under it unless this opens",
-        epochs.join(", ")
-    )
-}
-
-/// Whether others ever put a key there of the epoch that this host seals to, or of a later one, so that its configuration
-/// does not say who opens the backups. What is gone counts, too: else whoever sets the keys back would have it that
-/// nobody ever rotated them. Of earlier epochs nothing does: a person has named the set of this one.
-pub(crate) fn managed_by_rotation<'a>(
-    kept: &KeptKeys,
-    sealed_to: u32,
-    listed: impl IntoIterator<Item = (&'a Place, &'a Seen)>,
-) -> bool {
-    let is_own = |place: &Place, seen: &Seen| kept.find(*place, seen.bytes, seen.modified).is_some_and(|key| key.own);
-    kept.iter().any(|key| key.epoch >= sealed_to && !key.own)
-        || listed.into_iter().any(|(place, seen)| place.0 >= sealed_to && !is_own(place, seen))
-}
-
-/// Names as they stand in the repository; of many, the first.
-pub(crate) fn names(places: Vec<Place>) -> String {
-    const MOST: usize = 8;
-    let name = |(epoch, generation): &Place| layout::data_key(*epoch, *generation).to_string();
-    let names = places.iter().take(MOST).map(name).collect::<Vec<_>>().join(", ");
-    match places.len().checked_sub(MOST) {
-        None | Some(0) => names,
-        Some(more) => format!("{names} and {more} more"),
-    }
+/// Names as they stand in the repository.
+pub(crate) fn names(places: impl IntoIterator<Item = Place>) -> Vec<String> {
+    places.into_iter().map(|(epoch, version)| layout::data_key(epoch, version).to_string()).collect()
 }

@@ -1,4 +1,4 @@
-//! Making an epoch, and the generations of one: created once, and read back before anybody relies on them.
+//! Making an epoch, and the key files of one: created once, and read back before anything relies on them.
 
 use std::path::Path;
 
@@ -6,17 +6,17 @@ use crate::clock;
 use crate::crypto::{DataIdentity, PublicSigner, Recipient, Sealed};
 use crate::error::OperationError;
 use crate::format::{KeyHolders, MAX_KEY_BYTES, RepositoryId, former_comments, key_file_comments, layout};
-use crate::host::{KeptKey, KeptKeys, SealedTo};
+use crate::host::{KeptKey, KeptKeys, NamedKey, SealedTo};
+use crate::policy::key_sets;
 use crate::store::{Creation, Store, Stored};
 
-/// The first number above `above` that none of `taken` has: what somebody put far above does not push us there.
+/// The first number above `above` that is not taken.
 pub(crate) fn first_free(above: u32, taken: impl Fn(u32) -> bool) -> Result<u32, OperationError> {
-    let mut numbers = above.saturating_add(1)..u32::MAX;
-    numbers.find(|number| !taken(*number)).ok_or(OperationError::NoNumberLeft)
+    key_sets::first_free(above, taken).ok_or(OperationError::NoNumberLeft)
 }
 
 /// Makes, wraps, stores and reads back an epoch's data identity; only its public half leaves this function. The host
-/// whose state is in `dir` keeps a copy of the wrapping. `None`: somebody else just made that epoch.
+/// whose state is in `dir` keeps a copy of the key file. `None`: another machine just made that epoch.
 pub(crate) async fn make_epoch(
     store: &dyn Store,
     dir: &Path,
@@ -30,13 +30,16 @@ pub(crate) async fn make_epoch(
     let wrapped = wrap(repository, signer, epoch, &identity, &holders)?;
     let recipient = identity.recipient();
     drop(identity);
-    // Known as our own before it can be seen there: whatever is cut short, nobody takes it for somebody else's.
-    let mut kept = KeptKeys::load(dir)?;
-    kept.keep(KeptKey::own(epoch, 1, &wrapped, recipients), wrapped.bytes())?;
-    if !put_generation(store, epoch, 1, &wrapped).await? {
-        kept.forget((epoch, 1), &wrapped.digest())?;
+    // Known as this host's own before it can be seen there, whatever is interrupted.
+    let (mut kept, now) = (KeptKeys::load(dir)?, clock::now());
+    kept.keep(KeptKey::own(epoch, 1, &wrapped, recipients, now), wrapped.bytes())?;
+    if !put_version(store, epoch, 1, &wrapped).await? {
+        kept.forget(epoch, &wrapped.digest())?;
         return Ok(None);
     }
+    let named = NamedKey { epoch, version: 1, digest: wrapped.digest(), bytes: wrapped.len(), modified: None };
+    kept.set_name(named, now);
+    kept.save()?;
     Ok(Some(SealedTo { epoch, recipient }))
 }
 
@@ -58,40 +61,40 @@ pub(crate) fn wrap(
     Ok(wrapped)
 }
 
-/// Stores a generation under a name that must be new, and reads it back. `false`: the name is taken.
-pub(crate) async fn put_generation(
+/// Stores a key file under a name that must be new, and reads it back. `false`: the name is taken.
+pub(crate) async fn put_version(
     store: &dyn Store,
     epoch: u32,
-    generation: u32,
+    version: u32,
     wrapped: &Sealed,
 ) -> Result<bool, OperationError> {
-    let created = create_generation(store, epoch, generation, wrapped).await?;
+    let created = create_version(store, epoch, version, wrapped).await?;
     if created {
-        read_back(store, epoch, generation, wrapped).await?;
+        read_back(store, epoch, version, wrapped).await?;
     }
     Ok(created)
 }
 
-/// Stores a generation under a name that must be new. Nobody may rely on it before it is read back. `false`: the name is
+/// Stores a key file under a name that must be new. Nothing may rely on it before it is read back. `false`: the name is
 /// taken.
-pub(crate) async fn create_generation(
+pub(crate) async fn create_version(
     store: &dyn Store,
     epoch: u32,
-    generation: u32,
+    version: u32,
     wrapped: &Sealed,
 ) -> Result<bool, OperationError> {
-    let key = layout::data_key(epoch, generation);
+    let key = layout::data_key(epoch, version);
     Ok(store.create(&key, Stored::from(wrapped.clone())).await? == Creation::Created)
 }
 
-/// Whether a generation has the bytes that were stored.
+/// Whether a key file has the bytes that were stored.
 pub(crate) async fn read_back(
     store: &dyn Store,
     epoch: u32,
-    generation: u32,
+    version: u32,
     wrapped: &Sealed,
 ) -> Result<(), OperationError> {
-    let key = layout::data_key(epoch, generation);
+    let key = layout::data_key(epoch, version);
     if store.get(&key, MAX_KEY_BYTES).await? != *wrapped.bytes() {
         return Err(OperationError::Verification {
             object: key.to_string(),
@@ -99,15 +102,4 @@ pub(crate) async fn read_back(
         });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_planted_far_above_pushes_nobody_there() {
-        assert_eq!(first_free(1, |number| [1, 2, u32::MAX].contains(&number)).expect("a number"), 3);
-        assert!(first_free(u32::MAX - 1, |_| false).is_err());
-    }
 }

@@ -11,7 +11,7 @@ use crate::crypto::{Digest, MAX_SEALED_BYTES};
 use crate::error::OperationError;
 use crate::format::ranges::{Range, ranges, without};
 use crate::format::{Descriptor, PackRef, Record, RepositoryId, SignedRecord, layout};
-use crate::store::{Key, ObjectInfo, Store, StoreError};
+use crate::store::{CreateOnce, Key, Look, ObjectInfo, Store, StoreError};
 
 /// The largest record or descriptor that is read, in bytes: some 400,000 packs.
 pub(crate) const MAX_TEXT_BYTES: u64 = 32 << 20;
@@ -28,11 +28,31 @@ pub struct Remote {
     pub store: Arc<dyn Store>,
     /// As a person would name it.
     pub url: String,
+    /// Where it is, in one spelling: endpoint, bucket and prefix, or an absolute path.
+    pub location: String,
     pub descriptor: Descriptor,
+    /// `repository.json`, byte for byte, where it could be read.
+    pub descriptor_text: Option<String>,
+    pub descriptor_state: DescriptorState,
+}
+
+/// `repository.json` against what this machine remembers of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescriptorState {
+    /// The same, or not known before.
+    Same,
+    Changed,
+    Missing,
 }
 
 impl Remote {
+    /// Opens what is there, by its own word.
     pub async fn open(store: Arc<dyn Store>, url: &str) -> Result<Self, OperationError> {
+        Self::open_at(store, url, url).await
+    }
+
+    /// The same, with its location.
+    pub async fn open_at(store: Arc<dyn Store>, url: &str, location: &str) -> Result<Self, OperationError> {
         let key = layout::descriptor();
         let json = match store.get(&key, MAX_TEXT_BYTES).await {
             Ok(json) => json,
@@ -40,7 +60,17 @@ impl Remote {
             Err(error) => return Err(error.into()),
         };
         let descriptor = Descriptor::parse(&json).map_err(|error| OperationError::object(&key, error))?;
-        Ok(Self { store, url: url.to_owned(), descriptor })
+        let descriptor_text = String::from_utf8(json.to_vec()).ok();
+        let (url, location) = (url.to_owned(), location.to_owned());
+        Ok(Self { store, url, location, descriptor, descriptor_text, descriptor_state: DescriptorState::Same })
+    }
+
+    /// The same, whose store creates objects as the newest record says that its writer does.
+    pub fn creating(&self, once: CreateOnce) -> Self {
+        match once {
+            CreateOnce::Conditional => self.clone(),
+            CreateOnce::Look => Self { store: Arc::new(Look::new(Arc::clone(&self.store))), ..self.clone() },
+        }
     }
 
     pub fn id(&self) -> &RepositoryId {
@@ -57,45 +87,78 @@ impl Remote {
             self.store.list(layout::KEYS),
         )?;
         let dates = [&records, &packs, &manifests, &keys].map(|listing| listing.server_time);
-        let by_digest = |objects: Vec<ObjectInfo>| {
-            objects.into_iter().filter_map(|object| Some((layout::digest(&object.key)?, Seen::of(&object)))).collect()
-        };
         Ok(Listing {
             read,
             server_time: dates.into_iter().collect::<Option<Vec<_>>>().and_then(|dates| dates.into_iter().max()),
-            records: records
-                .objects
-                .iter()
-                .filter_map(|object| Some((layout::record_sequence(&object.key)?, Seen::of(object))))
-                .collect(),
-            packs: by_digest(packs.objects),
-            manifests: by_digest(manifests.objects),
-            keys: keys
-                .objects
-                .iter()
-                .filter_map(|object| Some((layout::epoch_and_generation(&object.key)?, Seen::of(object))))
-                .collect(),
+            records: records_of(&records.objects),
+            packs: by_digest(&packs.objects),
+            manifests: by_digest(&manifests.objects),
+            keys: keys_of(&keys.objects).into_iter().collect(),
+            receipts: Vec::new(),
         })
     }
 
     /// Only the records.
     pub async fn list_records(&self) -> Result<BTreeMap<u64, Seen>, OperationError> {
+        Ok(self.list_records_timed().await?.0)
+    }
+
+    /// All objects by one listing, receipts too: fewer requests than one for each kind. Records come last in it, so one
+    /// may be there that needs what was stored after its page was read.
+    pub async fn list_everything(&self) -> Result<Listing, OperationError> {
+        let read = Instant::now();
+        let listing = self.store.list("").await?;
+        let is_receipt = |object: &&ObjectInfo| layout::receipt_sequence(&object.key).is_some();
+        Ok(Listing {
+            read,
+            server_time: listing.server_time,
+            records: records_of(&listing.objects),
+            packs: by_digest(&in_folder(&listing.objects, layout::PACKS)),
+            manifests: by_digest(&in_folder(&listing.objects, layout::MANIFESTS)),
+            keys: keys_of(&listing.objects).into_iter().collect(),
+            receipts: listing.objects.iter().filter(is_receipt).cloned().collect(),
+        })
+    }
+
+    /// Only packs and manifests.
+    pub async fn list_sealed(&self) -> Result<Listing, OperationError> {
+        let read = Instant::now();
+        let (packs, manifests) =
+            futures::try_join!(self.store.list(layout::PACKS), self.store.list(layout::MANIFESTS))?;
+        Ok(Listing {
+            read,
+            server_time: packs.server_time.max(manifests.server_time),
+            records: BTreeMap::new(),
+            packs: by_digest(&packs.objects),
+            manifests: by_digest(&manifests.objects),
+            keys: HashMap::new(),
+            receipts: Vec::new(),
+        })
+    }
+
+    /// The records from number `first` on, in few requests however many there are before.
+    pub async fn list_records_from(&self, first: u64) -> Result<Records, OperationError> {
+        let read = Instant::now();
+        let before = first.checked_sub(1).filter(|before| *before > 0).map(layout::record);
+        let listing = self.store.list_from(layout::RECORDS, before.as_ref()).await?;
+        Ok(Records { read, listed: records_of(&listing.objects), server_time: listing.server_time })
+    }
+
+    /// The same, with the server's clock where it sends it.
+    pub async fn list_records_timed(&self) -> Result<(BTreeMap<u64, Seen>, Option<Timestamp>), OperationError> {
         let listing = self.store.list(layout::RECORDS).await?;
-        let records = listing.objects.iter();
-        Ok(records.filter_map(|object| Some((layout::record_sequence(&object.key)?, Seen::of(object)))).collect())
+        Ok((records_of(&listing.objects), listing.server_time))
     }
 
-    /// Only the wrapped keys, by epoch and generation.
+    /// Only the key files, by epoch and version.
     pub async fn list_keys(&self) -> Result<BTreeMap<(u32, u32), Seen>, OperationError> {
-        let listing = self.store.list(layout::KEYS).await?;
-        let seen = |object: &ObjectInfo| Some((layout::epoch_and_generation(&object.key)?, Seen::of(object)));
-        Ok(listing.objects.iter().filter_map(seen).collect())
+        Ok(keys_of(&self.store.list(layout::KEYS).await?.objects))
     }
 
-    /// Only the wrapped keys of `epoch`.
-    pub async fn list_generations(&self, epoch: u32) -> Result<BTreeMap<u32, Seen>, OperationError> {
+    /// Only the key files of `epoch`.
+    pub async fn list_versions(&self, epoch: u32) -> Result<BTreeMap<u32, Seen>, OperationError> {
         let listing = self.store.list(&format!("{}{epoch}/", layout::KEYS)).await?;
-        let seen = |object: &ObjectInfo| Some((layout::epoch_and_generation(&object.key)?.1, Seen::of(object)));
+        let seen = |object: &ObjectInfo| Some((layout::epoch_and_version(&object.key)?.1, Seen::of(object)));
         Ok(listing.objects.iter().filter_map(seen).collect())
     }
 
@@ -114,7 +177,7 @@ impl Remote {
     }
 
     /// Several records at once, in the order asked for. One that retention removed since it was listed is left out; one
-    /// that is still listed cannot be verified, because nobody can say what it needs.
+    /// that is still listed cannot be verified, because what it needs is unknown.
     pub async fn records(
         &self,
         sequences: &[u64],
@@ -140,8 +203,8 @@ impl Remote {
         Ok(read.into_iter().filter_map(known).collect())
     }
 
-    /// Which of the records `named` are there although `records`, a listing, lacks them: not every server lists all that it
-    /// holds. Those `removed` are not looked for, and of very many, as only a forger names them, the newest.
+    /// Which of the records `named` are there although `records`, a listing, lacks them: not every server lists all
+    /// that it holds. Those `removed` are not looked for, and of very many, as only a forger names them, the newest.
     pub async fn unlisted(
         &self,
         named: &[Range],
@@ -181,38 +244,74 @@ impl Remote {
     }
 }
 
+fn records_of(objects: &[ObjectInfo]) -> BTreeMap<u64, Seen> {
+    objects.iter().filter_map(|object| Some((layout::record_sequence(&object.key)?, Seen::of(object)))).collect()
+}
+
+fn keys_of(objects: &[ObjectInfo]) -> BTreeMap<(u32, u32), Seen> {
+    let seen = |object: &ObjectInfo| Some((layout::epoch_and_version(&object.key)?, Seen::of(object)));
+    objects.iter().filter_map(seen).collect()
+}
+
+fn in_folder(objects: &[ObjectInfo], folder: &str) -> Vec<ObjectInfo> {
+    objects.iter().filter(|object| object.key.as_str().starts_with(folder)).cloned().collect()
+}
+
+fn by_digest(objects: &[ObjectInfo]) -> HashMap<Digest, Seen> {
+    objects.iter().filter_map(|object| Some((layout::digest(&object.key)?, Seen::of(object)))).collect()
+}
+
 fn withheld(sequence: u64) -> OperationError {
     let object = layout::record(sequence).to_string();
     OperationError::Verification { object, why: WITHHELD.to_owned() }
 }
 
 /// A listed object's size and the server's time of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seen {
     pub bytes: u64,
     pub modified: Timestamp,
+    /// As the server names these bytes, where it does.
+    pub etag: Option<String>,
 }
 
 impl Seen {
-    fn of(object: &ObjectInfo) -> Self {
-        Self { bytes: object.bytes, modified: object.modified }
+    pub fn of(object: &ObjectInfo) -> Self {
+        Self { bytes: object.bytes, modified: object.modified, etag: object.etag.clone() }
     }
+}
+
+/// The records that a listing showed, all of them or those from some number on.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// When the listing began.
+    pub read: Instant,
+    pub listed: BTreeMap<u64, Seen>,
+    /// The server's clock at its end, where the server sends it.
+    pub server_time: Option<Timestamp>,
 }
 
 /// What a listing showed.
 pub struct Listing {
     /// When the listing began.
     pub read: Instant,
-    /// The server's clock at its end, where the server tells it.
+    /// The server's clock at its end, where the server sends it.
     pub server_time: Option<Timestamp>,
     pub records: BTreeMap<u64, Seen>,
     pub packs: HashMap<Digest, Seen>,
     pub manifests: HashMap<Digest, Seen>,
-    /// By epoch and generation.
+    /// By epoch and version.
     pub keys: HashMap<(u32, u32), Seen>,
+    /// Where they were listed, too.
+    pub receipts: Vec<ObjectInfo>,
 }
 
 impl Listing {
+    /// Its records alone.
+    pub fn of_records(&self) -> Records {
+        Records { read: self.read, listed: self.records.clone(), server_time: self.server_time }
+    }
+
     /// Everything in it, in bytes.
     pub fn stored_bytes(&self) -> u64 {
         let sealed = self.packs.values().chain(self.manifests.values());

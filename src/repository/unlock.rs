@@ -1,4 +1,7 @@
 //! Getting at an epoch's data identity with an operator's identity.
+//!
+//! Every key file of the epoch is tried, the lowest version first. One whose data identity is not the one that the signed
+//! record names is passed over.
 
 use std::collections::BTreeSet;
 
@@ -10,85 +13,72 @@ use crate::format::{Epoch, KeyHolders, MAX_KEY_BYTES, layout};
 use crate::repository::Remote;
 use crate::store::StoreError;
 
-/// The newest generation of `epoch` that opens. Where none does and the list is another one by now, once more: a rotation
-/// may have put a new one and deleted the old one in between.
-pub(crate) async fn open_newest(
+/// The oldest key file of `epoch` that opens. Where none does and the list is another one by now, once more: a rotation may
+/// have put a new one and deleted the old one in between.
+pub(crate) async fn open_epoch(
     remote: &Remote,
     epoch: &Epoch,
     identities: &[IdentityFile],
-) -> Result<Opening, OperationError> {
+) -> Result<OpenedVersion, OperationError> {
     let list =
-        async || Ok::<BTreeSet<u32>, OperationError>(remote.list_generations(epoch.epoch).await?.into_keys().collect());
-    let generations = list().await?;
-    let opening = open_newest_of(remote, (epoch.epoch, &generations), &epoch.recipient, identities).await?;
+        async || Ok::<BTreeSet<u32>, OperationError>(remote.list_versions(epoch.epoch).await?.into_keys().collect());
+    let versions = list().await?;
+    let opening = open_oldest_of(remote, (epoch.epoch, &versions), &epoch.recipient, identities).await?;
     let error = match opening {
-        Ok(opening) => return Ok(opening),
+        Ok(opened) => return Ok(opened),
         Err(unopened) => unopened.error,
     };
     let now = list().await?;
-    if now == generations {
+    if now == versions {
         return Err(error);
     }
-    let opening = open_newest_of(remote, (epoch.epoch, &now), &epoch.recipient, identities).await?;
+    let opening = open_oldest_of(remote, (epoch.epoch, &now), &epoch.recipient, identities).await?;
     opening.map_err(|unopened| unopened.error)
 }
 
-/// What identities make of the generations of one epoch.
-pub(crate) struct Opening {
-    /// The newest that opens.
-    pub opened: OpenedGeneration,
-    /// Those above it that are for others: perhaps of a newer set.
-    pub newer: Vec<u32>,
-    /// Why an identity could not be asked about one of these.
-    pub unasked: Option<OperationError>,
-    /// Those above it that hold no data identity of this epoch: somebody planted them.
-    pub noise: Vec<u32>,
-}
-
-/// Tries all `generations` of an epoch, the newest first. One whose data identity is not the one that the signed record
-/// names is noise that somebody planted, and is passed over. Where none opens: what stood in the way, the most telling.
-pub(crate) async fn open_newest_of<'a>(
+/// Where none opens: what stood in the way, the most telling.
+async fn open_oldest_of(
     remote: &Remote,
-    (epoch, generations): (u32, &BTreeSet<u32>),
+    (epoch, versions): (u32, &BTreeSet<u32>),
     named: &DataRecipient,
-    identities: impl IntoIterator<Item = &'a IdentityFile> + Clone,
-) -> Result<Result<Opening, Unopened>, OperationError> {
-    let why = "no wrapped key of this epoch is there".to_owned();
-    let error = OperationError::NoKeyLeft { object: format!("{}{epoch}/", layout::KEYS), why };
-    let mut failure = Unopened { verdict: Verdict::Gone, error };
-    let (mut newer, mut noise) = (Vec::new(), Vec::new());
-    for generation in generations.iter().rev().copied() {
-        let unopened = match open_generation(remote, (epoch, generation), Some(named), identities.clone()).await? {
-            Ok(opened) => {
-                let unasked = (failure.verdict == Verdict::Unasked).then_some(failure.error);
-                return Ok(Ok(Opening { opened, newer, unasked, noise }));
-            }
-            Err(unopened) => unopened,
-        };
-        match unopened.verdict {
-            Verdict::Gone => {}
-            Verdict::Noise => noise.push(generation),
-            Verdict::Closed | Verdict::Unasked => newer.push(generation),
-        }
-        if unopened.verdict > failure.verdict {
-            failure = unopened;
+    identities: &[IdentityFile],
+) -> Result<Result<OpenedVersion, Unopened>, OperationError> {
+    let mut failure = no_key_file(epoch);
+    for version in versions.iter().copied() {
+        match open_version(remote, (epoch, version), Some(named), identities).await? {
+            Ok(opened) => return Ok(Ok(opened)),
+            Err(unopened) => failure = failure.or(unopened),
         }
     }
     Ok(Err(failure))
 }
 
-/// A generation that is of no use here.
+/// What stands in the way where no key file of the epoch is there.
+pub(crate) fn no_key_file(epoch: u32) -> Unopened {
+    let why = "no wrapped key of this epoch is there".to_owned();
+    let error = OperationError::NoKeyLeft { object: format!("{}{epoch}/", layout::KEYS), why };
+    Unopened { verdict: Verdict::Gone, error }
+}
+
+/// A key file that is of no use here.
 pub(crate) struct Unopened {
     pub verdict: Verdict,
     pub error: OperationError,
 }
 
-/// What that says about the generation. The later ones tell more about what to do.
+impl Unopened {
+    /// The more telling one of two.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if other.verdict > self.verdict { other } else { self }
+    }
+}
+
+/// What that says about the key file. The later ones tell more about what to do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     /// It is no longer there.
     Gone,
-    /// Nobody can read it, or it holds no data identity of this epoch.
+    /// It cannot be read, or holds no data identity of this epoch.
     Noise,
     /// It may be for others.
     Closed,
@@ -96,11 +86,9 @@ pub(crate) enum Verdict {
     Unasked,
 }
 
-/// A generation that one of the identities opened.
-pub(crate) struct OpenedGeneration {
-    pub generation: u32,
-    /// Its stored bytes.
-    pub sealed: Sealed,
+/// A key file that one of the identities opened.
+pub(crate) struct OpenedVersion {
+    pub version: u32,
     pub digest: Digest,
     /// Until when the bucket refuses to remove it, where it says so.
     pub locked_until: Option<Timestamp>,
@@ -108,15 +96,15 @@ pub(crate) struct OpenedGeneration {
     pub holders: KeyHolders,
 }
 
-/// Opens one generation; or why it is of no use here. `named` is the public half that a signed record names; where none
-/// does yet, any is taken.
-pub(crate) async fn open_generation<'a>(
+/// Opens one key file; or why it is of no use here. `named` is the public half that a signed record names; where none does
+/// yet, any is taken.
+pub(crate) async fn open_version<'a>(
     remote: &Remote,
-    (epoch, generation): (u32, u32),
+    (epoch, version): (u32, u32),
     named: Option<&DataRecipient>,
     identities: impl IntoIterator<Item = &'a IdentityFile>,
-) -> Result<Result<OpenedGeneration, Unopened>, OperationError> {
-    let key = layout::data_key(epoch, generation);
+) -> Result<Result<OpenedVersion, Unopened>, OperationError> {
+    let key = layout::data_key(epoch, version);
     let noise =
         |why| Unopened { verdict: Verdict::Noise, error: OperationError::NoKeyLeft { object: key.to_string(), why } };
     let (wrapped, locked_until) = match remote.store.get_and_lock(&key, MAX_KEY_BYTES).await {
@@ -133,13 +121,12 @@ pub(crate) async fn open_generation<'a>(
     };
     Ok(match open_wrapped(sealed.bytes(), named, identities) {
         Ok((identity, holders)) => {
-            Ok(OpenedGeneration { generation, digest: sealed.digest(), sealed, locked_until, identity, holders })
+            Ok(OpenedVersion { version, digest: sealed.digest(), locked_until, identity, holders })
         }
-        // What somebody can mend at the keyboard goes before everything else.
+        // What a person at the keyboard can mend goes before everything else.
         Err(error @ (CryptoError::NoPassphrase(_) | CryptoError::WrongPassphrase(_))) => return Err(error.into()),
         Err(CryptoError::Damaged(why)) => Err(noise(why)),
         Err(error) => {
-            // Whatever is not refuted may be for others: it must not be deleted.
             let verdict = match error {
                 CryptoError::IdentityFailed(_) => Verdict::Unasked,
                 _ => Verdict::Closed,
@@ -149,7 +136,7 @@ pub(crate) async fn open_generation<'a>(
     })
 }
 
-/// The data identity in `wrapped`, if it is the one that a signed record names, and whom its comments name.
+/// The data identity in `wrapped`, if it is the one that a signed record names, and the recipients that its comments name.
 pub(crate) fn open_wrapped<'a>(
     wrapped: &[u8],
     named: Option<&DataRecipient>,

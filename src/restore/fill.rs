@@ -1,5 +1,5 @@
-//! Filling the files of a restore: packs are fetched, opened and scattered several at once; then every file is read back
-//! and compared with its digest, while SQLite checks the databases. All the while the disk takes what is there.
+//! Filling the files of a restore: packs are fetched, opened and scattered several at once; then every file is read
+//! back and compared with its digest, while SQLite checks the databases. All the while the disk takes what is there.
 
 use std::collections::VecDeque;
 use std::os::unix::fs::FileExt;
@@ -9,7 +9,9 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::scatter::{Placement, Scatter, ScatterError, Target};
 use super::writeback::Writeback;
-use super::{Monitor, OperationError, PackPlan, Phase, Remote, Warning, digest_beside, identity_of, integrity_check};
+use super::{
+    Finding, Monitor, OperationError, PackPlan, Phase, Remote, digest_alongside, identity_of, integrity_check,
+};
 use crate::buffers::Buffers;
 use crate::crypto::{DataIdentity, Digest};
 use crate::format::{Body, Entry, SignedRecord, layout};
@@ -48,7 +50,7 @@ impl Fill {
     }
 
     /// Fetches, opens and scatters the packs, and verifies what came of it; at the end it is on the disk.
-    pub async fn run(self: &Arc<Self>, packs: Vec<PackPlan>) -> Result<Vec<Warning>, OperationError> {
+    pub async fn run(self: &Arc<Self>, packs: Vec<PackPlan>) -> Result<Vec<Finding>, OperationError> {
         let writeback = Writeback::start(Arc::clone(&self.targets));
         self.scatter(packs, &writeback).await?;
         tracing::info!(files = self.targets.len(), "files filled");
@@ -100,17 +102,17 @@ impl Fill {
         spawn_blocking(scatter).await.map_err(|_| OperationError::Stopped)?
     }
 
-    /// Compares every file with its digest, and meanwhile lets SQLite check the databases. A wrong digest is an error; a
-    /// database that was unsound when it was saved is a warning: its bytes are those of the snapshot, and withholding
-    /// them would help nobody.
-    fn verify(&self) -> Result<Vec<Warning>, OperationError> {
+    /// Compares every file with its digest, and meanwhile lets SQLite check the databases. A wrong digest is an error;
+    /// a database that was unsound when it was saved is a warning: its bytes are those of the snapshot, and withholding
+    /// them would be of no use.
+    fn verify(&self) -> Result<Vec<Finding>, OperationError> {
         self.monitor.begin(Phase::Verifying, Some(self.total_bytes()));
         let mut warnings = Vec::new();
         for target in self.targets.iter() {
             let advance = |bytes| self.monitor.advance(Phase::Verifying, bytes);
             let read_at = |buffer: &mut [u8], offset| target.file.read_exact_at(buffer, offset);
             let check = || warnings.extend(self.check(target));
-            let digest = digest_beside(check, target.entry.bytes, self.threads, read_at, advance)
+            let digest = digest_alongside(check, target.entry.bytes, self.threads, read_at, advance)
                 .map_err(OperationError::io(&target.path))?;
             if digest != target.entry.digest {
                 return Err(self.wrong_digest(&target.entry, digest));
@@ -136,7 +138,7 @@ impl Fill {
     }
 
     /// What SQLite finds wrong with a database.
-    fn check(&self, target: &Target) -> Option<Warning> {
+    fn check(&self, target: &Target) -> Option<Finding> {
         if !target.entry.is_database() || target.entry.bytes == 0 {
             return None;
         }
@@ -144,9 +146,6 @@ impl Fill {
         let finding = integrity_check(&target.path);
         self.monitor.end(Phase::Checking);
         let name = &target.entry.name;
-        finding.map(|finding| {
-            let text = format!("{name} was restored byte for byte, and SQLite finds it damaged: {finding}");
-            Warning::doubt("integrity-check", text)
-        })
+        finding.map(|why| Finding::IntegrityCheck { source: name.clone(), why })
     }
 }

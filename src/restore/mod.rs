@@ -12,6 +12,8 @@ pub(crate) mod sqlite_check;
 mod target;
 mod writeback;
 
+pub use self::target::is_there;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,12 +24,12 @@ use crate::clock;
 use crate::crypto::Digest;
 use crate::error::OperationError;
 use crate::events::{Monitor, Phase};
-use crate::finding::Warning;
+use crate::finding::Finding;
 use crate::format::{Entry, Health, PackReader};
 use crate::history::{Reader, Selector};
 use crate::repository::Remote;
 use crate::restore::opened::{OpenedSnapshot, PackPlan, identity_of, open_with};
-use crate::restore::pieces::digest_beside;
+use crate::restore::pieces::digest_alongside;
 use crate::restore::sqlite_check::integrity_check;
 
 pub struct RestoreRequest {
@@ -76,7 +78,7 @@ pub struct RestoreReport {
     pub downloaded_bytes: u64,
     /// What was in the way, and where it is now.
     pub moved: Vec<(PathBuf, PathBuf)>,
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Finding>,
 }
 
 /// Restores one snapshot.
@@ -140,9 +142,8 @@ fn report(opened: &OpenedSnapshot, target: &Path, packs: &[PackPlan]) -> Restore
     };
     let mut warnings = opened.warnings.clone();
     if record.worst_health() > Health::Unchecked {
-        let text =
-            format!("when snapshot {} was taken, a source was {}", record.sequence, record.worst_health().as_str());
-        warnings.push(Warning::doubt("snapshot-health", text));
+        let health = record.worst_health().as_str().to_owned();
+        warnings.push(Finding::SnapshotHealth { snapshot: record.sequence, health });
     }
     RestoreReport {
         sequence: record.sequence,

@@ -1,5 +1,5 @@
 //! A snapshot opened with an identity: its verified record, its manifest, and the data identities of its epochs.
-//! Whoever reads what a snapshot holds (restore, check, drill) begins here.
+//! All that reads what a snapshot holds (restore, check, drill) begins here.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use crate::crypto::{DataIdentity, Digest};
 use crate::error::OperationError;
-use crate::finding::Warning;
+use crate::finding::Finding;
 use crate::format::{Manifest, PackRef, Record, SignedRecord, layout};
 use crate::history::{History, Reader, Selector};
 use crate::repository::Remote;
-use crate::repository::unlock::{OpenedGeneration, open_newest};
+use crate::repository::unlock::{OpenedVersion, open_epoch};
 use crate::store::Key;
 
 /// A verified record with its manifest open.
@@ -20,9 +20,9 @@ pub struct OpenedSnapshot {
     pub manifest: Manifest,
     /// By epoch.
     pub(crate) identities: Vec<(u32, DataIdentity)>,
-    /// SHA-256s of the wrapped keys through which they were opened.
+    /// SHA-256s of the key files through which they were opened.
     pub(crate) keys: Vec<Digest>,
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Finding>,
 }
 
 /// A pack to fetch, and which of the placements it serves.
@@ -38,7 +38,7 @@ pub async fn open_with(
     snapshot: &Selector,
     reader: &Reader,
 ) -> Result<OpenedSnapshot, OperationError> {
-    let history = History::load(remote, reader).await?;
+    let history = History::load_for(remote, reader, snapshot).await?;
     let signed = Arc::clone(history.find(snapshot)?);
     open(remote, history, signed, reader).await
 }
@@ -52,11 +52,10 @@ pub(crate) async fn open(
 ) -> Result<OpenedSnapshot, OperationError> {
     let (mut opened, mut keys) = (Vec::new(), Vec::new());
     for epoch in &signed.record.epochs {
-        let OpenedGeneration { identity, digest, .. } = open_newest(remote, epoch, &reader.identities).await?.opened;
+        let OpenedVersion { identity, digest, .. } = open_epoch(remote, epoch, &reader.identities).await?;
         opened.push((epoch.epoch, identity));
         keys.push(digest);
     }
-    history.refuse_exchanged(remote)?;
     let manifest = &signed.record.manifest;
     let sealed = remote.sealed(&layout::manifest(&manifest.name), &manifest.name, manifest.bytes).await?;
     let manifest = open_manifest(&sealed, &signed.record, &opened)?;

@@ -13,12 +13,12 @@ pub(crate) fn digest_of<E: Send>(
     read_at: impl Fn(&mut [u8], u64) -> Result<(), E> + Sync,
     read: impl Fn(u64) + Sync,
 ) -> Result<Digest, E> {
-    digest_beside(|| (), bytes, threads, read_at, read)
+    digest_alongside(|| (), bytes, threads, read_at, read)
 }
 
-/// The same, and beside it `other` work, which one of the threads does before it helps the others; where there is but one,
-/// afterwards.
-pub(crate) fn digest_beside<E: Send>(
+/// The same, and at the same time `other` work, which one of the threads does before it helps the others; where there
+/// is but one, afterwards.
+pub(crate) fn digest_alongside<E: Send>(
     other: impl FnOnce() + Send,
     bytes: u64,
     threads: usize,

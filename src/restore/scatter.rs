@@ -1,7 +1,7 @@
 //! Bringing blocks from packs to their places in files.
 //!
 //! Pack by pack: each is fetched once, opened frame by frame, and every block that some file needs is written where it
-//! belongs. Only the sealed bytes and one frame are in memory.
+//! belongs. Only the encrypted bytes and one frame are in memory.
 
 use std::fs::File;
 use std::ops::Range;
@@ -48,8 +48,8 @@ impl Target {
         }
     }
 
-    /// Writes blocks from position `at` on, and tells how many bytes of the file that were. In the end the blocks are what
-    /// they were: the same ones may go to other places, with other links.
+    /// Writes blocks from position `at` on, and returns how many bytes of the file that were. In the end the blocks are
+    /// what they were: the same ones may go to other places, with other links.
     fn write(&self, at: u32, blocks: &mut [u8]) -> std::io::Result<u64> {
         let block_size = self.block_size();
         if let Some(links) = self.links() {

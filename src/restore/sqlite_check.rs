@@ -1,11 +1,11 @@
-//! A restored database that nobody else knows of yet: opened as it lies, and checked by SQLite.
+//! A restored database that no other process uses yet: opened as it is, and checked by SQLite.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// Opens a database that nobody can write to. `immutable`, because one in WAL mode would otherwise get files beside it.
+/// Opens a database that nothing writes to. `immutable`, because one in WAL mode would otherwise get files next to it.
 pub(crate) fn open_still(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(format!("file:{}?immutable=1", percent_encoded(path)), flags)
@@ -13,8 +13,8 @@ pub(crate) fn open_still(path: &Path) -> rusqlite::Result<Connection> {
 
 /// SQLite's `integrity_check`: `None` when sound, else its first finding.
 ///
-/// Mapped into memory, as far as SQLite does that (2 GiB), because nobody can cut this file short meanwhile: that saves half
-/// of the time, and mapped pages are the kernel's to take back.
+/// Mapped into memory, as far as SQLite does that (2 GiB), because nothing cuts this file short meanwhile: that saves half of
+/// the time, and the kernel can reclaim mapped pages.
 pub(crate) fn integrity_check(path: &Path) -> Option<String> {
     let check = || -> rusqlite::Result<String> {
         let connection = open_still(path)?;
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_with_odd_characters_in_its_path_is_checked_and_nothing_appears_beside_it() {
+    fn a_database_with_odd_characters_in_its_path_is_checked_and_nothing_appears_next_to_it() {
         let dir = tempfile::tempdir().expect("scratch");
         let path = dir.path().join("50% off? #1.db");
         let connection = Connection::open(&path).expect("made");

@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::scatter::Target;
-use super::{OperationError, Warning};
+use super::{Finding, OperationError};
 use crate::format::Entry;
 use crate::fsx::{self, LeftBehind, ScratchDir};
 
-/// What SQLite keeps beside a database.
+/// What SQLite keeps next to a database.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// What giving the files their names came to.
 pub(super) struct Published {
     /// What was in the way, and where it is now.
     pub moved: Vec<(PathBuf, PathBuf)>,
-    pub warning: Option<Warning>,
+    pub warning: Option<Finding>,
 }
 
 /// What the hidden folder's name begins with.
@@ -86,10 +86,8 @@ impl TargetDir {
         fs::remove_dir(self.staging.path()).map_err(OperationError::io(self.staging.path()))?;
         fsx::sync_dir(&self.path).map_err(OperationError::io(&self.path))?;
         fsx::sync_dir(fsx::parent(&self.path)).map_err(OperationError::io(&self.path))?;
-        let warning = (!not_owned.is_empty()).then(|| {
-            let text = format!("{} could not be given back to its owner: this user may not", not_owned.join(", "));
-            Warning::standing("owner-not-restored", text)
-        });
+        let sources = || not_owned.iter().map(|name| (*name).to_owned()).collect();
+        let warning = (!not_owned.is_empty()).then(|| Finding::OwnerNotRestored { sources: sources() });
         Ok(Published { moved, warning })
     }
 }
@@ -104,12 +102,26 @@ impl Drop for TargetDir {
     }
 }
 
-/// What restores that were killed left in `path`. Nothing in somebody's own directory is deleted, so it is named.
-pub(super) fn left_behind(path: &Path) -> Option<Warning> {
-    let left: Vec<String> =
-        LeftBehind::find(path, STAGING).iter().map(|left| left.path.display().to_string()).collect();
-    let text = format!("a restore that was killed left data in the clear in {}; delete it", left.join(", "));
-    (!left.is_empty()).then(|| Warning::standing("staging-left", text))
+/// What restores that were killed left in `path`. Nothing in a person's own directory is deleted, so it is named.
+pub(super) fn left_behind(path: &Path) -> Option<Finding> {
+    let paths: Vec<PathBuf> = LeftBehind::find(path, STAGING).into_iter().map(|left| left.path).collect();
+    (!paths.is_empty()).then_some(Finding::StagingLeft { paths })
+}
+
+/// Whether `path` has files already; where some are named, whether it has all of these.
+pub fn is_there(path: &Path, names: &[String]) -> Result<bool, OperationError> {
+    if !names.is_empty() {
+        return Ok(names.iter().all(|name| path.join(name).symlink_metadata().is_ok()));
+    }
+    // What a killed restore left is no file of the application.
+    let is_file =
+        |entry: io::Result<fs::DirEntry>| entry.map(|entry| !entry.file_name().to_string_lossy().starts_with(STAGING));
+    let files = match fs::read_dir(path) {
+        Ok(present) => present.map(is_file).collect::<Result<Vec<bool>, _>>(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => Err(error),
+    };
+    Ok(files.map_err(OperationError::io(path))?.contains(&true))
 }
 
 /// Refuses what could lose something.
@@ -120,7 +132,8 @@ pub(super) fn check(path: &Path, names: &[&str], force: bool) -> Result<(), Oper
         Err(error) => return Err(OperationError::Io { path: path.to_owned(), error }),
     };
     if !force && present.next().is_some() {
-        let left = left_behind(path).map(|left| format!(": {}", left.text)).unwrap_or_default();
+        let left = left_behind(path).map(|left| format!(": a killed restore left data in {}", left.subject()));
+        let left = left.unwrap_or_default();
         return Err(OperationError::Refused {
             what: format!("{} is not empty{left}", path.display()),
             way_out: "name an empty or new directory, or add --force, which moves what is in the way aside".to_owned(),
@@ -193,7 +206,8 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
-/// Mode, owner and time as they were. `false`: this user may not give files away, and then no set-user-id bit comes back.
+/// Mode, owner and time as they were. `false`: this user may not give files away, and then no set-user-id bit comes
+/// back.
 fn settle(target: &Target) -> io::Result<bool> {
     let Target { file, entry, .. } = target;
     // Outside its own user namespace this is no permission error but an invalid argument, so any failure counts.

@@ -1,5 +1,5 @@
-//! Bringing restored files to the disk while the rest is still fetched and verified, so that nobody waits for it at the
-//! end. Left to itself, the kernel begins when memory runs short.
+//! Bringing restored files to the disk while the rest is still fetched and verified, so that no time is lost for it at
+//! the end. Left to itself, the kernel begins when memory runs short.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

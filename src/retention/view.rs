@@ -1,83 +1,36 @@
 //! What there is to plan with: one listing, its records, and the receipts.
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::rules::Rules;
-use crate::crypto::PublicSigner;
 use crate::error::OperationError;
-use crate::finding::Warning;
-use crate::format::ranges::{ranges, without, written};
-use crate::format::{Health, ReceiptKind, Retention, SignedReceipt, SignedRecord, layout};
-use crate::history::{BadObjects, History, Reader, Unusable};
-use crate::host::{Pins, known_driller};
-use crate::policy::effective::effective_times;
-use crate::policy::prune::{self, Ground, Needed};
-use crate::policy::retain::{Plan, Proof, Snapshot, retain};
-use crate::repository::Remote;
-use crate::repository::receipts::{last_drill, receipts, receipts_of_anybody};
-use crate::repository::{Listing, Seen};
+use crate::finding::Finding;
+use crate::format::ranges::ranges;
+use crate::format::{CreateOnce, Health, Ignored, ReceiptKind, Retention, SignedReceipt, layout};
+use crate::history::{History, Listed, Reader, Unusable};
+use crate::policy::ignore::{self, ListedRecord, NotIgnored, RecordVerdict};
+use crate::policy::prune::{self, Missed, Needed, PruneInputs};
+use crate::policy::retain::{Plan, Snapshot, retain};
+use crate::repository::receipts::receipts_of_anybody;
+use crate::repository::{Listing, Remote, Seen, is_complete};
 use crate::store::{Key, ObjectInfo};
 
 pub(super) struct View {
     pub listing: Listing,
     pub history: History,
-    /// By those who are believed.
+    /// All whose signature holds, by any signer.
     receipts: Vec<(ObjectInfo, SignedReceipt)>,
-    /// By anybody else.
-    noise: Vec<(ObjectInfo, SignedReceipt)>,
-    bad: BadObjects,
-    own: Option<Unbelieved>,
-    state_dir: PathBuf,
-}
-
-/// Records of which nobody knows what they need.
-pub(super) struct Doubts {
-    pub unverifiable: Vec<u64>,
-    pub newer: Vec<u64>,
-    pub unlisted: Vec<u64>,
-}
-
-/// This machine's own key, which the configuration does not name, and what its receipts hold bad.
-struct Unbelieved {
-    signer: PublicSigner,
-    bad: BadObjects,
+    /// Records that this run ignores, in addition to those that were ignored before.
+    ignored: BTreeSet<u64>,
 }
 
 impl View {
-    pub async fn read(remote: &Remote, reader: &Reader, believed: &[PublicSigner]) -> Result<Self, OperationError> {
+    pub async fn read(remote: &Remote, reader: &Reader) -> Result<Self, OperationError> {
         let listing = remote.list().await?;
-        let history = History::of(remote, reader, &listing.records).await?;
-        let own = known_driller(&reader.state_root)?.map(|own| own.public()).filter(|own| !believed.contains(own));
-        let is_believed = |(_, receipt): &(_, SignedReceipt)| believed.contains(receipt.signed.signer());
-        let (receipts, noise): (Vec<_>, Vec<_>) = receipts_of_anybody(remote).await?.into_iter().partition(is_believed);
-        let bad = BadObjects::known(&signed(&receipts), &reader.state_dir(remote))?;
-        let own = own.map(|signer| {
-            let mut own = signed(&noise);
-            own.retain(|receipt| *receipt.signed.signer() == signer);
-            Unbelieved { signer, bad: BadObjects::of(&own) }
-        });
-        Ok(Self { listing, history, receipts, noise, bad, own, state_dir: reader.state_dir(remote) })
-    }
-
-    /// Snapshots that this machine itself found hurt, and that count as whole because nobody here believes it.
-    pub fn unheard(&self) -> Option<Warning> {
-        let own = self.own.as_ref()?;
-        let counts = |bad: &BadObjects, record: &SignedRecord| bad.is_sound(record, &self.listing);
-        let unheard = |record: &&Arc<SignedRecord>| counts(&self.bad, record) && !counts(&own.bad, record);
-        let hurt = ranges(self.history.verified().filter(unheard).map(|record| record.record.sequence));
-        (!hurt.is_empty()).then(|| {
-            let text = format!(
-                "a check or drill on this machine found snapshot {} hurt, and here it counts as whole: this machine's own \
-                 receipts are believed with the line drill_signers = [\"{}\"] in sealift.toml",
-                written(&hurt),
-                own.signer
-            );
-            Warning::doubt("own-findings-unheard", text)
-        })
+        let history = History::of(remote, reader, &listing.records, listing.server_time).await?;
+        let receipts = receipts_of_anybody(remote).await?;
+        Ok(Self { listing, history, receipts, ignored: BTreeSet::new() })
     }
 
     /// Every object that is there now.
@@ -85,6 +38,57 @@ impl View {
         let listing = remote.list().await?;
         let receipts = remote.store.list(layout::RECEIPTS).await?;
         Ok(objects(&listing).chain(receipts.objects).map(|object| object.key).collect())
+    }
+
+    /// Ignores the records `named`: what is to be remembered.
+    pub fn ignore(&mut self, named: &BTreeSet<u64>) -> Result<Vec<Ignored>, NotIgnored> {
+        let listed = self.history.listed.iter().map(|listed| ListedRecord {
+            sequence: listed.sequence,
+            digest: listed.digest,
+            verdict: verdict(listed),
+        });
+        let ignored = ignore::ignore(&listed.collect::<Vec<_>>(), named)?;
+        self.ignored.extend(named);
+        Ok(ignored)
+    }
+
+    /// Whether a listed record does not count.
+    pub fn is_other(&self, sequence: u64) -> bool {
+        self.others().any(|other| other.sequence == sequence)
+    }
+
+    /// Listed records that do not count.
+    fn others(&self) -> impl Iterator<Item = &Listed> {
+        self.history.listed.iter().filter(|listed| listed.record.is_err())
+    }
+
+    fn is_ignored(&self, other: &Listed) -> bool {
+        other.ignored || self.ignored.contains(&other.sequence)
+    }
+
+    /// The numbers of the records that do not count and are ignored.
+    pub fn ignored(&self) -> impl Iterator<Item = u64> {
+        self.others().filter(|other| self.is_ignored(other)).map(|other| other.sequence)
+    }
+
+    /// What the history reports, but for what it says of records that this run ignores.
+    pub fn warnings(&self) -> Vec<Finding> {
+        let is_open = |finding: &&Finding| match finding {
+            Finding::RecordDamaged { snapshot, .. } | Finding::RecordUntrusted { snapshot, .. } => {
+                !self.ignored.contains(snapshot)
+            }
+            Finding::SignerClaim { snapshots, .. } => {
+                !snapshots.iter().all(|(first, last)| (*first..=*last).all(|sequence| self.ignored.contains(&sequence)))
+            }
+            Finding::RecordIgnored { .. } => false,
+            _ => true,
+        };
+        let mut warnings: Vec<Finding> = self.history.warnings.iter().filter(is_open).cloned().collect();
+        let snapshots = ranges(self.ignored());
+        if !snapshots.is_empty() {
+            warnings.push(Finding::RecordIgnored { snapshots });
+        }
+        warnings
     }
 
     pub fn lists(&self, record: &Key) -> bool {
@@ -96,110 +100,112 @@ impl View {
     }
 
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        snapshots(&self.history, &self.listing, self.signed_receipts(), &self.bad)
+        snapshots(&self.history, &self.listing)
     }
 
-    pub fn proof(&self) -> Proof {
-        proof(self.signed_receipts())
+    /// When each listed record was stored, by the server's clock.
+    pub fn stored(&self) -> BTreeMap<u64, Timestamp> {
+        self.listing.records.iter().map(|(sequence, seen)| (*sequence, seen.modified)).collect()
     }
 
-    /// What the newest record names, or this machine saw, and the listing lacks although it is there: not every server lists
-    /// all that it holds. Those `removed` by this run are not looked for.
-    pub async fn unlisted(&self, remote: &Remote, removed: &[Key]) -> Result<Vec<u64>, OperationError> {
-        let Some(newest) = self.history.verified().next_back() else { return Ok(Vec::new()) };
-        let removed: HashSet<u64> = removed.iter().filter_map(layout::record_sequence).collect();
-        let seen = ranges(Pins::load(&self.state_dir)?.vanished.into_keys());
-        let mut named = [without(&seen, &newest.record.earlier), newest.record.earlier.clone()].concat();
-        named.sort_unstable();
-        remote.unlisted(&named, &self.listing.records, &removed).await
+    /// How the newest record was created.
+    pub fn create_once(&self) -> CreateOnce {
+        self.history.create_once()
     }
 
-    /// What may go when only the verified snapshots that `stay` says are left.
-    pub fn prune(&self, stay: impl Fn(u64) -> bool, doubts: Doubts) -> Result<prune::Plan, OperationError> {
+    /// The rules that the newest record names.
+    pub fn recorded_rules(&self) -> Option<&Retention> {
+        self.history.verified().next_back()?.record.retention.as_ref()
+    }
+
+    /// What is there although the listing lacks it: not every server lists all that it holds. Those `removed` by this
+    /// run are not looked for.
+    pub async fn unlisted(&self, remote: &Remote, removed: &[u64]) -> Result<Vec<u64>, OperationError> {
+        let Some(newest) = self.history.verified().next_back() else { return Ok(self.history.unlisted.clone()) };
+        let removed: HashSet<u64> = removed.iter().copied().collect();
+        let mut unlisted = remote.unlisted(&newest.record.earlier, &self.listing.records, &removed).await?;
+        unlisted.extend(&self.history.unlisted);
+        unlisted.sort_unstable();
+        unlisted.dedup();
+        Ok(unlisted)
+    }
+
+    /// What may go when the records `removed` are gone. `unlisted` are there although the listing lacks them.
+    pub fn prune(&self, removed: &[u64], unlisted: Vec<u64>, grace: SignedDuration) -> prune::Plan {
+        let stays = |sequence: u64| !removed.contains(&sequence);
         let mut needed = Needed::default();
-        let left = self.history.verified().filter(|record| stay(record.record.sequence));
-        left.for_each(|record| needed.add(&record.record));
-        needed.spent_receipts = self.spent_receipts(&needed, stay);
+        // What a valid signature names stays, whether the record counts or not.
+        let valid = self.history.valid().map(|record| &record.record);
+        valid.filter(|record| stays(record.sequence)).for_each(|record| needed.add(record));
+        needed.add_missed(&self.missed(), self.listing.server_time, grace);
         let newest = self.history.verified().next_back();
-        let grace = SignedDuration::from_secs(i64::try_from(self.history.grace_seconds).unwrap_or(i64::MAX));
-        let ground = Ground {
-            vanished: self.vanished(grace)?,
+        let inputs = PruneInputs {
             server_time: self.listing.server_time,
             newest: newest.map(|newest| self.listing.records[&newest.record.sequence].modified),
             grace,
-            unverifiable: doubts.unverifiable,
-            newer: doubts.newer,
-            disputed: self.history.disputed(),
-            unlisted: doubts.unlisted,
+            not_counting: self.open(|verdict| matches!(verdict, RecordVerdict::Damaged | RecordVerdict::Untrusted)),
+            claimed: self.open(|verdict| verdict == RecordVerdict::Claim),
+            newer: self.open(|verdict| verdict == RecordVerdict::NewerFormat),
+            unlisted,
+            rolled_back: self.reports(|finding| matches!(finding, Finding::RolledBack { .. })),
+            replaced: self.reports(|finding| matches!(finding, Finding::RecordReplaced { .. })),
+            keyless: self.keyless(),
+            receipts: self.superseded_receipts(&needed, stays),
         };
-        Ok(prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &ground))
+        prune::prune(&self.objects().collect::<Vec<_>>(), &needed, &inputs)
     }
 
-    /// What vanished unexplained, and when the grace period since retention first heard of the last of it ends.
-    fn vanished(&self, grace: SignedDuration) -> Result<Option<(Vec<u64>, Timestamp)>, OperationError> {
-        let mut pins = Pins::load(&self.state_dir)?;
-        let Some(now) = self.listing.server_time else { return Ok(None) };
-        if pins.vanished.values().any(Option::is_none) {
-            pins.vanished.values_mut().for_each(|since| *since = since.or(Some(now)));
-            pins.save(&self.state_dir)?;
-        }
-        let until = |since: Timestamp| since.saturating_add(grace).unwrap_or(Timestamp::MAX);
-        let known = pins.vanished.into_iter().map(|(sequence, since)| (sequence, until(since.unwrap_or(now))));
-        let waiting: Vec<(u64, Timestamp)> = known.filter(|(_, until)| now <= *until).collect();
-        let last = waiting.iter().map(|(_, until)| *until).max();
-        Ok(last.map(|last| (waiting.into_iter().map(|(sequence, _)| sequence).collect(), last)))
+    /// Epochs that a snapshot needs and of which no key file is listed.
+    fn keyless(&self) -> Vec<u32> {
+        let mut needed = Needed::default();
+        self.history.verified().for_each(|record| needed.add(&record.record));
+        let is_there = |epoch: &u32| self.listing.keys.keys().any(|place| place.0 == *epoch);
+        needed.epochs.into_iter().filter(|epoch| !is_there(epoch)).collect()
     }
 
-    fn all_receipts(&self) -> impl Iterator<Item = &(ObjectInfo, SignedReceipt)> {
-        self.receipts.iter().chain(&self.noise)
+    /// What records needed that this machine saw, did not remove, and misses.
+    fn missed(&self) -> Vec<Missed> {
+        let missed = self.history.missed.iter().map(|missed| {
+            let mut needs = Needed::default();
+            needs.add(&missed.record.record);
+            Missed { needs, first_missed: missed.since }
+        });
+        missed.collect()
     }
 
-    fn signed_receipts(&self) -> impl Iterator<Item = &SignedReceipt> + Clone {
-        self.receipts.iter().map(|(_, receipt)| receipt)
+    /// Records of this kind that are not ignored.
+    fn open(&self, is_of_kind: impl Fn(RecordVerdict) -> bool) -> Vec<u64> {
+        let open = self.others().filter(|other| !self.is_ignored(other) && is_of_kind(verdict(other)));
+        open.map(|other| other.sequence).collect()
     }
 
-    /// Receipts about snapshots that are gone, whoever signed them, but for what still says something, be it to their
-    /// signer alone: his newest check, what names a bad object that is still there, and of those who are believed the newest
-    /// proof of each epoch that is needed.
-    fn spent_receipts(&self, needed: &Needed, stay: impl Fn(u64) -> bool) -> HashSet<Key> {
-        let listed = |sequence: &u64| self.listing.records.contains_key(sequence) && stay(*sequence);
-        let there: HashSet<Key> = objects(&self.listing).map(|object| object.key).collect();
-        let names_bad = |receipt: &SignedReceipt| {
-            let named = receipt.receipt.bad.iter().chain(&receipt.receipt.contents);
-            named.into_iter().any(|name| Key::new(name.as_str()).is_ok_and(|name| there.contains(&name)))
+    fn reports(&self, is_it: impl Fn(&Finding) -> bool) -> bool {
+        self.history.is_rolled_back && self.history.warnings.iter().any(is_it)
+    }
+
+    /// Receipts about snapshots that are gone, by any signer. A `confirm` receipt of an epoch that a record still
+    /// needs stays: it explains which key files are gone.
+    fn superseded_receipts(&self, needed: &Needed, stays: impl Fn(u64) -> bool) -> HashSet<Key> {
+        let is_listed = |sequence: u64| self.listing.records.contains_key(&sequence) && stays(sequence);
+        let explains_keys = |receipt: &SignedReceipt| {
+            receipt.receipt.kind == ReceiptKind::Confirm
+                && receipt.receipt.epochs.iter().any(|epoch| needed.epochs.contains(epoch))
         };
-        let proof = |epoch: &u32| {
-            let proofs = self.receipts.iter().filter(|(_, it)| proves(it) && it.receipt.epochs.contains(epoch));
-            proofs.max_by_key(|(_, receipt)| receipt.order()).map(|(object, _)| &object.key)
+        let is_superseded = |(_, receipt): &&(ObjectInfo, SignedReceipt)| {
+            !is_listed(receipt.receipt.sequence) && !explains_keys(receipt)
         };
-        let mut checks: HashMap<String, (&ObjectInfo, &SignedReceipt)> = HashMap::new();
-        for (object, check) in self.all_receipts().filter(|(_, it)| it.receipt.kind == ReceiptKind::Check) {
-            let newest = checks.entry(check.signed.signer().to_string()).or_insert((object, check));
-            if check.order() > newest.1.order() {
-                *newest = (object, check);
-            }
-        }
-        let checks = checks.values().map(|(object, _)| &object.key);
-        let says: HashSet<&Key> = needed.epochs.iter().filter_map(proof).chain(checks).collect();
-        let spent = |(object, receipt): &&(ObjectInfo, SignedReceipt)| {
-            !listed(&receipt.receipt.sequence) && !says.contains(&object.key) && !names_bad(receipt)
-        };
-        self.all_receipts().filter(spent).map(|(object, _)| object.key.clone()).collect()
+        self.receipts.iter().filter(is_superseded).map(|(object, _)| object.key.clone()).collect()
     }
 
     fn objects(&self) -> impl Iterator<Item = ObjectInfo> {
-        objects(&self.listing).chain(self.all_receipts().map(|(object, _)| object.clone()))
+        objects(&self.listing).chain(self.receipts.iter().map(|(object, _)| object.clone()))
     }
-}
-
-fn signed(receipts: &[(ObjectInfo, SignedReceipt)]) -> Vec<SignedReceipt> {
-    receipts.iter().map(|(_, receipt)| receipt.clone()).collect()
 }
 
 /// What a listing shows, back as objects.
 fn objects(listing: &Listing) -> impl Iterator<Item = ObjectInfo> {
-    let object = |(key, seen): (Key, &Seen)| ObjectInfo { key, bytes: seen.bytes, modified: seen.modified };
-    let keys = listing.keys.iter().map(|((epoch, generation), seen)| (layout::data_key(*epoch, *generation), seen));
+    let object = |(key, seen): (Key, &Seen)| ObjectInfo { key, bytes: seen.bytes, modified: seen.modified, etag: None };
+    let keys = listing.keys.iter().map(|((epoch, version), seen)| (layout::data_key(*epoch, *version), seen));
     let manifests = listing.manifests.iter().map(|(name, seen)| (layout::manifest(name), seen));
     let packs = listing.packs.iter().map(|(name, seen)| (layout::pack(name), seen));
     let records = listing.records.iter().map(|(sequence, seen)| (layout::record(*sequence), seen));
@@ -207,57 +213,31 @@ fn objects(listing: &Listing) -> impl Iterator<Item = ObjectInfo> {
 }
 
 /// The verified snapshots as the planner takes them.
-fn snapshots<'a>(
-    history: &History,
-    listing: &Listing,
-    receipts: impl Iterator<Item = &'a SignedReceipt> + Clone,
-    bad: &BadObjects,
-) -> Vec<Snapshot> {
-    let times = effective_times(history.stated());
-    let snapshot = |(signed, effective): (&Arc<SignedRecord>, _)| {
-        let record = &signed.record;
-        Snapshot {
-            sequence: record.sequence,
-            effective,
-            tags: record.tags.clone(),
-            healthy: record.worst_health() <= Health::Unchecked,
-            whole: bad.is_sound(signed, listing),
-            drilled: last_drill(signed, receipts.clone()).is_some_and(|last| last.receipt.passed),
-            epochs: record.epochs.iter().map(|epoch| epoch.epoch).chain([record.manifest.epoch]).collect(),
-        }
-    };
-    history.verified().zip(times).map(snapshot).collect()
+fn snapshots(history: &History, listing: &Listing) -> Vec<Snapshot> {
+    let snapshots = history.verified().zip(history.ordered_times()).map(|(signed, time)| Snapshot {
+        sequence: signed.record.sequence,
+        time,
+        tags: signed.record.tags.clone(),
+        healthy: signed.record.worst_health() <= Health::Unchecked,
+        complete: is_complete(&signed.record, listing),
+        epoch: signed.record.manifest.epoch,
+    });
+    snapshots.collect()
 }
 
-fn proves(signed: &SignedReceipt) -> bool {
-    let receipt = &signed.receipt;
-    receipt.passed && matches!(receipt.kind, ReceiptKind::Drill | ReceiptKind::Confirm)
+/// Why retention keeps or removes each of the snapshots in `history`, by `rules`. Without rules, or by rules that keep
+/// nothing, the plan is empty: refusing those is for `retain` itself.
+pub fn retention_plan(history: &History, listing: &Listing, rules: Option<&Retention>) -> Plan {
+    let plan = rules.map(|rules| retain(&snapshots(history, listing), rules, listing.server_time));
+    plan.and_then(Result::ok).unwrap_or_default()
 }
 
-fn proof<'a>(receipts: impl Iterator<Item = &'a SignedReceipt>) -> Proof {
-    receipts.filter(|receipt| proves(receipt)).flat_map(|signed| signed.receipt.epochs.iter().copied()).collect()
-}
-
-/// Why retention keeps each of the snapshots in `history`, or lets it go, by the rules that hold on this machine and what
-/// `listing` shows.
-pub async fn retention_plan(
-    remote: &Remote,
-    reader: &Reader,
-    history: &History,
-    listing: &Listing,
-    own_rules: Option<Retention>,
-    believed: &[PublicSigner],
-) -> Result<Plan, OperationError> {
-    let receipts = receipts(remote, believed).await?;
-    let rules = Rules::of(own_rules, history).rules;
-    let bad = BadObjects::known(&receipts, &reader.state_dir(remote))?;
-    let snapshots = snapshots(history, listing, receipts.iter(), &bad);
-    let kept = retain(&snapshots, &rules, &proof(receipts.iter()));
-    // Rules that keep nothing, or know no zone, are `retain`'s to refuse; here they explain nothing.
-    Ok(kept.unwrap_or_default())
-}
-
-/// The records that cannot be used, and why.
-pub(super) fn unusable(view: &View) -> impl Iterator<Item = (u64, &Unusable)> {
-    view.history.listed.iter().filter_map(|listed| Some((listed.sequence, listed.record.as_ref().err()?)))
+fn verdict(listed: &Listed) -> RecordVerdict {
+    match &listed.record {
+        Ok(_) => RecordVerdict::Counts,
+        Err(Unusable::Newer { .. }) => RecordVerdict::NewerFormat,
+        Err(Unusable::Claim { .. }) => RecordVerdict::Claim,
+        Err(Unusable::Untrusted { .. }) => RecordVerdict::Untrusted,
+        Err(Unusable::Damaged(_) | Unusable::NotRead) => RecordVerdict::Damaged,
+    }
 }

@@ -1,7 +1,7 @@
 //! Waiting for writers.
 //!
-//! SQLite's own busy handler sleeps longer and longer, and starves beside busy writers (5 of 12 tries failed against two of
-//! them). This one asks every millisecond, up to a bound.
+//! SQLite's own busy handler sleeps longer and longer, and starves next to busy writers (5 of 12 tries failed against
+//! two of them). This one asks every millisecond, up to a bound.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! Which files this process has open, and how: as databases, or as ordinary files, never both.
 //!
-//! POSIX locks belong to the process, and closing *any* descriptor of a file drops all of them. SQLite takes care of that
-//! for its own connections; a descriptor of ours would silently unlock a database that is being read. So beside SQLite's
-//! a database has one descriptor of ours, whoever reads it, and that is closed when its last reader is gone.
+//! POSIX locks belong to the process, and closing *any* descriptor of a file drops all of them. SQLite takes care of
+//! that for its own connections; a descriptor of ours would silently unlock a database that is being read. So next to
+//! SQLite's a database has one descriptor of ours for all readers, and that is closed when its last reader is gone.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -24,14 +24,14 @@ struct Open {
 
 static OPEN: Mutex<BTreeMap<(u64, u64), Open>> = Mutex::new(BTreeMap::new());
 
-/// The right to have one inode open in one way. Held until after the descriptor is closed, or let go.
+/// The right to have one inode open in one way. Held until after the descriptor is closed or released.
 #[derive(Debug)]
 pub(super) struct Claim {
     inode: (u64, u64),
 }
 
 impl Claim {
-    /// With the descriptor that all who read this database share. Let go of it before the claim.
+    /// With the descriptor that all who read this database share. Release it before the claim.
     pub(super) fn database(path: &Path, stamp: &Stamp) -> Result<(Self, Arc<File>), SourceError> {
         let mut all = registry();
         let file = match all.get(&stamp.inode()) {
@@ -74,14 +74,14 @@ impl Drop for Claim {
     }
 }
 
-/// Opens what `stat` just called a regular file. Should a FIFO or a terminal have taken its place since: it is not waited
-/// for, and this process is not taken over by it.
+/// Opens what `stat` just called a regular file. Should a FIFO or a terminal have taken its place since: it is not
+/// waited for, and this process is not taken over by it.
 pub(super) fn open_regular(path: &Path) -> Result<File, SourceError> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| SourceError::io(path, error))
 }
 
-/// A panic elsewhere leaves the map whole: each change to it is complete before the lock is let go.
+/// A panic elsewhere leaves the map whole: each change to it is complete before the lock is released.
 fn registry() -> MutexGuard<'static, BTreeMap<(u64, u64), Open>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }

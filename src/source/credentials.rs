@@ -1,8 +1,8 @@
 //! Whether Trinity's stored credentials open with the keys in its `.env`: without that pair they are lost.
 //!
 //! A credential is a JSON envelope in a text column: `version` 1, `algorithm` AES-256-GCM, `nonce` and `ciphertext` in
-//! base64, nothing authenticated beside it. The key is 64 hexadecimal digits in `CREDENTIAL_ENCRYPTION_KEY`, the one before
-//! it in `CREDENTIAL_ENCRYPTION_KEY_SECONDARY`. What is no envelope is left over from a time without encryption.
+//! base64, no additional authenticated data. The key is 64 hexadecimal digits in `CREDENTIAL_ENCRYPTION_KEY`, the one
+//! before it in `CREDENTIAL_ENCRYPTION_KEY_SECONDARY`. What is no envelope is left over from a time without encryption.
 
 use aes_gcm::aead::Aead;
 use aes_gcm::{Aes256Gcm, KeyInit};

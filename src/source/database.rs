@@ -1,9 +1,10 @@
 //! A live SQLite database, read page by page inside read transactions.
 //!
 //! Locks, recovery, page size and page count are SQLite's business, and in WAL mode its pager gives the pages
-//! (`sqlite_dbpage`). In rollback mode the file itself *is* the pages for as long as SQLite holds the read lock, and is read
-//! in large pieces: that halves the time for which a writer waits. What is added here besides: waiting that does not starve, a
-//! bound on memory, and the proof that the file under the path stayed the same one, which SQLite does not look for.
+//! (`sqlite_dbpage`). In rollback mode the file itself *is* the pages for as long as SQLite holds the read lock, and is
+//! read in large pieces: that halves the time for which a writer waits. What is added here: waiting that does not
+//! starve, a bound on memory, and the proof that the file under the path stayed the same one, which SQLite does not
+//! look for.
 
 use std::cell::Cell;
 use std::fs::{File, Metadata};
@@ -24,8 +25,8 @@ use super::{SourceError, place, wal};
 const OLDEST: (i32, &str) = (3_051_003, "it is older than 3.51.3");
 /// What an empty database is taken to have; it has no page that could say.
 const EMPTY_PAGE_SIZE: usize = 4096;
-/// Where SQLite's locks lie in the file; the page there is never used (<https://sqlite.org/fileformat2.html>, "The Lock-Byte
-/// Page").
+/// Where SQLite's locks lie in the file; the page there is never used (<https://sqlite.org/fileformat2.html>, "The
+/// Lock-Byte Page").
 const LOCK_BYTES: u64 = 1 << 30;
 const PAGE: &str = "select data from sqlite_dbpage where pgno = ?1";
 
@@ -120,7 +121,7 @@ impl Database {
             }
         }
         first.page_count = self.connection.query_row("pragma page_count", [], |row| row.get(0))?;
-        // A log beside a database whose header does not ask for one is used all the same.
+        // A log next to a database whose header does not ask for one is used all the same.
         let mode: String = self.connection.query_row("pragma journal_mode", [], |row| row.get(0))?;
         if mode == "wal" {
             first.journal = Journal::Wal;
@@ -213,7 +214,8 @@ impl DatabaseView<'_> {
         self.first.page_size
     }
 
-    /// Pages in the database; 0 for an empty one. Where the file was cut short, as many as are left, the last one whole.
+    /// Pages in the database; 0 for an empty one. Where the file was cut short, as many as are left, the last one
+    /// whole.
     pub fn page_count(&self) -> u32 {
         self.first.page_count
     }
@@ -241,8 +243,8 @@ impl DatabaseView<'_> {
 
     /// Fills `out`, a multiple of the page size, with the pages from number `first` on.
     ///
-    /// The lock page at 1 GiB and what a truncated file lacks of its last page are zeros. A page beyond the page count is
-    /// an error: the caller asked for what is not there.
+    /// The lock page at 1 GiB and what a truncated file lacks of its last page are zeros. A page beyond the page count
+    /// is an error: the caller asked for what is not there.
     pub fn read(&self, first: u32, out: &mut [u8]) -> Result<(), SourceError> {
         debug_assert_eq!(out.len() % self.page_size(), 0);
         let path = &self.database.path;
@@ -292,8 +294,8 @@ impl DatabaseView<'_> {
 
     /// Confirms, still under the lock, that the file stayed the same one, then lets go.
     ///
-    /// In rollback mode nothing about it may have changed: the lock keeps writers out, unless it does not bind. In WAL mode
-    /// a checkpoint may write to the file meanwhile, and only its place is compared.
+    /// In rollback mode nothing about it may have changed: the lock keeps writers out, unless it does not bind. In WAL
+    /// mode a checkpoint may write to the file meanwhile, and only its place is compared.
     pub fn finish(self) -> Result<Print, SourceError> {
         let stamp = Stamp::of(&self.database.still_there()?);
         if self.first.journal == Journal::Rollback && stamp != self.stamp {

@@ -12,13 +12,13 @@ pub enum SourceError {
     NoPermission { path: PathBuf },
     #[error("{path} is not a regular file")]
     NotRegular { path: PathBuf },
-    #[error("{path} is itself a mount point, so the journal that belongs beside it may be invisible here")]
+    #[error("{path} is itself a mount point, so its journal may be invisible here")]
     MountPoint { path: PathBuf },
     #[error("{path} is larger than 2^32 blocks")]
     TooLarge { path: PathBuf },
-    #[error("{path} is not an SQLite database, or it is encrypted; which of the two cannot be told")]
+    #[error("{path} is not an SQLite database, or it is an encrypted one")]
     NotADatabase { path: PathBuf },
-    #[error("{path} is empty, yet a write-ahead log lies beside it")]
+    #[error("{path} is empty, but it has a write-ahead log")]
     EmptyWithLog { path: PathBuf },
     #[error("{path} was locked by writers for {} s", waited.as_secs())]
     Busy { path: PathBuf, waited: Duration },

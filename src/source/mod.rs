@@ -3,9 +3,9 @@
 //! Promised to the rooms above:
 //! - What one [`View`] gives is one instant: a database's read transaction, or a file that did not change meanwhile;
 //!   [`View::finish`] says so, and only what it has confirmed may be used.
-//! - The source is never written, checkpointed, recovered or switched, and no file of a wrong owner appears beside it.
-//! - While a database is open here, no descriptor of it is closed: that would drop every POSIX lock that the process holds
-//!   on it (`claim.rs`).
+//! - The source is never written, checkpointed, recovered or switched, and no file of a wrong owner appears next to it.
+//! - While a database is open here, no descriptor of it is closed: that would drop every POSIX lock that the process
+//!   holds on it (`claim.rs`).
 //! - Memory does not grow with the source.
 //!
 //! Everything is synchronous; a caller with an async runtime uses blocking threads.

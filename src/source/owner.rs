@@ -1,4 +1,4 @@
-//! Reading with the rights of the file's owner, so that nothing of another owner can appear beside it.
+//! Reading with the rights of the file's owner, so that nothing of another owner can appear next to it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,12 +8,12 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::{SourceError, place};
 
-/// Runs `f` with the user and group of the file at `path`, on a thread of its own, if this is root and the owner is not;
-/// otherwise right here.
+/// Runs `f` with the user and group of the file at `path`, on a thread of its own, if this is root and the owner is
+/// not; otherwise right here.
 ///
-/// Linux keeps credentials for each thread, so the rest of the process stays root. The thread has no other groups and no
-/// capabilities, and cannot get root back; threads that `f` starts are like it. The kernel makes the process undumpable by
-/// it, which suits a process that holds secrets.
+/// Linux keeps credentials for each thread, so the rest of the process stays root. The thread has no other groups and
+/// no capabilities, and cannot get root back; threads that `f` starts are like it. The kernel makes the process
+/// undumpable by it, which suits a process that holds secrets.
 pub fn as_owner_of<T: Send>(path: &Path, f: impl FnOnce() -> T + Send) -> Result<T, SourceError> {
     let metadata = place::regular(path)?;
     let (uid, gid) = (metadata.uid(), metadata.gid());

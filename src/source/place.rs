@@ -1,4 +1,4 @@
-//! Where a source lies: looked at by `stat` alone, because opening a database beside SQLite would drop its locks.
+//! Where a source lies: looked at by `stat` alone, because opening a database without SQLite would drop its locks.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -9,7 +9,7 @@ use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use super::SourceError;
 
-/// The real path of a regular file. A symbolic link is followed once, here, so that journals are looked for beside the
+/// The real path of a regular file. A symbolic link is followed once, here, so that journals are looked for next to the
 /// file that it leads to, which is where the application's SQLite keeps them.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, SourceError> {
     let real = fs::canonicalize(path).map_err(|error| SourceError::io(path, error))?;
@@ -69,7 +69,7 @@ fn unescape(column: &[u8]) -> PathBuf {
 }
 
 /// `app.db` and `-wal` give `app.db-wal`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().as_bytes().to_vec();
     name.extend_from_slice(suffix.as_bytes());
     PathBuf::from(OsStr::from_bytes(&name))

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// File times move in steps of up to 10 ms on kernels with a coarse clock. A file as young as that may be written to once
-/// more without any of its times showing it.
+/// File times move in steps of up to 10 ms on kernels with a coarse clock. A file as young as that may be written to
+/// once more without any of its times showing it.
 pub const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// How writers of a database are kept apart from its readers.
@@ -20,7 +20,7 @@ pub enum Journal {
     Rollback,
 }
 
-/// Mode, owner and time of a file: what a restore puts back beside its bytes.
+/// Mode, owner and time of a file: what a restore sets in addition to its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMeta {
     /// Permission bits, 0 to 0o7777.
@@ -44,7 +44,8 @@ impl FileMeta {
     }
 }
 
-/// What changes when a file's content does, or when another file takes its place. Times are nanoseconds since 1970, UTC.
+/// What changes when a file's content does, or when another file takes its place. Times are nanoseconds since 1970,
+/// UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     pub dev: u64,
@@ -90,8 +91,9 @@ pub struct Print {
 }
 
 impl Print {
-    /// Whether nothing was written between the two. Only rollback mode can prove it: in WAL mode commits move neither the
-    /// counter nor the file. The counter alone lies after a restored copy, hence all the rest. Trust it for a day at most.
+    /// Whether nothing was written between the two. Only rollback mode can prove it: in WAL mode commits move neither
+    /// the counter nor the file. The counter alone lies after a restored copy, hence all the rest. Trust it for a day
+    /// at most.
     pub fn proves_unchanged(&self, earlier: &Print) -> bool {
         self.journal == Some(Journal::Rollback) && self == earlier
     }

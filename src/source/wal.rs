@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::claim::Claim;
-use super::place::{beside, exists};
+use super::place::{exists, sibling};
 use super::print::{Journal, Stamp};
 use super::{SourceError, place};
 
@@ -24,7 +24,7 @@ use super::{SourceError, place};
 ///
 /// `known` is the mode that an earlier read of this very connection found.
 pub(super) fn guard(path: &Path, metadata: &Metadata, known: Option<Journal>) -> Result<(), SourceError> {
-    let (log, index) = (exists(&beside(path, "-wal")), exists(&beside(path, "-shm")));
+    let (log, index) = (exists(&sibling(path, "-wal")), exists(&sibling(path, "-shm")));
     if metadata.len() <= 1 && log {
         // SQLite, even read-only, deletes the log of an empty database; a file of one byte counts as empty.
         return Err(SourceError::EmptyWithLog { path: path.to_owned() });

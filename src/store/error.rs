@@ -51,6 +51,14 @@ pub enum StoreError {
     Other { object: String, cause: String },
 }
 
+impl StoreError {
+    /// Whether the same request may succeed later: no connection, no answer in time, or an answer that neither denies it
+    /// nor says that it cannot be done.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Timeout { .. } | Self::Other { .. })
+    }
+}
+
 fn detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }

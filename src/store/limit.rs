@@ -49,8 +49,16 @@ impl Store for Limit {
         self.upload(body.bytes().len(), self.inner.create(key, body)).await
     }
 
+    async fn create_attempt(&self, key: &Key, body: Stored) -> Result<Creation, StoreError> {
+        self.upload(body.bytes().len(), self.inner.create_attempt(key, body)).await
+    }
+
     async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
         self.upload(body.bytes().len(), self.inner.put(key, body)).await
+    }
+
+    async fn put_attempt(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
+        self.upload(body.bytes().len(), self.inner.put_attempt(key, body)).await
     }
 
     async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError> {
@@ -72,8 +80,8 @@ impl Store for Limit {
         self.inner.head(key).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        self.inner.list(prefix).await
+    async fn list_from(&self, prefix: &str, start_after: Option<&Key>) -> Result<Listing, StoreError> {
+        self.inner.list_from(prefix, start_after).await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
@@ -82,6 +90,14 @@ impl Store for Limit {
 
     async fn delete_many(&self, keys: &[Key]) -> Result<Deletion, StoreError> {
         self.inner.delete_many(keys).await
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn has_credentials(&self) -> bool {
+        self.inner.has_credentials()
     }
 
     async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {

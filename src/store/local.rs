@@ -60,6 +60,15 @@ impl LocalStore {
 
 #[async_trait]
 impl Store for LocalStore {
+    fn location(&self) -> String {
+        let absolute = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
+        absolute.display().to_string()
+    }
+
+    fn has_credentials(&self) -> bool {
+        false
+    }
+
     async fn create(&self, key: &Key, body: Stored) -> Result<Creation, StoreError> {
         let file = self.file(key);
         blocking(move || file.create(body.bytes())).await
@@ -80,8 +89,8 @@ impl Store for LocalStore {
         blocking(move || file.head()).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let (root, prefix) = (self.root.clone(), prefix.to_owned());
+    async fn list_from(&self, prefix: &str, start_after: Option<&Key>) -> Result<Listing, StoreError> {
+        let (root, prefix, start_after) = (self.root.clone(), prefix.to_owned(), start_after.cloned());
         blocking(move || {
             let mut objects = Vec::new();
             // Only the folder that the prefix ends in need be read; a prefix that is no name matches nothing there.
@@ -90,7 +99,9 @@ impl Store for LocalStore {
                 refuse_links(&root, &root.join(folder.as_str()))?;
             }
             walk(&root, folder.as_ref().map_or("", Key::as_str), &mut objects)?;
-            objects.retain(|object| object.key.as_str().starts_with(&prefix));
+            objects.retain(|object| {
+                object.key.as_str().starts_with(&prefix) && start_after.as_ref().is_none_or(|name| object.key > *name)
+            });
             objects.sort_by(|a, b| a.key.cmp(&b.key));
             Ok(Listing { objects, server_time: Some(Timestamp::now()), pages: 1 })
         })
@@ -128,7 +139,7 @@ impl ObjectFile {
     /// What [`Store::create`] says about a name that is taken.
     fn compare(&self, bytes: &[u8]) -> Result<Creation, StoreError> {
         match self.get(bytes.len() as u64) {
-            // Synced again: whoever made the name may have died before that.
+            // Synced again: the process that made the name may have died before that.
             Ok(there) if there == bytes => self.sync_folder().map(|()| Creation::Created),
             Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::AccessDenied { .. }) => Ok(Creation::AlreadyThere),
             Err(error) => Err(error),
@@ -155,7 +166,7 @@ impl ObjectFile {
             return Err(too_large());
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).map_err(|_| too_large())?);
-        // One byte more than allowed tells a file that grew since.
+        // One byte more than allowed shows a file that grew since.
         file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| self.error(error))?;
         if bytes.len() as u64 > max_bytes { Err(too_large()) } else { Ok(bytes.into()) }
     }
@@ -184,7 +195,7 @@ impl ObjectFile {
         let folder = self.root.join(TEMPORARIES);
         make_folder(&folder).map_err(|error| io_error(&folder, error))?;
         make_folder(fsx::parent(&self.path)).map_err(|error| self.error(error))?;
-        let path = fsx::temporary_beside(&folder.join("object"));
+        let path = fsx::temporary_next_to(&folder.join("object"));
         let mut file = fsx::create_private(&path).map_err(|error| io_error(&path, error))?;
         let temporary = Temporary(path);
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| io_error(temporary.path(), error))?;
@@ -280,7 +291,7 @@ fn walk(root: &Path, folder: &str, objects: &mut Vec<ObjectInfo>) -> Result<(), 
 fn info(key: Key, metadata: &fs::Metadata) -> Result<ObjectInfo, StoreError> {
     let modified = metadata.modified().and_then(|modified| timestamp(modified).map_err(io::Error::other));
     let modified = modified.map_err(|error| io_error(Path::new(key.as_str()), error))?;
-    Ok(ObjectInfo { key, bytes: metadata.len(), modified })
+    Ok(ObjectInfo { key, bytes: metadata.len(), modified, etag: None })
 }
 
 fn timestamp(time: SystemTime) -> Result<Timestamp, jiff::Error> {

@@ -11,8 +11,8 @@ use super::{Creation, Deletion, Key, Listing, ObjectInfo, Store, StoreError, Sto
 
 /// A store that counts.
 ///
-/// A request counts when it ends, failed or not; a listing counts once a page, a removal of many once a request. What the S3 client repeats below
-/// this (retries, the reading back after a conflict) is not seen here.
+/// A request counts when it ends, failed or not; a listing counts once a page, a removal of many once a request. What the
+/// S3 client repeats below this (retries, the reading back after a conflict) is not seen here.
 #[derive(Debug)]
 pub struct Meter {
     inner: Arc<dyn Store>,
@@ -59,6 +59,18 @@ impl Meter {
         Self { inner, counts: Counts::default() }
     }
 
+    async fn uploading<T>(
+        &self,
+        count: &AtomicU64,
+        bytes: usize,
+        upload: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = upload.await;
+        count.fetch_add(1, Relaxed);
+        self.counts.uploaded_bytes.fetch_add(bytes as u64, Relaxed);
+        done
+    }
+
     /// The counts at about this moment.
     pub fn usage(&self) -> Usage {
         let counts = &self.counts;
@@ -80,19 +92,19 @@ impl Meter {
 #[async_trait]
 impl Store for Meter {
     async fn create(&self, key: &Key, body: Stored) -> Result<Creation, StoreError> {
-        let bytes = body.bytes().len() as u64;
-        let created = self.inner.create(key, body).await;
-        self.counts.create.fetch_add(1, Relaxed);
-        self.counts.uploaded_bytes.fetch_add(bytes, Relaxed);
-        created
+        self.uploading(&self.counts.create, body.bytes().len(), self.inner.create(key, body)).await
+    }
+
+    async fn create_attempt(&self, key: &Key, body: Stored) -> Result<Creation, StoreError> {
+        self.uploading(&self.counts.create, body.bytes().len(), self.inner.create_attempt(key, body)).await
     }
 
     async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
-        let bytes = body.bytes().len() as u64;
-        let put = self.inner.put(key, body).await;
-        self.counts.put.fetch_add(1, Relaxed);
-        self.counts.uploaded_bytes.fetch_add(bytes, Relaxed);
-        put
+        self.uploading(&self.counts.put, body.bytes().len(), self.inner.put(key, body)).await
+    }
+
+    async fn put_attempt(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
+        self.uploading(&self.counts.put, body.bytes().len(), self.inner.put_attempt(key, body)).await
     }
 
     async fn get(&self, key: &Key, max_bytes: u64) -> Result<Bytes, StoreError> {
@@ -113,8 +125,8 @@ impl Store for Meter {
         info
     }
 
-    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let listing = self.inner.list(prefix).await;
+    async fn list_from(&self, prefix: &str, start_after: Option<&Key>) -> Result<Listing, StoreError> {
+        let listing = self.inner.list_from(prefix, start_after).await;
         let pages = listing.as_ref().map_or(1, |listing| listing.pages);
         self.counts.list.fetch_add(pages, Relaxed);
         listing
@@ -131,6 +143,14 @@ impl Store for Meter {
         let requests = deleted.as_ref().map_or(1, |deletion| deletion.requests);
         self.counts.delete.fetch_add(requests, Relaxed);
         deleted
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn has_credentials(&self) -> bool {
+        self.inner.has_credentials()
     }
 
     async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {

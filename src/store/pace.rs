@@ -29,7 +29,7 @@ const SHARERS: u32 = 8;
 
 /// Gives out spans of time, one after the other, so that what moves in them moves at the rate.
 ///
-/// Who moves slower than the rate is never slowed further: time that nobody asked for is nobody's.
+/// Who moves slower than the rate is never slowed further: time that was not asked for is not saved up.
 #[derive(Debug)]
 pub(super) struct Pace {
     bytes_per_second: NonZeroU64,

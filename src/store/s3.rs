@@ -1,13 +1,15 @@
 //! A prefix of an S3 bucket as a store.
 //!
-//! One request an object, its body in memory, never multipart, at the pace of `s3_body`; SHA-256 in a header, so that a server keeps only what
-//! we sent. Create-once is `If-None-Match: *`. A server that ignores that header is found by probing, not here.
+//! One request an object, its body in memory, never multipart, at the pace of `s3_body`; SHA-256 in a header, so that a
+//! server keeps only what we sent. Create-once is `If-None-Match: *`. A server that ignores that header is found by
+//! probing, not here.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
@@ -94,12 +96,18 @@ impl S3Store {
 
     async fn put_once(&self, name: &str, body: &Stored, if_none_match: Option<&str>) -> Result<(), PutError> {
         let payload = self.payloads.sign(body.digest());
-        match self.put_as(payload, name, body, if_none_match).await {
+        match self.put_as(payload, name, body, if_none_match, None).await {
             Err(error) if self.payloads.refused(payload, status(&error)) => {
-                self.put_as(Payload::Signed(body.digest()), name, body, if_none_match).await
+                self.put_as(Payload::Signed(body.digest()), name, body, if_none_match, None).await
             }
             done => done,
         }
+    }
+
+    /// One request and no other. Its digest is signed: a body without one may be refused, and would need a second.
+    async fn put_attempted(&self, name: &str, body: &Stored, if_none_match: Option<&str>) -> Result<(), PutError> {
+        let payload = Payload::Signed(body.digest());
+        self.put_as(payload, name, body, if_none_match, Some(RetryConfig::disabled())).await
     }
 
     async fn put_as(
@@ -108,6 +116,7 @@ impl S3Store {
         name: &str,
         body: &Stored,
         if_none_match: Option<&str>,
+        retries: Option<RetryConfig>,
     ) -> Result<(), PutError> {
         // Many small packs at once would each be slower than its time limit.
         let _share = match &self.upload {
@@ -115,7 +124,8 @@ impl S3Store {
             None => None,
         };
         let timeouts = timeouts(body.bytes().len(), self.upload.as_deref());
-        let limits = aws_sdk_s3::config::Builder::new().timeout_config(timeouts);
+        let mut limits = aws_sdk_s3::config::Builder::new().timeout_config(timeouts);
+        limits.set_retry_config(retries);
         let put = self.connection.client.put_object().bucket(&self.bucket).key(name);
         let answer = put
             .checksum_sha256(checksum(body.digest()))
@@ -144,10 +154,16 @@ impl S3Store {
         }
     }
 
-    async fn page(&self, prefix: &str, token: Option<String>) -> Result<(ListObjectsV2Output, Date), StoreError> {
+    /// A page of a listing, after a name or after the page before, never both: servers differ in which one they go by.
+    async fn page(&self, prefix: &str, start: &PageStart) -> Result<(ListObjectsV2Output, Date), StoreError> {
         let date = Date::default();
         let request = self.connection.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
-        let page = request.set_continuation_token(token).customize().interceptor(date.clone()).send().await;
+        let request = match start {
+            PageStart::Begin => request,
+            PageStart::Name(name) => request.start_after(name),
+            PageStart::Page(token) => request.continuation_token(token),
+        };
+        let page = request.customize().interceptor(date.clone()).send().await;
         let page = page.map_err(|error| self.subject(&self.url(prefix)).explain(error))?;
         Ok((page, date))
     }
@@ -157,7 +173,7 @@ impl S3Store {
         let url = self.url(&self.prefix);
         let object = |key: &Key| ObjectIdentifier::builder().key(self.name(key)).build();
         let objects = keys.iter().map(object).collect::<Result<_, _>>();
-        // Not quiet: only what is told of each object says that the bucket keeps versions.
+        // Not quiet: only the answer about each object says that the bucket keeps versions.
         let delete = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(false).build());
         let delete = delete.map_err(|error| self.subject(&url).other(error.to_string()))?;
         let request = self.connection.client.delete_objects().bucket(&self.bucket).delete(delete);
@@ -183,8 +199,18 @@ impl S3Store {
         let (Some(bytes), Some(modified)) = (bytes, modified) else {
             return Err(self.subject(&self.url(name)).other("the server lists it without its size or time"));
         };
-        Ok(Some(ObjectInfo { key, bytes, modified }))
+        Ok(Some(ObjectInfo { key, bytes, modified, etag: etag(object.e_tag()) }))
     }
+}
+
+/// Where a page of a listing begins.
+#[derive(Debug, PartialEq, Eq)]
+enum PageStart {
+    Begin,
+    /// After this whole name.
+    Name(String),
+    /// Where the page before ended, in the server's words.
+    Page(String),
 }
 
 #[async_trait]
@@ -209,9 +235,26 @@ impl Store for S3Store {
         }
     }
 
+    async fn create_attempt(&self, key: &Key, body: Stored) -> Result<Creation, StoreError> {
+        let name = self.name(key);
+        let Err(error) = self.put_attempted(&name, &body, Some("*")).await else { return Ok(Creation::Created) };
+        if status(&error) == Some(PRECONDITION_FAILED)
+            && let Some(creation) = self.compare(key, body.bytes()).await?
+        {
+            return Ok(creation);
+        }
+        Err(self.subject(&self.url(&name)).explain(error))
+    }
+
     async fn put(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
         let name = self.name(key);
         let put = self.put_once(&name, &body, None).await;
+        put.map_err(|error| self.subject(&self.url(&name)).explain(error))
+    }
+
+    async fn put_attempt(&self, key: &Key, body: Stored) -> Result<(), StoreError> {
+        let name = self.name(key);
+        let put = self.put_attempted(&name, &body, None).await;
         put.map_err(|error| self.subject(&self.url(&name)).explain(error))
     }
 
@@ -248,18 +291,21 @@ impl Store for S3Store {
         };
         let bytes = head.content_length().and_then(|bytes| u64::try_from(bytes).ok());
         let modified = head.last_modified().and_then(timestamp);
+        let etag = etag(head.e_tag());
         match (bytes, modified) {
-            (Some(bytes), Some(modified)) => Ok(Some(ObjectInfo { key: key.clone(), bytes, modified })),
-            _ => Err(self.subject(&self.url(&name)).other("the server tells neither its size nor its time")),
+            (Some(bytes), Some(modified)) => Ok(Some(ObjectInfo { key: key.clone(), bytes, modified, etag })),
+            _ => Err(self.subject(&self.url(&name)).other("the server sends neither its size nor its time")),
         }
     }
 
-    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+    async fn list_from(&self, prefix: &str, start_after: Option<&Key>) -> Result<Listing, StoreError> {
         let full_prefix = format!("{}{prefix}", self.prefix);
         let mut listing = Listing { objects: Vec::new(), server_time: None, pages: 0 };
-        let mut token = None;
+        // What a name without the prefix means differs between servers: such a name is compared below only.
+        let in_request = start_after.filter(|name| name.as_str().starts_with(prefix));
+        let mut start = in_request.map_or(PageStart::Begin, |name| PageStart::Name(self.name(name)));
         loop {
-            let (page, date) = self.page(&full_prefix, token.clone()).await?;
+            let (page, date) = self.page(&full_prefix, &start).await?;
             listing.pages += 1;
             listing.server_time = date.get();
             for object in page.contents() {
@@ -269,11 +315,13 @@ impl Store for S3Store {
                 break;
             }
             // A server that says "more" and does not move on would hold us here for ever, or hide the rest.
-            if page.next_continuation_token().is_none() || page.next_continuation_token == token {
-                return Err(self.subject(&self.url(&full_prefix)).other("the server's listing does not go on"));
+            match page.next_continuation_token.map(PageStart::Page) {
+                Some(next) if next != start => start = next,
+                _ => return Err(self.subject(&self.url(&full_prefix)).other("the server's listing does not go on")),
             }
-            token = page.next_continuation_token;
         }
+        // Not every server goes by `start-after`.
+        listing.objects.retain(|object| start_after.is_none_or(|name| object.key > *name));
         listing.objects.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(listing)
     }
@@ -315,6 +363,10 @@ impl Store for S3Store {
         Ok(deletion)
     }
 
+    fn location(&self) -> String {
+        format!("{}/{}/{}", self.connection.endpoint.trim_end_matches('/'), self.bucket, self.prefix)
+    }
+
     async fn locked_until(&self, key: &Key) -> Result<Option<Timestamp>, StoreError> {
         let name = self.name(key);
         match self.connection.client.head_object().bucket(&self.bucket).key(&name).send().await {
@@ -354,4 +406,9 @@ impl Intercept for Date {
 
 fn timestamp(time: &DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}
+
+/// Without the quotes, which not all servers write.
+fn etag(etag: Option<&str>) -> Option<String> {
+    etag.map(|etag| etag.trim_matches('"').to_owned()).filter(|etag| !etag.is_empty())
 }

@@ -31,7 +31,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For one attempt, besides the time that its body gets.
+/// For one attempt, in addition to the time that its body gets.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The slowest upload of one body that is not taken for dead.
@@ -60,7 +60,7 @@ pub struct S3Settings {
     pub storage_class: Option<String>,
     /// Server-side encryption: `AES256` or `aws:kms`; sent as it is.
     pub sse: Option<String>,
-    /// PEM file with certificate authorities to trust besides the system's; `AWS_CA_BUNDLE` otherwise.
+    /// PEM file with certificate authorities to trust in addition to the system's; `AWS_CA_BUNDLE` otherwise.
     pub ca_file: Option<PathBuf>,
     /// Instead of the default chain. For tests and embedding: a configuration file has no such thing.
     pub credentials: Option<Credentials>,
@@ -91,7 +91,7 @@ pub(super) async fn connect(settings: &S3Settings) -> Result<Connection, StoreEr
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     let endpoint = own_endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
     if endpoint.starts_with("http://") {
-        // Nobody shows a certificate there, and reading the system's takes as long as several requests.
+        // No certificate is shown there, and reading the system's takes as long as several requests.
         let client = http_client(tls::TrustStore::empty()).map_err(StoreError::Settings)?;
         config = config.http_client(client);
     }

@@ -1,9 +1,9 @@
-//! Whether the digest of a body is signed besides the header that names it.
+//! Whether the digest of a body is signed in addition to the header that names it.
 //!
-//! Each body goes up with its SHA-256 in a checksum header, which the signature covers. A server that checks that header
-//! needs no second digest in the signature itself; with one it hashes every body twice. That it checks shows by its
-//! answer, which repeats the checksum. Until it has said so the digest is signed; and from then on, too, where a body
-//! without one was refused, as the policy of a bucket may demand.
+//! Each body goes up with its SHA-256 in a checksum header, which the signature covers. A server that checks that
+//! header needs no second digest in the signature itself; with one it hashes every body twice. That it checks shows by
+//! its answer, which repeats the checksum. Until it has said so the digest is signed; and from then on, too, where a
+//! body without one was refused, as the policy of a bucket may demand.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -51,7 +51,7 @@ impl Payloads {
     }
 }
 
-/// What the signature says of the body. A digest that is known is not computed anew for each attempt.
+/// What the signature says of the body. A digest that is known is not computed again for each attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Payload {
     Unsigned,

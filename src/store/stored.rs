@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::crypto::{Digest, Sealed, Signed, sha256};
 
-/// Bytes that may leave this host: sealed, signed, or fixed public text, with their SHA-256. Cheap to clone.
+/// Bytes that may leave this host: encrypted, signed, or fixed public text, with their SHA-256. Cheap to clone.
 ///
 /// There is no way from arbitrary bytes to this type. So plaintext of a source cannot reach a store by mistake.
 #[derive(Clone)]

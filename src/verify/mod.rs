@@ -1,4 +1,4 @@
-//! Whether a repository is what its records say (`check`), and whether a snapshot comes back (`drill`).
+//! Whether a repository is what its records say (`check`), and whether a snapshot can be restored (`drill`).
 
 mod check;
 mod drill;

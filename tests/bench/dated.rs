@@ -58,8 +58,8 @@ impl Store for Dated {
         Ok(self.server.head(key).await?.map(|object| self.dated(object)))
     }
 
-    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let Listing { objects, pages, .. } = self.server.list(prefix).await?;
+    async fn list_from(&self, prefix: &str, start_after: Option<&Key>) -> Result<Listing, StoreError> {
+        let Listing { objects, pages, .. } = self.server.list_from(prefix, start_after).await?;
         let objects = objects.into_iter().map(|object| self.dated(object)).collect();
         Ok(Listing { objects, server_time: Some(self.clock.now()), pages })
     }

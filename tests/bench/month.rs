@@ -134,8 +134,9 @@ impl Own {
         let bucket = sealift::store::open(&server.url(PREFIX), &server.settings()).await.unwrap();
         let store: Arc<dyn Store> = Dated::new(bucket, Arc::clone(&clock));
         let new_identity = NewIdentity { path: folder.join("identity.txt"), passphrase: None };
-        let request = InitRequest { recipients: Vec::new(), new_identity: Some(new_identity) };
-        let made = init(&store, PREFIX, &folder, request).await.unwrap();
+        let (recipients, new_identity) = (Vec::new(), Some(new_identity));
+        let request = InitRequest { recipients, new_identity, single_writer: false };
+        let (made, _) = init(&store, PREFIX, &folder, request).await.unwrap();
         let recipients = made.recipients.iter().map(|text| Recipient::parse(text).unwrap()).collect();
         let (database, month) = (database.to_owned(), Month::new("sealift"));
         Self { folder, database, clock, server, store, recipients, month }
@@ -161,13 +162,13 @@ impl Own {
             adopt: false,
             max_compact_bytes: 1 << 30,
             clock: self.clock.clone(),
-            believed: Vec::new(),
+            replace: Vec::new(),
             retention: Some(policy()),
         };
         let remote = self.remote().await;
         backup(&remote, &self.folder.join(remote.id().as_str()), request, Arc::new(Unwatched)).await.unwrap();
         self.clock.advance(SignedDuration::from_mins(5));
-        let request = RetainRequest { own_rules: Some(policy()), apply: true, ..RetainRequest::default() };
+        let request = RetainRequest { rules: Some(policy()), apply: true, ..RetainRequest::default() };
         retain(&self.remote().await, &self.reader(), &request).await.unwrap();
         self.clock.advance(SignedDuration::from_hours(24) - SignedDuration::from_mins(5));
     }
@@ -175,7 +176,7 @@ impl Own {
     fn reader(&self) -> Reader {
         let bytes = std::fs::read(self.folder.join("identity.txt")).unwrap();
         let identity = IdentityFile::parse(&bytes, "identity.txt", &Unprompted).unwrap();
-        Reader { identities: vec![identity], signer: None, accept: None, state_root: self.folder.clone() }
+        Reader { identities: vec![identity], state_root: self.folder.clone(), ..Reader::default() }
     }
 
     async fn restore(&self) {

@@ -1,7 +1,9 @@
 //! `--json`: exactly one document on standard output, whatever happens, with the members that scripts rely on.
 
+use std::collections::BTreeSet;
 use std::fs;
 
+use sealift::finding::Finding;
 use serde_json::Value;
 
 use crate::support::world::World;
@@ -11,6 +13,85 @@ fn has(document: &Value, members: &[&str]) {
     for member in members {
         assert!(document.get(member).is_some_and(|value| !value.is_null()), "{member} is not in {document}");
     }
+}
+
+/// What all documents have, and each finding in them.
+#[track_caller]
+fn is_a_document(document: &Value, command: &str) {
+    assert_eq!(document["version"], 1, "{command}: {document}");
+    let findings = document["warnings"].as_array().unwrap_or_else(|| panic!("{command} has no warnings: {document}"));
+    for finding in findings {
+        has(finding, &["code", "severity", "subject", "message"]);
+        let code = finding["code"].as_str().unwrap();
+        let (_, severity) = Finding::ALL.iter().find(|(known, _)| *known == code).expect("a known code");
+        assert_eq!(finding["severity"], serde_json::to_value(severity).unwrap(), "{command}: {finding}");
+    }
+}
+
+/// The commands that a page of help lists.
+fn commands_of(world: &World, page: &[&str]) -> BTreeSet<String> {
+    let help = world.sealift(&[page, &["--help"]].concat()).exits(0).all();
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap().to_owned();
+    list.lines().filter_map(|line| Some(line.strip_prefix("  ")?.split_whitespace().next()?.to_owned())).collect()
+}
+
+#[test]
+fn each_document_is_an_object_with_version_and_warnings() {
+    let world = World::new();
+    let mut seen = BTreeSet::new();
+    let mut on = |machine: &World, code: i32, arguments: &[&str]| {
+        let output = machine.sealift(&[arguments, &["--json"]].concat()).exits(code);
+        is_a_document(&output.json(), &arguments.join(" "));
+        seen.insert(arguments[0].to_owned());
+        if arguments[0] == "keys" {
+            seen.insert(format!("keys {}", arguments[1]));
+        }
+    };
+    let (key, bob_key, database) =
+        (world.text("operator.key"), world.text("bob.key"), world.database().display().to_string());
+    let target = |name: &str| world.text(name);
+    let (operator, fresh) = (world.other_host("operator"), world.other_host("fresh"));
+    on(&world, 0, &["init", "--database", &database, "--new-identity", &key, "--no-passphrase"]);
+    on(&world, 0, &["init", "--if-missing"]);
+    on(&operator, 4, &["restore", "-i", &key, "--to", &target("a"), "--if-missing"]);
+    on(&world, 14, &["status"]);
+    on(&world, 0, &["backup", "--dry-run"]);
+    on(&world, 0, &["backup"]);
+    on(&world, 0, &["snapshots"]);
+    on(&operator, 0, &["snapshots", "1", "-i", &key]);
+    on(&operator, 0, &["restore", "-i", &key, "--to", &target("a"), "--dry-run"]);
+    on(&operator, 0, &["restore", "-i", &key, "--to", &target("a")]);
+    on(&operator, 0, &["restore", "-i", &key, "--to", &target("a"), "--if-missing"]);
+    on(&world, 0, &["check"]);
+    on(&operator, 0, &["check", "--read-data", "-i", &key]);
+    on(&operator, 0, &["drill", "-i", &key]);
+    on(&world, 0, &["status"]);
+    on(&world, 0, &["status", "--repository", &world.repository, "--repository", &world.repository]);
+    on(&world, 0, &["doctor"]);
+    on(&operator, 0, &["doctor", "--policy", "writer", "--repository", "s3://bucket/trinity"]);
+    on(&world, 0, &["retain", "--keep-last", "1"]);
+    on(&world, 0, &["retain", "--keep-last", "1", "--apply"]);
+    on(&operator, 0, &["recovery-kit", &target("kit"), "-i", &key]);
+    on(&operator, 0, &["keys", "new", &bob_key, "--no-passphrase"]);
+    let text = fs::read_to_string(&bob_key).unwrap();
+    let bob = text.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap();
+    on(&operator, 0, &["keys", "list", "-i", &key]);
+    on(&operator, 0, &["keys", "add", "-r", bob, "-i", &key]);
+    on(&operator, 0, &["keys", "confirm", "-i", &bob_key, "-i", &key]);
+    on(&operator, 0, &["keys", "remove", "-r", bob, "-i", &key, "--proof", &key]);
+    on(&operator, 0, &["keys", "rotate", "-r", bob, "-i", &key, "--proof", &bob_key]);
+    on(&world, 0, &["keys", "restore", "-i", &bob_key]);
+    on(&world, 0, &["keys", "rebase", "-r", bob]);
+    let takeover = ["init", "--take-over", "--yes", "--database", &database, "-r", bob, "-i", &bob_key];
+    on(&fresh, 0, &takeover);
+    on(&world, 0, &["demo"]);
+    // No page of help is a document, whatever it is about.
+    let no_documents = ["help", "completions", "man"].map(str::to_owned);
+    let keys =
+        commands_of(&world, &["keys"]).into_iter().filter(|name| name != "help").map(|name| format!("keys {name}"));
+    let expected: BTreeSet<String> = commands_of(&world, &[]).into_iter().chain(keys).collect();
+    seen.extend(no_documents);
+    assert_eq!(seen, expected, "each command is tried");
 }
 
 #[test]
@@ -27,7 +108,7 @@ fn each_command_says_what_it_did_in_one_document() {
     has(&backup["requests"], &["create", "list"]);
     assert_eq!(backup["unchanged"], false);
 
-    let list = world.sealift(&["snapshots", "--json"]).exits(0).json();
+    let list = world.sealift(&["snapshots", "--json"]).exits(0).rows();
     has(&list[0], &["sequence", "time", "host", "health", "stored_bytes", "packs", "tags"]);
     assert_eq!(list[0]["tags"], serde_json::json!(["before-upgrade", "b"]));
     assert_eq!(list[0]["health"], "ok");
@@ -62,6 +143,7 @@ fn each_error_is_one_document_with_its_code() {
     for (arguments, code) in cases {
         let json = world.sealift(&[arguments, &["--json"]].concat()).exits(code).json();
         assert_eq!(json["error"]["code"], code, "{arguments:?}");
+        is_a_document(&json, &arguments.join(" "));
         assert!(!json["error"]["message"].as_str().unwrap().is_empty(), "{arguments:?}");
     }
 }
@@ -74,6 +156,7 @@ fn a_wrong_flag_is_one_document_too() {
     {
         let json = world.sealift(arguments).exits(2).json();
         assert_eq!(json["error"]["code"], 2, "{arguments:?}");
+        is_a_document(&json, &arguments.join(" "));
     }
     let plain = world.sealift(&["backup", "--no-such-flag"]).exits(2);
     assert!(plain.stdout.is_empty());
@@ -93,14 +176,16 @@ fn an_unverifiable_snapshot_is_listed_as_a_problem() {
     let world = World::ready();
     world.backup();
     fs::write(world.record(2), "garbage").unwrap();
-    let list = world.sealift(&["snapshots", "--json"]).exits(3).json();
+    let output = world.sealift(&["snapshots", "--json"]).exits(3);
+    let list = output.rows();
     assert_eq!(list[1]["sequence"], 2);
     has(&list[1], &["problem"]);
-    world.sealift(&["snapshots"]).exits(3).says("cannot be verified");
+    assert_eq!(output.warnings(), ["record-damaged"]);
+    world.sealift(&["snapshots"]).exits(3).says("[record-damaged]");
 }
 
 #[test]
-fn strict_makes_a_standing_warning_3() {
+fn strict_makes_a_warning_3() {
     let world = World::ready();
     world.sealift(&["backup", "--strict", "--json"]).exits(3).says("single-recipient");
 }

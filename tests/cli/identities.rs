@@ -1,4 +1,4 @@
-//! Whoever may read: age and SSH keys, from files, standard input and the environment, with and without passphrases.
+//! Recipients of every kind: age and SSH keys, from files, standard input and the environment, with and without passphrases.
 
 use std::fs;
 use std::io::Write;
@@ -71,9 +71,9 @@ fn an_ssh_key_can_restore() {
 fn of_several_identities_one_that_opens_is_enough() {
     let world = sealed_for(&["--new-identity", "operator.key", "--no-passphrase"]);
     let key = world.text("empty/operator.key");
-    generate(&world, "stranger");
-    restore_with(&world, &["-i", &world.text("stranger")]).exits(12);
-    restore_with(&world, &["-i", &world.text("stranger"), "-i", &key]).exits(0);
+    generate(&world, "other");
+    restore_with(&world, &["-i", &world.text("other")]).exits(12);
+    restore_with(&world, &["-i", &world.text("other"), "-i", &key]).exits(0);
     assert_restored(&world);
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::keys::{generations, keys, opens, person, ready};
+use crate::keys::{keys, opens, person, ready, versions};
 use crate::support::world::{World, tree};
 
 /// Makes an SSH key `NAME.key`; its public half.
@@ -47,11 +47,11 @@ fn a_rotation_goes_from_kind_to_kind_and_each_opens_what_was_there_before() {
         assert!(opens(&world, name, 1) && !opens(&world, before, 2), "{name}");
         before = name;
     }
-    assert_eq!(generations(&world, 1), ["5.age"]);
+    assert_eq!(versions(&world, 1), ["5.age"]);
 }
 
 #[test]
-fn all_kinds_together_each_open_and_a_rebase_seals_for_all_of_them() {
+fn all_kinds_together_each_open_and_a_rebase_encrypts_to_all_of_them() {
     let mut world = ready();
     let plugin = plugin_key(&mut world, "plugin");
     let (ed, rsa) =
@@ -74,13 +74,13 @@ fn a_plugin_that_is_missing_is_named_before_anything_is_written_and_stops_no_bac
     world.sealift(&["keys", "rebase", "-r", &recipient]).exits(2).says("age-plugin-scratch");
     assert_eq!(fs::read_to_string(world.config()).unwrap(), config);
     assert_eq!(tree(&world.path("repository")), before);
-    // A host need not have the plugins of those whom it already seals for.
+    // A backup needs no plugin of the recipients that it encrypts to.
     let own = config.split('"').find(|word| word.starts_with("age1")).unwrap();
     fs::write(world.config(), config.replace(own, &recipient)).unwrap();
     world.sealift(&["backup", "--json"]).exits(0);
 }
 
-/// Two generations: the first for `operator.key`, the second for `plugin.key`, whose token is then pulled out.
+/// Two key files: the first for `operator.key`, the second for `plugin.key`, whose token is then unplugged.
 fn unplugged(how: &str) -> World {
     let mut world = ready();
     let recipient = plugin_key(&mut world, "plugin");
@@ -125,7 +125,7 @@ fn a_restore_says_what_is_wrong_with_the_token_and_takes_another_identity_if_the
     let restore = ["restore", "--only", ".env", "--to", "-", "-i", &plugin];
     reader.sealift(&restore).exits(12).says("token not found");
     reader.sealift(&[&restore[..], &["-i", &operator]].concat()).exits(0);
-    // The same generation, too.
+    // The same key file, too.
     let recipient = fs::read_to_string(world.config()).unwrap();
     let own = recipient.split('"').find(|word| word.starts_with("age1")).unwrap();
     let list = reader.sealift(&["keys", "list", "-i", &plugin, "-i", &operator, "--json"]).exits(0);
@@ -133,16 +133,16 @@ fn a_restore_says_what_is_wrong_with_the_token_and_takes_another_identity_if_the
 }
 
 #[test]
-fn whoever_cannot_be_asked_about_the_new_set_confirms_it_later() {
+fn an_identity_that_cannot_be_asked_about_the_new_set_confirms_it_later() {
     let mut world = ready();
     let recipient = plugin_key(&mut world, "plugin");
     world.set_variable("UNPLUGGED", "missing");
     let output = keys(&world, &["rotate", "-r", &recipient], &["operator", "plugin"]).exits(3);
     assert!(output.warnings().contains(&"rotation-not-proved".to_owned()), "{output:?}");
-    assert_eq!(generations(&world, 1), ["1.age", "2.age"]);
+    assert_eq!(versions(&world, 1), ["1.age", "2.age"]);
     world.set_variable("UNPLUGGED", "");
-    keys(&world, &["confirm"], &["plugin"]).exits(0);
-    assert_eq!(generations(&world, 1), ["2.age"]);
+    keys(&world, &["confirm"], &["plugin", "operator"]).exits(0);
+    assert_eq!(versions(&world, 1), ["2.age"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Backups beside applications that never rest, and backups that are killed again and again.
+//! Backups while applications run that never rest, and backups that are killed again and again.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::path::Path;
@@ -37,7 +37,7 @@ fn a_hold_limit_that_no_pass_can_keep_is_a_clean_failure_that_names_the_ways_out
     for way_out in ["WAL", "quieter hour", "writer_hold"] {
         assert!(output.all().contains(way_out), "{}", output.all());
     }
-    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).json(), serde_json::json!([]));
+    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).rows(), serde_json::json!([]));
 }
 
 /// A writer that never pauses and, like the application's scheduler, gives up after 5 s; how often it wrote.
@@ -92,7 +92,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 }
 
 #[test]
-fn whoever_reads_no_log_and_no_progress_holds_up_neither_the_backup_nor_the_application() {
+fn a_log_that_is_not_read_holds_up_neither_the_backup_nor_the_application() {
     for arguments in [&["backup", "--json"][..], &["backup", "-vv"], &["backup", "--json", "-vv"]] {
         let world = World::ready();
         world.add_rows(20_000);
@@ -104,7 +104,7 @@ fn whoever_reads_no_log_and_no_progress_holds_up_neither_the_backup_nor_the_appl
         let writer = never_pausing(&world.database(), &stop);
         let (mut reader, full) = full_pipe();
         let backup = world.start_with(arguments, full);
-        wait_until("the record is stored, though nobody reads", || world.record(1).exists());
+        wait_until("the record is stored, though the log is not read", || world.record(1).exists());
         stop.store(true, Ordering::Relaxed);
         assert!(writer.join().expect("no commit failed") > 0);
         let mut said = String::new();
@@ -115,7 +115,7 @@ fn whoever_reads_no_log_and_no_progress_holds_up_neither_the_backup_nor_the_appl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_log_that_nobody_reads_lacks_in_the_end_is_told() {
+async fn lines_that_a_log_lost_are_counted_at_its_end() {
     let server = S3s::start().await;
     let mut world = World::in_bucket(&server);
     // Some eight hundred lines.

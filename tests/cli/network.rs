@@ -37,7 +37,7 @@ fn a_first_backup_goes_on_after_the_network_failed(server: &dyn Server) {
     world.sealift(&["backup", "--json"]).exits(1);
     assert!(link.is_cut(), "the line held");
     link.mend();
-    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).json(), serde_json::json!([]));
+    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).rows(), serde_json::json!([]));
     let before = stored_under(server, "trinity/packs/");
     assert!(before > 0, "no pack arrived before the line broke");
     let report = world.sealift(&["backup", "--json"]).exits(0).json();
@@ -79,7 +79,7 @@ fn limit(world: &World, lines: &str) {
         .unwrap();
 }
 
-/// Up and down, through the program: the whole run's time counts, so what it takes besides is part of the tolerance.
+/// Up and down, through the program: the whole run's time counts, so what else it takes is part of the tolerance.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_upload_and_download_hold_over_a_transfer() {
     const RATE: u64 = 6_000_000;

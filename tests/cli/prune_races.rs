@@ -1,11 +1,12 @@
-//! A prune beside a backup, and beside another prune, where one of them waits at every single request while the other
+//! A prune during a backup, and during another prune, where one of them waits at every single request while the other
 //! runs from beginning to end: no listed snapshot ever lacks an object.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
-use sealift::crypto::sha256;
+use jiff::Timestamp;
+use sealift::crypto::{Signer, sha256};
+use serde_json::{Value, json};
 
 use crate::support::past::{Past, days_ago, set_time};
 use crate::support::s3s::{Held, S3s, Side};
@@ -22,8 +23,8 @@ fn young_objects(repository: &Path) -> Vec<PathBuf> {
     objects.filter(|object| age(object).as_secs() < 3600).collect()
 }
 
-/// A host with old snapshots, packs that a killed backup left since, and something new to back up; in a repository
-/// without any grace period, so that nothing but the order of things protects what is new.
+/// A host with old snapshots, packs that a killed backup left since, and something new to back up; all of it older
+/// than the grace period, so that nothing but the order of things protects what is new.
 struct Scene {
     server: S3s,
     world: World,
@@ -45,10 +46,6 @@ impl Scene {
             world.backup();
             rusqlite::Connection::open(world.database()).unwrap().execute("delete from t", []).unwrap();
         }
-        let descriptor = repository.join("repository.json");
-        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&descriptor).unwrap()).unwrap();
-        json["grace_seconds"] = 0.into();
-        fs::write(&descriptor, json.to_string() + "\n").unwrap();
         Past::of(&world, &repository).age(&[30, 20, 10]);
         world.add_rows(60);
         let held = server.hold("PUT", "/manifests/", Side::Before);
@@ -57,7 +54,7 @@ impl Scene {
         running.kill();
         // What it left is old by any measure but that of the newest record.
         for pack in young_objects(&repository) {
-            set_time(&pack, days_ago(5));
+            set_time(&pack, days_ago(9));
         }
         world.add_rows(30);
         let pruner = world.other_host("pruner");
@@ -134,59 +131,103 @@ async fn a_backup_that_waits_at_any_request_while_a_prune_runs_is_whole() {
     assert!(waits >= 10, "{waits}");
 }
 
-/// A backup under way that has put all of its packs and its manifest, a minute ago by the server's clock.
-fn about_to_commit(scene: &Scene) -> (Held, Running) {
+/// A backup under way that has put all of its packs and its manifest, longer ago than the grace period; those.
+fn about_to_commit(scene: &Scene) -> (Held, Running, Vec<PathBuf>) {
     let held = scene.server.hold("PUT", "/manifests/", Side::After);
     let running = scene.world.start(&BACKUP);
     held.reached();
-    for object in young_objects(&scene.repository()) {
-        set_time(&object, Timestamp::now() - SignedDuration::from_mins(1));
+    let objects = young_objects(&scene.repository());
+    for object in &objects {
+        set_time(object, days_ago(8));
     }
-    (held, running)
+    (held, running, objects)
 }
 
-/// What protects a backup under way is that its packs are younger than the newest record, and whoever holds the host's key
-/// can make that another one.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_beside_which_somebody_signs_the_newest_record_lists_nothing() {
-    let scene = Scene::new().await;
-    let (held, running) = about_to_commit(&scene);
+/// A record under this number by `signer`, stored now, that shows what the newest one does.
+fn write_newer(scene: &Scene, sequence: u64, signer: &Signer, takeovers: Value) {
     let newest = fs::read(scene.record(3)).unwrap();
     let line = newest.split(|byte| *byte == b'\n').next().unwrap();
-    let mut forged: serde_json::Value = serde_json::from_slice(line).unwrap();
-    forged["previous"] = sha256(&newest).to_string().into();
-    (forged["sequence"], forged["earlier"]) = (5.into(), serde_json::json!([[1, 3]]));
-    forged["time"] = Timestamp::now().to_string().into();
-    let signed = scene.world.signer().sign(&forged.to_string()).unwrap();
-    fs::write(scene.record(5), signed.bytes()).unwrap();
+    let mut record: Value = serde_json::from_slice(line).unwrap();
+    record["previous"] = sha256(&newest).to_string().into();
+    (record["sequence"], record["earlier"], record["takeovers"]) = (sequence.into(), json!([[1, 3]]), takeovers);
+    record["time"] = Timestamp::now().to_string().into();
+    fs::write(scene.record(sequence), signer.sign(&record.to_string()).unwrap().bytes()).unwrap();
+}
+
+/// What protects a backup under way is that its packs are younger than the newest record, and a copy of the host makes that
+/// another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_objects_a_prune_deletes_because_of_a_newer_record_lists_nothing() {
+    let scene = Scene::new().await;
+    let (held, running, objects) = about_to_commit(&scene);
+    write_newer(&scene, 5, &scene.world.signer(), json!([]));
     let keep_two = ["retain", "--keep-last", "2", "--apply", "--json"];
     let deleted = scene.pruner.sealift(&keep_two).json()["deleted"].clone();
     assert!(deleted["packs"].as_u64().unwrap() > 0 && deleted["manifests"].as_u64().unwrap() > 0, "{deleted}");
     held.release();
-    running.wait().exits(11).says("snapshot 5 carries this host's signature");
+    let output = running.wait().exits(1);
+    let gone: Vec<&PathBuf> = objects.iter().filter(|object| !object.exists()).collect();
+    assert!(
+        gone.iter().any(|object| output.all().contains(object.file_name().unwrap().to_str().unwrap())),
+        "{output:?}"
+    );
     assert!(!scene.record(4).exists());
     scene.world.other_host("checker").sealift(&["check", "--read-data"]).exits(0);
+    // The next one finds the record that it never sent.
+    scene.world.sealift(&BACKUP).exits(16);
+    assert!(!scene.record(4).exists() && !scene.record(6).exists());
 }
 
+/// By a copy of this host, and by a host that claims to have taken over: the number of this backup is taken.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_whose_pack_somebody_deletes_lists_nothing_and_the_next_one_goes_on() {
+async fn a_backup_that_finds_its_number_taken_by_another_host_lists_nothing() {
     let scene = Scene::new().await;
-    let (held, running) = about_to_commit(&scene);
-    let pack = young_objects(&scene.repository())
-        .into_iter()
-        .find(|object| object.to_string_lossy().contains("/packs/"))
-        .unwrap();
-    fs::remove_file(&pack).unwrap();
+    let other = Signer::generate().unwrap();
+    let own = scene.world.signer();
+    let step = json!([{"from": own.public(), "last": 3, "to": other.public()}]);
+    for (signer, takeovers) in [(&own, json!([])), (&other, step)] {
+        scene.reset();
+        let (held, running, _) = about_to_commit(&scene);
+        write_newer(&scene, 4, signer, takeovers);
+        let record = fs::read(scene.record(4)).unwrap();
+        held.release();
+        running.wait().exits(16).says(&signer.public().fingerprint());
+        assert!(fs::read(scene.record(4)).unwrap() == record && !scene.record(5).exists());
+        scene.world.sealift(&BACKUP).exits(16);
+        assert!(fs::read(scene.record(4)).unwrap() == record && !scene.record(5).exists());
+    }
+}
+
+/// Its own number holds no record, so it lists again, and finds a newer one by a copy of this host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_finds_a_newer_record_as_it_lists_again_lists_nothing() {
+    let scene = Scene::new().await;
+    let (held, running, _) = about_to_commit(&scene);
+    fs::write(scene.record(4), "no record\n").unwrap();
+    write_newer(&scene, 5, &scene.world.signer(), json!([]));
     held.release();
-    let name = pack.file_name().unwrap().to_string_lossy().into_owned();
-    running.wait().exits(11).says(&name).says("goes on from what is still there");
-    assert!(!scene.record(4).exists());
-    assert_eq!(scene.world.backup(), 4);
-    scene.assert_whole("the next one", 4);
+    running.wait().exits(16).says("snapshot 5");
+    assert_eq!(fs::read(scene.record(4)).unwrap(), b"no record\n");
+    assert!(!scene.record(6).exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prune_that_waits_at_any_request_while_a_backup_runs_hurts_nothing() {
+async fn a_backup_whose_object_is_deleted_meanwhile_lists_nothing_and_the_next_one_is_whole() {
+    for folder in ["/packs/", "/manifests/"] {
+        let scene = Scene::new().await;
+        let (held, running, objects) = about_to_commit(&scene);
+        let object = objects.into_iter().find(|object| object.to_string_lossy().contains(folder)).unwrap();
+        fs::remove_file(&object).unwrap();
+        held.release();
+        running.wait().exits(1).says(object.file_name().unwrap().to_str().unwrap());
+        assert!(!scene.record(4).exists(), "{folder}");
+        assert_eq!(scene.world.backup(), 4);
+        scene.assert_whole("the next one", 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_that_waits_at_any_request_while_a_backup_runs_loses_nothing() {
     let scene = Scene::new().await;
     let backup = |_: &str| assert_eq!(scene.world.backup(), 4);
     let waits = scene.each_request(|| scene.pruner.start(&KEEP_ONE), backup, |case| scene.assert_whole(case, 4));

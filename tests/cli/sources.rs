@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::support::world::{World, tree};
 
 fn newest(world: &World) -> serde_json::Value {
-    let list = world.sealift(&["snapshots", "--json"]).json();
+    let list = world.sealift(&["snapshots", "--json"]).rows();
     list.as_array().unwrap().last().cloned().unwrap_or_default()
 }
 
@@ -56,11 +56,11 @@ fn with_every_source_missing_nothing_is_listed() {
     let world = World::ready();
     fs::remove_dir_all(world.path("app")).unwrap();
     world.sealift(&["backup"]).exits(1).says("sealift.toml");
-    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).json(), serde_json::json!([]));
+    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).rows(), serde_json::json!([]));
 }
 
 #[test]
-fn a_dry_run_tells_of_a_missing_source_as_a_backup_does() {
+fn a_dry_run_reports_a_missing_source_as_a_backup_does() {
     let world = World::ready();
     fs::remove_file(world.environment()).unwrap();
     world.sealift(&["backup", "--dry-run", "--json"]).exits(3).says("source-missing");
@@ -69,7 +69,7 @@ fn a_dry_run_tells_of_a_missing_source_as_a_backup_does() {
 }
 
 #[test]
-fn a_dry_run_tells_how_much_is_new_and_puts_nothing() {
+fn a_dry_run_shows_how_much_is_new_and_puts_nothing() {
     let world = World::ready();
     let json = world.sealift(&["backup", "--dry-run", "--json"]).exits(0).json();
     assert!(json["new_bytes"].as_u64().unwrap() > 100_000);
@@ -84,7 +84,7 @@ fn what_is_no_database_is_an_error_that_says_what_to_do() {
     let world = World::ready();
     fs::write(world.database(), "these are not the pages of a database ".repeat(400)).unwrap();
     world.sealift(&["backup"]).exits(1).says("trinity.db is not an SQLite database").says("[[file]]");
-    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).json(), serde_json::json!([]));
+    assert_eq!(world.sealift(&["snapshots", "--json"]).exits(0).rows(), serde_json::json!([]));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_bad_recipient_is_2_and_nothing_is_made() {
 }
 
 #[test]
-fn init_without_anybody_who_could_read_the_backups_is_2() {
+fn init_without_a_recipient_is_2() {
     let world = World::new();
     world.sealift(&["init", "--file", &world.text("app/.env")]).exits(2).says("--new-identity");
     world.sealift(&["init", "-r", "age1nonsense"]).exits(2);
@@ -260,7 +260,7 @@ fn a_backup_leaves_the_applications_folder_as_it_was() {
 
 /// The writer moves money between two tables: no instant has another sum.
 #[test]
-fn a_snapshot_beside_a_busy_writer_is_one_instant() {
+fn a_snapshot_during_writes_is_one_instant() {
     for journal_mode in ["delete", "wal"] {
         let world = World::ready();
         let connection = Connection::open(world.database()).unwrap();

@@ -1,5 +1,4 @@
-//! What the host keeps may be damaged or cut by anything. A backup then says no, or makes a whole snapshot; never a hollow
-//! one.
+//! What the host keeps may be damaged or cut. A backup then fails, or makes a whole snapshot; never a hollow one.
 
 use std::fs;
 
@@ -23,7 +22,7 @@ fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
 }
 
 #[test]
-fn whatever_state_file_is_damaged_a_backup_fails_plainly_or_makes_a_whole_snapshot() {
+fn with_any_state_file_damaged_a_backup_fails_plainly_or_makes_a_whole_snapshot() {
     let world = World::ready();
     world.backup();
     world.add_rows(3);
@@ -48,7 +47,7 @@ fn whatever_state_file_is_damaged_a_backup_fails_plainly_or_makes_a_whole_snapsh
             if output.code == 0 {
                 world.assert_restores(output.json()["sequence"].as_u64().unwrap(), &now);
             } else {
-                assert!([1, 11, 13].contains(&output.code), "{file} {what}: {output:?}");
+                assert!([1, 13, 16].contains(&output.code), "{file} {what}: {output:?}");
                 let listed = |tree: &std::collections::BTreeMap<_, _>| {
                     let paths = tree
                         .keys()
@@ -81,7 +80,7 @@ fn an_unsent_record_of_garbage_is_dropped() {
 fn an_init_that_was_cut_short_says_so_and_is_finished_by_the_next() {
     let world = World::ready();
     fs::remove_file(world.state_of_repository().join("host.json")).unwrap();
-    world.sealift(&["backup"]).exits(11).says("init");
+    world.sealift(&["backup"]).exits(16).says("init");
     assert_eq!(world.init().exits(0).json()["resumed"], true);
     let now = world.sources();
     let sequence = world.backup();
@@ -89,7 +88,7 @@ fn an_init_that_was_cut_short_says_so_and_is_finished_by_the_next() {
 }
 
 #[test]
-fn killed_at_whatever_moment_the_next_backup_is_whole() {
+fn killed_at_any_moment_the_next_backup_is_whole() {
     let world = World::ready();
     world.backup();
     for moment in 1..=12 {
@@ -106,7 +105,7 @@ fn killed_at_whatever_moment_the_next_backup_is_whole() {
         let sequence = world.sealift(&["backup", "--json"]).exits(0).json()["sequence"].as_u64().unwrap();
         world.assert_restores(sequence, &now);
     }
-    let list = world.sealift(&["snapshots", "--json"]).exits(0).json();
+    let list = world.sealift(&["snapshots", "--json"]).exits(0).rows();
     assert!(list.as_array().unwrap().len() >= 13);
     assert!(list.as_array().unwrap().iter().all(|row| row.get("problem").is_none()), "{list}");
 }

@@ -84,7 +84,7 @@ fn force_moves_aside_what_is_in_the_way_with_its_sidecars_and_deletes_nothing() 
 }
 
 #[test]
-fn a_stale_journal_beside_an_absent_database_is_moved_aside_by_force() {
+fn a_stale_journal_without_its_database_is_moved_aside_by_force() {
     let world = backed_up();
     fs::create_dir(world.path("target")).unwrap();
     fs::write(world.path("target/trinity.db-journal"), "stale").unwrap();
@@ -265,4 +265,102 @@ fn an_existing_empty_target_and_a_missing_one_several_folders_down_both_do() {
         restore(&world, &["--to", &world.text(target)]).exits(0);
         assert_eq!(fs::read_dir(world.path(target)).unwrap().count(), 3, "the three files and nothing else");
     }
+}
+
+/// As a script does that starts the application on a fresh host, every time.
+fn if_missing(world: &World, more: &[&str]) -> Output {
+    let target = world.text("target");
+    restore(world, &[&["--to", &target, "--if-missing", "--json"], more].concat())
+}
+
+fn names_of(output: &Output) -> Vec<String> {
+    let json = output.json();
+    let files = json["files"].as_array().unwrap().iter();
+    files.map(|file| file["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn if_missing_restores_into_a_missing_or_empty_directory_and_then_changes_nothing() {
+    for makes_it in [false, true] {
+        let world = backed_up();
+        let now = world.sources();
+        if makes_it {
+            fs::create_dir(world.path("target")).unwrap();
+        }
+        let restored = if_missing(&world, &[]).exits(0);
+        assert_eq!(names_of(&restored), ["trinity.db", ".env", "sealift.toml"]);
+        assert!(fs::read(world.path("target/trinity.db")).unwrap() == now.database);
+        // The application writes on, and there is a newer snapshot.
+        fs::write(world.path("target/.env"), "TOKEN=of the application\n").unwrap();
+        world.add_rows(10);
+        world.backup();
+        let before = tree(&world.path("target"));
+        let again = if_missing(&world, &[]).exits(0);
+        assert_eq!((&again.json()["sequence"], names_of(&again).len()), (&serde_json::Value::Null, 0));
+        assert!(tree(&world.path("target")) == before);
+    }
+}
+
+/// A host must start with the data that it has, whatever is the matter with its backups.
+#[test]
+fn if_missing_asks_no_repository_where_the_files_are_there() {
+    let world = backed_up();
+    if_missing(&world, &[]).exits(0);
+    let before = tree(&world.path("target"));
+    fs::rename(world.path("repository"), world.path("elsewhere")).unwrap();
+    if_missing(&world, &[]).exits(0);
+    assert!(tree(&world.path("target")) == before);
+    restore(&world, &["--to", &world.text("another"), "--if-missing"]).exits(10);
+}
+
+#[test]
+fn if_missing_is_4_where_there_is_no_snapshot_yet_and_makes_nothing() {
+    let world = World::ready();
+    let output = if_missing(&world, &[]).exits(4);
+    assert_eq!((&output.json()["sequence"], names_of(&output).len()), (&serde_json::Value::Null, 0));
+    assert!(!world.path("target").exists());
+    restore(&world, &["--to", &world.text("target")]).exits(1);
+    world.backup();
+    // A snapshot that is asked for and not there is another matter, and so is one that cannot be verified.
+    if_missing(&world, &["7"]).exits(1);
+    if_missing(&world, &["1999-12-31"]).exits(1);
+    fs::write(world.record(1), "noise").unwrap();
+    if_missing(&world, &[]).exits(13);
+    assert!(!world.path("target").exists());
+}
+
+/// Without this an application would start with nothing where its backups were deleted.
+#[test]
+fn if_missing_is_no_4_on_a_machine_that_saw_a_snapshot() {
+    let world = backed_up();
+    let reader = world.other_host("reader");
+    reader.sealift(&["snapshots"]).exits(0);
+    fs::remove_file(world.record(1)).unwrap();
+    if_missing(&world, &[]).exits(13);
+    assert!(!world.path("target").exists());
+    // On a machine that never saw one, or once a person accepted that.
+    world.restore("latest", "target").exits(1);
+    if_missing(&world, &["--accept-rollback"]).exits(4);
+    if_missing(&world, &[]).exits(4);
+}
+
+#[test]
+fn if_missing_with_only_goes_by_the_named_files() {
+    let world = backed_up();
+    restore(&world, &["--to", &world.text("target"), "--only", ".env"]).exits(0);
+    let before = tree(&world.path("target"));
+    assert!(names_of(&if_missing(&world, &["--only", ".env"]).exits(0)).is_empty());
+    // One of two is missing, so it restores, and what is in the way is refused as ever.
+    if_missing(&world, &["--only", ".env", "--only", "trinity.db"]).exits(15);
+    assert!(tree(&world.path("target")) == before);
+}
+
+#[test]
+fn if_missing_goes_with_neither_force_nor_a_dry_run_nor_standard_output() {
+    let world = backed_up();
+    for flag in ["--force", "--dry-run"] {
+        if_missing(&world, &[flag]).exits(2);
+    }
+    restore(&world, &["--to", "-", "--only", ".env", "--if-missing"]).exits(2);
+    assert!(!world.path("target").exists());
 }

@@ -1,5 +1,5 @@
 //! A crash around the commit: the record is on the host's disk, and perhaps in the repository. Processes are killed while
-//! the server holds their put back.
+//! the server delays their put.
 
 use std::fs::{self, FileTimes};
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ fn record(server: &S3s, sequence: u64) -> PathBuf {
 }
 
 fn listed(world: &World) -> Vec<u64> {
-    let json = world.sealift(&["snapshots", "--json"]).exits(0).json();
+    let json = world.sealift(&["snapshots", "--json"]).exits(0).rows();
     json.as_array().unwrap().iter().map(|row| row["sequence"].as_u64().unwrap()).collect()
 }
 
@@ -82,7 +82,7 @@ async fn a_run_after_a_crash_that_finds_nothing_new_uploads_no_pack_again() {
 /// The host still remembers what it saw before the snapshot that crashed; a source that went back to that is not what the
 /// newest record shows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_returns_to_its_older_state_after_a_crash_is_read_anew() {
+async fn a_source_that_returns_to_its_older_state_after_a_crash_is_read_again() {
     for side in [Side::Before, Side::After] {
         let server = S3s::start().await;
         let world = World::in_bucket(&server);

@@ -1,20 +1,20 @@
-//! What checks and drills found counts: in `status`, in retention and for the next backup, until what can refute it does.
+//! Receipts are evidence: `status` shows the last drill, and neither backups nor retention go by it. What an identity finds
+//! wrong under a right hash, the host uploads again.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use sealift::crypto::sha256;
-use sealift::format::Receipt;
+use sealift::crypto::{Signer, sha256};
+use sealift::format::{Receipt, ReceiptKind};
 use serde_json::{Value, json};
 
-use crate::check::believe;
 use crate::damage::{Harm, harm};
 use crate::support::past::{days_ago, set_time};
 use crate::support::world::{Output, World};
 
 /// The second of two snapshots is wrong though every hash is right: the host mistook two blocks of the first one's pack.
-fn wrongly_sealed() -> World {
+fn wrongly_encrypted() -> World {
     let world = World::ready();
     world.backup();
     mistake_blocks(&world.state_of_repository().join("catalog"));
@@ -65,142 +65,123 @@ fn set(names: &[String]) -> BTreeSet<String> {
     names.iter().cloned().collect()
 }
 
-/// Retention of the pruner that is told to keep a single snapshot; those that are left.
-fn left_by_retention(world: &World) -> Vec<u64> {
-    world.sealift(&["retain", "--keep-last", "1", "--apply"]);
-    (1..=9).filter(|sequence| world.record(*sequence).exists()).collect()
-}
-
 #[test]
-fn a_snapshot_whose_file_has_another_digest_fails_its_drill_and_is_not_good_any_more() {
-    let world = wrongly_sealed();
+fn a_snapshot_whose_file_has_another_digest_fails_its_drill_and_the_receipt_names_what_may_be_wrong() {
+    let world = wrongly_encrypted();
     let drilled = operator(&world, &["drill"]).exits(13).json();
     let receipt = receipt(&world, &drilled);
     let blamed = names(&world, world.packs(2).iter().chain([&world.manifest(2)]));
-    assert_eq!((receipt.passed, set(&receipt.bad), set(&receipt.contents)), (false, blamed.clone(), blamed));
-    status(&world).exits(0);
-    believe(&world, &[drilled["signer"].as_str().unwrap()]);
-    // The pack of the first one is in doubt, too, until somebody compares that one.
-    let json = status(&world).exits(14).json();
-    assert_eq!((sequence(&json["newest_failed_drill"]), &json["newest_drilled"]), (Some(2), &Value::Null));
-    world.sealift(&["status"]).exits(14).says("drill FAILED    snapshot 2");
-    assert_eq!(left_by_retention(&world), [1, 2]);
-    // Whoever compares all of it finds the first one sound.
-    operator(&world, &["check"]).exits(13);
-    assert_eq!(sequence(&status(&world).exits(3).json()["newest_good"]), Some(1));
-    assert_eq!(left_by_retention(&world), [1, 2]);
+    assert_eq!((receipt.passed, set(&receipt.bad)), (false, blamed));
+}
+
+/// What once said which receipts to believe is a key like any other that is not known.
+#[test]
+fn drill_signers_is_an_unknown_key() {
+    let world = World::ready();
+    let text = fs::read_to_string(world.config()).unwrap();
+    fs::write(world.config(), format!("drill_signers = []\n{text}")).unwrap();
+    world.sealift(&["status", "--json"]).exits(2).says("drill_signers");
 }
 
 #[test]
-fn whatever_made_the_last_drill_fail_its_snapshot_is_not_good_until_another_drill_of_it_passes() {
+fn a_drill_shows_in_status_and_changes_neither_what_is_good_nor_what_retention_keeps() {
     let world = World::ready();
     world.backup();
     world.add_rows(20);
     world.backup();
+    operator(&world, &["drill", "1"]).exits(0);
     let failed = operator(&world, &["drill", "--command", "exit 7"]).exits(13).json();
     assert!(receipt(&world, &failed).bad.is_empty());
-    believe(&world, &[failed["signer"].as_str().unwrap()]);
-    let json = status(&world).exits(3).json();
-    assert_eq!((sequence(&json["newest_good"]), sequence(&json["newest_failed_drill"])), (Some(1), Some(2)));
-    assert_eq!(left_by_retention(&world), [1, 2]);
+    let json = status(&world).exits(0).json();
+    assert_eq!((sequence(&json["newest_good"]), sequence(&json["newest_failed_drill"])), (Some(2), Some(2)));
+    assert_eq!(sequence(&json["newest_drilled"]), Some(1));
     // One of another snapshot says nothing about it.
     operator(&world, &["drill", "1"]).exits(0);
-    assert_eq!(sequence(&status(&world).exits(3).json()["newest_failed_drill"]), Some(2));
+    assert_eq!(sequence(&status(&world).exits(0).json()["newest_failed_drill"]), Some(2));
     operator(&world, &["drill", "2"]).exits(0);
     let json = status(&world).exits(0).json();
     assert_eq!((sequence(&json["newest_drilled"]), &json["newest_failed_drill"]), (Some(2), &Value::Null));
-    assert_eq!(left_by_retention(&world), [2]);
+    operator(&world, &["drill", "--command", "exit 7"]).exits(13);
+    world.sealift(&["retain", "--keep-last", "1", "--apply"]).exits(0);
+    assert!(!world.record(1).exists() && world.record(2).exists());
 }
 
 #[test]
-fn a_drill_that_finds_the_only_wrapped_key_damaged_or_gone_fails_with_a_receipt() {
+fn a_drill_that_finds_the_only_key_file_damaged_or_gone_fails_with_a_receipt() {
     for (way, named) in [(Harm::Flip(1000), vec!["keys/1/1.age".to_owned()]), (Harm::Delete, Vec::new())] {
         let world = World::ready();
         world.backup();
-        let passed = operator(&world, &["drill"]).exits(0).json();
-        believe(&world, &[passed["signer"].as_str().unwrap()]);
-        assert_eq!(sequence(&status(&world).exits(0).json()["newest_drilled"]), Some(1));
         let key = world.path("repository/keys/1/1.age");
         let good = fs::read(&key).unwrap();
         harm(&key, way);
         let failed = operator(&world, &["drill"]).exits(13).json();
         let receipt = receipt(&world, &failed);
         assert_eq!((receipt.passed, receipt.bad), (false, named));
-        let json = status(&world).exits(14).json();
+        // A key file of the epoch must be there for a snapshot to be good; damage inside shows to an identity only.
+        let json = world.other_host("watcher").sealift(&["status", "--json"]).json();
+        assert_eq!(json["snapshots"][0]["restorable"], json!(way != Harm::Delete));
+        assert_eq!(sequence(&json["newest_good"]), (way != Harm::Delete).then_some(1));
         assert_eq!((&json["newest_drilled"], sequence(&json["newest_failed_drill"])), (&Value::Null, Some(1)));
         fs::write(&key, &good).unwrap();
-        // A hash does not take back what only an identity can tell.
-        assert_eq!(world.other_host("operator").sealift(&["check", "--read-data"]).code == 13, way != Harm::Delete);
-        status(&world).exits(14);
-        operator(&world, &["check"]).exits(0);
         operator(&world, &["drill"]).exits(0);
         assert_eq!(sequence(&status(&world).exits(0).json()["newest_drilled"]), Some(1));
     }
 }
 
+/// The right hash says nothing about it: only an identity that compares everything which is made of it does.
 #[test]
-fn a_right_hash_takes_nothing_back_of_what_an_identity_found() {
-    let world = wrongly_sealed();
-    for machine in [world.other_host("operator"), world.other_host("host")] {
-        let key = world.text("operator.key");
-        let check = |arguments: &[&str]| machine.sealift(&[&["check", "--json"], arguments].concat());
-        let found = check(&["-i", &key]).exits(13).json();
-        assert_eq!((&found["problems"][0]["kind"], &found["problems"][1]), (&json!("content"), &Value::Null));
-        for arguments in [&["--read-data"][..], &["2", "--read-data"], &["1", "-i", &key]] {
-            let again = check(arguments).json();
-            assert_eq!(again["receipt"], Value::Null, "{arguments:?}: nothing new");
-        }
-        assert_eq!(check(&["--read-data"]).exits(13).json()["problems"][0]["kind"], "held");
-        check(&["1", "-i", &key]).exits(0);
+fn the_host_remembers_wrong_contents_until_an_identity_compared_all_that_needs_them() {
+    let world = wrongly_encrypted();
+    let key = world.text("operator.key");
+    let check = |arguments: &[&str]| world.sealift(&[&["check", "--json"], arguments].concat());
+    let found = check(&["-i", &key]).exits(13).json();
+    assert_eq!((&found["problems"][0]["kind"], &found["problems"][1]), (&json!("content"), &Value::Null));
+    let wrong = names(&world, world.packs(2).iter().chain([&world.manifest(2)]));
+    assert_eq!(remembered(&world), wrong);
+    for arguments in [&["--read-data"][..], &["2", "--read-data"], &["1", "-i", &key]] {
+        check(arguments).exits(0);
+        assert_eq!(remembered(&world), wrong, "{arguments:?}");
     }
     // With the snapshot it is gone.
-    world.sealift(&["retain", "--remove", "2", "--apply"]).exits(15);
     world.sealift(&["backup"]).exits(3);
-    world.sealift(&["retain", "--remove", "2", "--apply"]).exits(0);
-    world.sealift(&["check", "--read-data"]).exits(0);
+    fs::remove_file(world.record(2)).unwrap();
+    check(&["-i", &key]);
+    assert_eq!(remembered(&world), BTreeSet::new());
 }
 
-/// Its pack stays in doubt until all that is made of it was compared.
-#[test]
-fn what_a_drill_found_in_a_pack_is_taken_back_by_whoever_compares_all_that_needs_it() {
-    let world = wrongly_sealed();
-    operator(&world, &["drill", "2"]).exits(13);
-    let held = |output: Output| output.exits(13).json()["problems"][0]["kind"].clone();
-    assert_eq!(held(world.other_host("operator").sealift(&["check", "--read-data", "--json"])), "held");
-    assert_eq!(held(operator(&world, &["check", "1"])), "held", "snapshot 2 may use what 1 does not");
-    let found = operator(&world, &["check"]).exits(13).json();
-    let receipt = receipt(&world, &found);
-    let manifest = names(&world, [&world.manifest(2)]);
-    assert_eq!(set(&receipt.bad), manifest);
-    assert_eq!(set(&receipt.contents), &manifest | &names(&world, &world.packs(2)));
-    operator(&world, &["check", "1"]).exits(0);
+/// All that `bad-objects.json` of the host names.
+fn remembered(world: &World) -> BTreeSet<String> {
+    let text = fs::read(world.state_of_repository().join("bad-objects.json")).unwrap();
+    let json: Value = serde_json::from_slice(&text).unwrap();
+    let names = ["bad", "contents"].into_iter().flat_map(|member| json[member].as_array().unwrap().clone());
+    names.map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
 fn the_next_backup_takes_nothing_from_a_pack_in_which_a_block_is_wrong() {
     for finder in ["host", "operator"] {
-        let world = wrongly_sealed();
+        let world = wrongly_encrypted();
         let key = world.text("operator.key");
         let found = world.other_host(finder).sealift(&["check", "-i", &key, "--json"]).exits(13).json();
-        found["signer"].as_str().into_iter().for_each(|signer| believe(&world, &[signer]));
+        let replace: Vec<String> = serde_json::from_value(found["replace"].clone()).unwrap();
+        assert_eq!(replace.is_empty(), finder == "host");
+        let flags = replace.iter().flat_map(|name| ["--replace", name]);
         let now = world.sources();
-        let output = world.sealift(&["backup", "--json"]).exits(3).says("objects-missing");
-        output.says("snapshot 2 cannot be restored");
+        let backup: Vec<&str> = ["backup", "--json"].into_iter().chain(flags).collect();
+        let output = world.sealift(&backup).exits(3);
+        assert!(output.warnings().contains(&"objects-missing".to_owned()), "{output:?}");
         world.assert_restores(3, &now);
         operator(&world, &["check", "3"]).exits(0);
         let wrong: BTreeSet<_> = world.packs(2).into_iter().collect();
         assert!(world.packs(3).iter().all(|pack| !wrong.contains(pack)));
         assert_eq!(world.backup(), 4);
         world.assert_restores(4, &now);
-        assert_eq!(sequence(&status(&world).exits(3).says("snapshots-hurt").json()["newest_good"]), Some(4));
-        world.sealift(&["retain", "--remove", "2", "--apply"]);
-        status(&world).exits(0);
     }
 }
 
-/// Nobody reads them any more; those of known drillers go likewise.
+/// All but `confirm` receipts of an epoch that a record needs, whoever signed them.
 #[test]
-fn receipts_about_snapshots_that_are_long_gone_fall_away_whoever_signed_them() {
+fn receipts_about_snapshots_that_are_gone_go_after_the_grace_period() {
     let world = World::ready();
     let drilled = |name: &str| {
         let key = world.text("operator.key");
@@ -209,23 +190,28 @@ fn receipts_about_snapshots_that_are_long_gone_fall_away_whoever_signed_them() {
         set_time(&path, days_ago(30));
         path
     };
+    let again = |from: &Path, name: &str, change: &dyn Fn(&mut Receipt), days: i64| {
+        let text = fs::read_to_string(from).unwrap();
+        let mut receipt: Receipt = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        change(&mut receipt);
+        let path = world.path("repository/receipts").join(name);
+        fs::write(&path, receipt.sign(&Signer::generate().unwrap()).unwrap().bytes()).unwrap();
+        set_time(&path, days_ago(days));
+        path
+    };
     world.backup();
-    let gone = ["stranger", "another"].map(drilled);
-    // What somebody holds bad is his memory, though nobody here believes him.
-    let missing = world.manifest(1);
-    let good = fs::read(&missing).unwrap();
-    harm(&missing, Harm::Delete);
-    let found = world.other_host("checker").sealift(&["check", "--json"]).exits(13).json();
-    let held = world.path("repository").join(found["receipt"].as_str().unwrap());
-    set_time(&held, days_ago(30));
-    fs::write(&missing, good).unwrap();
+    let gone = ["one", "another"].map(drilled);
+    let confirms =
+        |epoch: u32| move |receipt: &mut Receipt| (receipt.kind, receipt.epochs) = (ReceiptKind::Confirm, vec![epoch]);
+    let confirm = again(&gone[0], "0000000001-20260101T000000Z.receipt", &confirms(1), 30);
+    let of_no_epoch = again(&gone[0], "0000000001-20260101T000001Z.receipt", &confirms(7), 30);
+    let young = again(&gone[0], "0000000001-20260101T000002Z.receipt", &|_| {}, 6);
     world.add_rows(3);
     world.backup();
-    let kept = drilled("stranger");
-    let young = world.path("repository/receipts").join("0000000001-20260101T000000Z.receipt");
-    fs::copy(&gone[0], &young).unwrap();
+    let kept = drilled("one");
     world.sealift(&["retain", "--keep-last", "1", "--apply"]).exits(0);
     assert!(!world.record(1).exists());
     assert_eq!(gone.map(|path| path.exists()), [false, false]);
-    assert_eq!([held, kept, young].map(|path| path.exists()), [true, true, true]);
+    assert_eq!([confirm, kept, young].map(|path| path.exists()), [true, true, true]);
+    assert!(!of_no_epoch.exists());
 }

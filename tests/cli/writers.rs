@@ -1,14 +1,15 @@
-//! One host writes a repository. Whoever else tries is stopped, and nothing of the first is touched.
+//! One host writes a repository. Any other one that tries is stopped, and nothing of the first changes.
 
 use std::fs;
 
 use sealift::crypto::{Signed, Signer};
+use serde_json::{Value, json};
 
 use crate::support::s3s::{S3s, Side};
 use crate::support::world::{World, copy_tree, tree, wait_until};
 
 #[test]
-fn a_second_host_gets_11_and_nothing_of_the_first_changes() {
+fn a_second_host_gets_16_and_nothing_of_the_first_changes() {
     let world = World::ready();
     world.backup();
     let second = world.other_host("second");
@@ -17,7 +18,7 @@ fn a_second_host_gets_11_and_nothing_of_the_first_changes() {
     fs::write(second.config(), own_state).unwrap();
     let before = tree(&world.path("repository"));
     for arguments in [&["backup"][..], &["backup", "--adopt"], &["backup", "--dry-run"]] {
-        second.sealift(arguments).exits(11).says("hint:");
+        second.sealift(arguments).exits(16).says("hint:");
         assert!(tree(&world.path("repository")) == before, "{arguments:?}");
     }
     assert_eq!(world.backup(), 2);
@@ -34,12 +35,18 @@ fn init_on_a_finished_repository_is_refused_from_any_host() {
 }
 
 #[test]
-fn init_beside_records_without_a_descriptor_is_refused() {
+fn where_the_descriptor_is_missing_init_is_refused_and_the_hosts_next_backup_restores_it() {
     let world = World::ready();
     world.backup();
-    fs::remove_file(world.path("repository/repository.json")).unwrap();
+    let descriptor = world.path("repository/repository.json");
+    let bytes = fs::read(&descriptor).unwrap();
+    fs::remove_file(&descriptor).unwrap();
     world.other_host("second").init().exits(15).says("repository.json");
-    world.sealift(&["backup"]).exits(10);
+    assert!(!descriptor.exists());
+    let output = world.sealift(&["backup", "--json"]).exits(3);
+    assert!(output.warnings().contains(&"descriptor-changed".to_owned()), "{output:?}");
+    assert!(fs::read(&descriptor).unwrap() == bytes);
+    world.sealift(&["backup"]).exits(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,12 +80,12 @@ fn of_two_machines_with_one_key_the_one_that_comes_late_is_stopped() {
         .unwrap();
     assert_eq!(clone.backup(), 2);
     let before = tree(&world.path("repository"));
-    world.sealift(&["backup"]).exits(11).says("--adopt");
+    world.sealift(&["backup"]).exits(16).says("--adopt");
     assert!(tree(&world.path("repository")) == before);
 }
 
 #[test]
-fn a_state_directory_set_back_is_stopped_and_adopt_goes_on_with_a_whole_snapshot() {
+fn with_an_older_state_directory_a_backup_stops_and_adopt_takes_a_whole_snapshot() {
     let world = World::ready();
     world.backup();
     copy_tree(&world.state(), &world.path("older"));
@@ -88,7 +95,7 @@ fn a_state_directory_set_back_is_stopped_and_adopt_goes_on_with_a_whole_snapshot
     copy_tree(&world.path("older"), &world.state());
 
     let before = tree(&world.path("repository"));
-    world.sealift(&["backup"]).exits(11).says("--adopt");
+    world.sealift(&["backup"]).exits(16).says("--adopt");
     assert!(tree(&world.path("repository")) == before, "no hollow snapshot");
 
     world.add_rows(50);
@@ -101,13 +108,13 @@ fn a_state_directory_set_back_is_stopped_and_adopt_goes_on_with_a_whole_snapshot
 }
 
 #[test]
-fn a_bucket_set_back_is_stopped_and_adopt_goes_on() {
+fn in_a_rolled_back_bucket_a_backup_stops_and_adopt_continues() {
     let world = World::ready();
     world.backup();
     world.add_rows(10);
     world.backup();
     fs::remove_file(world.record(2)).unwrap();
-    world.sealift(&["backup"]).exits(11).says("snapshot 2");
+    world.sealift(&["backup"]).exits(16).says("snapshot 2");
     assert!(!world.record(2).exists());
     let now = world.sources();
     let sequence = world.sealift(&["backup", "--adopt", "--json"]).exits(0).json()["sequence"].as_u64().unwrap();
@@ -122,42 +129,68 @@ fn a_state_directory_of_another_repository_is_not_ours_to_write_with() {
     let other = world.other_host("other");
     fs::remove_file(world.identity()).unwrap();
     other.init().exits(0);
-    world.sealift(&["backup"]).exits(11);
+    let before = tree(&world.path("repository"));
+    world.sealift(&["backup"]).exits(13).says("--accept-signer");
+    assert!(tree(&world.path("repository")) == before);
 }
 
-/// The newest record as another signer would have written it, under the next number.
-fn foreign_record(world: &World) -> Signed {
+const UNTRUSTED: &str = "record-untrusted";
+
+/// The newest record as another signer would have written it, under the next number, with these takeovers.
+fn foreign_record(world: &World, signer: &Signer, takeovers: Value) -> Signed {
     let mut record = world.record_json(1);
     record["sequence"] = 2.into();
-    record["host"] = "stranger".into();
-    Signer::generate().unwrap().sign(&record.to_string()).unwrap()
+    record["host"] = "elsewhere".into();
+    record["takeovers"] = takeovers;
+    signer.sign(&record.to_string()).unwrap()
 }
 
 #[test]
-fn a_record_above_ours_that_another_signer_signed_stops_the_writer() {
+fn a_record_above_ours_that_claims_a_takeover_stops_the_writer() {
     let world = World::ready();
     let then = world.sources();
     world.backup();
-    fs::write(world.record(2), foreign_record(&world).bytes()).unwrap();
+    let other = Signer::generate().unwrap();
+    let claim = json!([{"from": world.signer().public(), "last": 1, "to": other.public()}]);
+    fs::write(world.record(2), foreign_record(&world, &other, claim).bytes()).unwrap();
     let before = tree(&world.path("repository"));
-    world.sealift(&["backup"]).exits(11).says("stranger");
-    world.sealift(&["backup", "--adopt"]).exits(11).says("stranger");
+    world.sealift(&["backup"]).exits(16).says("elsewhere").says(&other.public().fingerprint());
+    world.add_rows(5);
+    world.sealift(&["backup"]).exits(16);
+    world.sealift(&["backup", "--adopt"]).exits(16).says("elsewhere");
     assert!(tree(&world.path("repository")) == before);
-    let restored = world.restore("latest", "restored").exits(3);
-    assert_eq!(restored.json()["sequence"], 1, "the reader's pin passes it over");
-    assert_eq!(restored.warnings(), ["unverifiable-record"]);
+    world.restore("latest", "restored").exits(13);
     world.assert_restores(1, &then);
 }
 
 #[test]
-fn garbage_above_ours_is_passed_over_with_a_warning_and_numbering_goes_on_around_it() {
+fn a_record_above_ours_by_an_unknown_key_is_passed_over_with_a_problem() {
+    let world = World::ready();
+    world.backup();
+    fs::write(world.record(2), foreign_record(&world, &Signer::generate().unwrap(), json!([])).bytes()).unwrap();
+    let restored = world.restore("latest", "restored").exits(3);
+    assert_eq!((restored.json()["sequence"].clone(), restored.warnings()), (1.into(), vec![UNTRUSTED.to_owned()]));
+    for sequence in [3, 4] {
+        world.add_rows(5);
+        let now = world.sources();
+        let adopt: &[&str] = if sequence == 4 { &["--adopt"] } else { &[] };
+        let output = world.sealift(&[&["backup", "--json"], adopt].concat()).exits(3);
+        assert!(output.warnings().contains(&UNTRUSTED.to_owned()), "{output:?}");
+        assert_eq!(output.json()["sequence"], sequence);
+        assert_eq!(world.record_json(sequence)["earlier"], json!([[1, 1], [3, 3]][..sequence as usize - 2]));
+        world.assert_restores(sequence, &now);
+    }
+}
+
+#[test]
+fn garbage_above_ours_is_passed_over_with_a_problem_and_numbering_goes_on_around_it() {
     let world = World::ready();
     world.backup();
     fs::write(world.record(2), "no record\n").unwrap();
     world.add_rows(5);
     let now = world.sources();
     let output = world.sealift(&["backup", "--json"]).exits(3);
-    assert!(output.warnings().contains(&"unverifiable-record".to_owned()), "{output:?}");
+    assert!(output.warnings().contains(&"record-damaged".to_owned()), "{output:?}");
     assert_eq!(output.json()["sequence"], 3);
     world.assert_restores(3, &now);
 }
@@ -170,7 +203,7 @@ fn a_record_that_was_changed_after_signing_does_not_become_the_parent() {
     fs::write(world.record(2), text.replacen("\"sequence\":1", "\"sequence\":2", 1)).unwrap();
     let output = world.sealift(&["backup", "--json"]).exits(3);
     assert_eq!(output.json()["sequence"], 3);
-    assert_eq!(world.record_json(3)["earlier"], serde_json::json!([[1, 1]]));
+    assert_eq!(world.record_json(3)["earlier"], json!([[1, 1]]));
 }
 
 #[test]
@@ -201,9 +234,9 @@ async fn of_two_machines_with_one_key_that_commit_at_once_one_is_stopped() {
     let now = world.sources();
     assert_eq!(clone.backup(), 2);
     held.release();
-    slow.wait().exits(11).says("copy");
+    slow.wait().exits(16).says("copy");
     world.assert_restores(2, &now);
-    world.sealift(&["backup"]).exits(11);
+    world.sealift(&["backup"]).exits(16);
 }
 
 #[test]

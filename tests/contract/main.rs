@@ -4,7 +4,9 @@
 mod crash;
 mod environment;
 mod limit;
+mod look;
 mod meter;
+mod probe;
 mod s3_errors;
 mod s3_protocol;
 mod suite;
@@ -13,12 +15,12 @@ mod support;
 
 use std::sync::Arc;
 
-use sealift::store::{RepositoryUrl, S3Settings, Store, open};
+use sealift::store::{Look, RepositoryUrl, S3Settings, Store, open};
 use suite::Backend;
 use support::Server;
 use support::memory::{MemoryStore, VirtualClock};
 use support::minio::Minio;
-use support::s3s::S3s;
+use support::s3s::{Conditions, S3s};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_keeps_the_contract() {
@@ -33,6 +35,7 @@ async fn a_directory_keeps_the_contract() {
     let directory = Directory(tempfile::tempdir().expect("a scratch folder"));
     suite::every_store(&directory).await;
     suite::create_races(&directory).await;
+    suite::long_names(&directory).await;
 }
 
 struct Bucket<S>(S);
@@ -59,6 +62,22 @@ async fn memory_keeps_the_contract() {
     let memory = Memory(Default::default());
     suite::every_store(&memory).await;
     suite::create_races(&memory).await;
+    suite::long_names(&memory).await;
+}
+
+/// A server that ignores conditions, looked at first. Without the races, which looking does not decide.
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_keeps_the_contract_for_one_writer() {
+    struct Looking(Bucket<S3s>);
+    #[async_trait::async_trait]
+    impl Backend for Looking {
+        async fn repository(&self, name: &str) -> Arc<dyn Store> {
+            Arc::new(Look::new(self.0.repository(name).await))
+        }
+    }
+    let looking = Looking(Bucket(S3s::start().await));
+    looking.0.0.treat_conditions(Conditions::Ignored);
+    suite::every_store(&looking).await;
 }
 
 /// Without the races: this server looks whether an object is there and renames later, so two creates can both win.
@@ -75,6 +94,7 @@ async fn minio_keeps_the_contract() {
     let bucket = Bucket(server);
     suite::every_store(&bucket).await;
     suite::create_races(&bucket).await;
+    suite::long_names(&bucket).await;
     s3_errors::every_server(&bucket.0).await;
     s3_errors::writes_to_a_missing_bucket(&bucket.0).await;
     s3_errors::another_region(&bucket.0).await;

@@ -19,8 +19,11 @@ async fn a_meter_counts_requests_and_bytes() {
     meter.get(&key("missing"), 10).await.expect_err("not there");
     meter.head(&key("a")).await.expect("a head");
     meter.list("").await.expect("a listing");
+    meter.list_from("", Some(&key("a"))).await.expect("a listing");
     meter.delete(&key("a")).await.expect("a delete");
     meter.delete_many(&[key("a"), key("b")]).await.expect("an answer");
-    let requests = Requests { create: 2, put: 1, get: 2, head: 1, list: 1, delete: 3 };
-    assert_eq!(meter.usage(), Usage { requests, uploaded_bytes: 12, downloaded_bytes: 3 });
+    meter.create_attempt(&key("c"), text("12")).await.expect("a create");
+    meter.put_attempt(&key("c"), text("1")).await.expect("a put");
+    let requests = Requests { create: 3, put: 2, get: 2, head: 1, list: 2, delete: 3 };
+    assert_eq!(meter.usage(), Usage { requests, uploaded_bytes: 15, downloaded_bytes: 3 });
 }

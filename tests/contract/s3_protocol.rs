@@ -99,6 +99,54 @@ async fn a_create_that_meets_another_in_flight_is_sent_again() {
 }
 
 #[tokio::test]
+async fn one_attempt_is_one_request_whatever_comes_of_it() {
+    let passing = [error(500, "InternalError"), error(503, "SlowDown"), error(409, "ConditionalRequestConflict")];
+    for refusal in passing {
+        let (server, store) = told([refusal.clone(), answer(200, "")]).await;
+        let error = store.create_attempt(&key("a"), text("mine")).await.expect_err("one attempt");
+        assert!(error.is_retryable(), "{refusal:?}: {error:?}");
+        assert_eq!(server.asked().len(), 1, "{refusal:?}");
+        assert_eq!(store.create_attempt(&key("a"), text("mine")).await.expect("another"), Creation::Created);
+        assert!(server.asked().iter().all(|asked| asked.contains("if-none-match: *")));
+    }
+    for (refusal, code) in [(error(403, "AccessDenied"), "AccessDenied"), (error(400, "ExpiredToken"), "ExpiredToken")]
+    {
+        let (server, store) = told([refusal]).await;
+        let error = store.create_attempt(&key("a"), text("mine")).await.expect_err("denied");
+        assert!(matches!(&error, StoreError::AccessDenied { code: said, .. } if said == code), "{error:?}");
+        assert!(!error.is_retryable() && server.asked().len() == 1);
+    }
+    let (server, store) = told([error(503, "SlowDown")]).await;
+    assert!(store.put_attempt(&key("a"), text("mine")).await.expect_err("one attempt").is_retryable());
+    assert_eq!(server.asked().len(), 1);
+    drop(server);
+    let error = store.create_attempt(&key("a"), text("mine")).await.expect_err("no server");
+    assert!(matches!(&error, StoreError::Unreachable { .. }) && error.is_retryable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn one_attempt_signs_the_digest_and_needs_no_second() {
+    let checked = answer(200, "").header("x-amz-checksum-sha256", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
+    let (server, store) = told([checked.clone(), error(403, "AccessDenied"), answer(200, "")]).await;
+    store.put(&key("a"), text("abc")).await.expect("a put");
+    store.create_attempt(&key("a"), text("abc")).await.expect_err("denied");
+    assert_eq!(server.asked().len(), 2);
+    assert!(!server.asked()[1].contains("unsigned-payload"), "{}", server.asked()[1]);
+}
+
+#[tokio::test]
+async fn one_attempt_compares_what_is_there() {
+    for (body, creation) in [("mine", Creation::Created), ("ours", Creation::AlreadyThere)] {
+        let (_server, store) = told([error(412, "PreconditionFailed"), answer(200, body)]).await;
+        assert_eq!(store.create_attempt(&key("a"), text("mine")).await.expect("an answer"), creation);
+    }
+    let (server, store) = told([error(412, "PreconditionFailed"), error(404, "NoSuchKey"), answer(200, "")]).await;
+    let error = store.create_attempt(&key("a"), text("mine")).await.expect_err("gone again");
+    assert!(error.is_retryable(), "{error:?}");
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[tokio::test]
 async fn a_server_without_create_once_is_not_supported() {
     let (server, store) = told([error(501, "NotImplemented")]).await;
     let error = store.create(&key("a"), text("a")).await.expect_err("it cannot");
@@ -159,6 +207,40 @@ async fn a_listing_tells_the_time_of_its_last_page() {
 async fn a_listing_without_a_date_has_no_time() {
     let (_server, store) = told([listing(ONE_OBJECT)]).await;
     assert_eq!(store.list("").await.expect("a listing").server_time, None);
+}
+
+#[tokio::test]
+async fn a_name_begins_the_first_page_and_a_token_the_others() {
+    let more = "<IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken>";
+    let (server, store) = told([listing(more), listing(ONE_OBJECT)]).await;
+    let listed = store.list_from("a", Some(&key("a-0"))).await.expect("a listing");
+    assert_eq!((listed.objects.len(), listed.pages), (0, 2), "this server lists what it was not asked for");
+    let asked = server.asked();
+    assert!(asked[0].contains("start-after=x%2fa-0") && !asked[0].contains("continuation-token"), "{}", asked[0]);
+    assert!(asked[1].contains("continuation-token=next") && !asked[1].contains("start-after"), "{}", asked[1]);
+    // Not every server knows what to do with a name that lacks the prefix.
+    for (prefix, name, found) in [("a", "A", 1), ("a", "b", 0), ("", "A", 1)] {
+        let (server, store) = told([listing(ONE_OBJECT)]).await;
+        let listed = store.list_from(prefix, Some(&key(name))).await.expect("a listing").objects;
+        assert_eq!(listed.len(), found, "{prefix:?} after {name}");
+        assert_eq!(server.asked()[0].contains("start-after"), prefix.is_empty(), "{prefix:?} after {name}");
+    }
+}
+
+#[tokio::test]
+async fn an_etag_loses_its_quotes() {
+    let object = ONE_OBJECT.replace("</Contents>", "<ETag>&quot;abc-2&quot;</ETag></Contents>");
+    let time = "Fri, 13 Nov 2026 12:34:56 GMT";
+    let head = |etag: &str| answer(200, "").header("Last-Modified", time).header("ETag", etag);
+    let (_server, store) =
+        told([listing(&object), listing(ONE_OBJECT), head("\"abc-2\""), head("abc-2"), head("\"\"")]).await;
+    for etag in [Some("abc-2"), None] {
+        assert_eq!(store.list("").await.expect("a listing").objects[0].etag.as_deref(), etag);
+    }
+    for etag in [Some("abc-2"), Some("abc-2"), None] {
+        let head = store.head(&key("a")).await.expect("an answer").expect("an object");
+        assert_eq!(head.etag.as_deref(), etag);
+    }
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ const FLOORS: [&[&str]; 19] = [
     &["source"],
     &["store"],
     &["crypto"],
-    &["finding", "events"],
+    &["finding", "events", "guide"],
     &["fsx", "clock", "allocator", "buffers"],
 ];
 

@@ -5,6 +5,7 @@
 
 mod bytes;
 mod damage;
+mod envelopes;
 mod fixtures;
 mod forge;
 mod kit;

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use sealift::crypto::{DataIdentity, Signer};
-use sealift::format::{RepositoryId, TakeOver};
+use sealift::crypto::{DataIdentity, Signer, sha256};
+use sealift::format::Takeover;
 use serde_json::{Value, json};
 
 use crate::forge::{commit, data_identity, manifest, next_record, opened, put, sealed};
@@ -29,92 +29,200 @@ fn assert_both_restore(world: &World, snapshot: u64) {
     }
 }
 
-/// The record after `parent`, by a host that says to have taken over.
-fn take_over(world: &World, parent: u64, proof_by: &DataIdentity) -> Signer {
-    let (old, new) = (world.signer().public(), Signer::generate().unwrap());
-    let mut record = next_record(world, parent);
-    let id: RepositoryId = record["repository"].as_str().unwrap().parse().unwrap();
-    let change = TakeOver::new(&id, old, parent, new.public(), (1, proof_by));
-    record["take_overs"] = serde_json::to_value([change]).unwrap();
-    world.write_record(parent + 1, &record, &new);
+/// Writes the record `sequence`, by a host that says that it took over from `from` after snapshot `last`.
+fn take_over(world: &World, sequence: u64, (from, last): (&Signer, u64)) -> Signer {
+    let new = Signer::generate().unwrap();
+    let mut record = next_record(world, sequence - 1);
+    let step = Takeover { from: from.public(), last, to: new.public() };
+    let mut takeovers = record["takeovers"].as_array().cloned().unwrap_or_default();
+    takeovers.push(serde_json::to_value(step).unwrap());
+    record["takeovers"] = json!(takeovers);
+    world.write_record(sequence, &record, &new);
     new
 }
 
+fn fingerprint(signer: &Signer) -> String {
+    signer.public().fingerprint()
+}
+
+fn list(world: &World, more: &[&str]) -> Output {
+    script::run("list", &world.path("repository"), more)
+}
+
 #[test]
-fn a_take_over_is_told_to_whoever_knows_the_old_host_and_its_proof_is_checked() {
+fn a_takeover_is_a_claim_until_its_fingerprint_is_accepted() {
     if !have(&TOOLS) {
         return;
     }
     let world = World::ready();
     world.backup();
-    let new = take_over(&world, 1, &data_identity(&world, 1)).public().to_string();
-    let output = check(&world, &[]).exits(13);
-    output.says("its proof holds").says("until he was removed had").says(&format!("--signer '{new}'"));
-    let listing = ["--signer", &world.signer().public().to_string()];
-    script::run("list", &world.path("repository"), &listing)
-        .exits(13)
-        .says("took over after snapshot 1")
-        .says("cannot be told");
-    check(&world, &["1"]).exits(3).says("snapshot 1 of").says("snapshot 2 is passed over");
+    let old = world.signer();
+    let new = take_over(&world, 2, (&old, 1));
+    for output in [check(&world, &[]), list(&world, &["--signer", &old.public().to_string()])] {
+        let output = output.exits(13).says(&fingerprint(&old)).says(&fingerprint(&new));
+        let key = new.public().to_string();
+        assert!(
+            !output.all().contains(key.split(' ').nth(1).unwrap()),
+            "the new key is nowhere to be pasted: {output:?}"
+        );
+        let flag = output.all().split("--accept-signer ").nth(1).unwrap().to_owned();
+        assert!(flag.starts_with("FINGERPRINT"), "{flag}");
+    }
+    check(&world, &["1"]).exits(0).says("snapshot 1 of").says("snapshot 2 is passed over");
     check(&world, &["2"]).exits(13);
-    check(&world, &["--signer", &new]).exits(0).says("snapshot 2 of");
-    check(&world, &["1", "--signer", &new]).exits(0).says("snapshot 1 of");
-    fs::write(world.path("signer.pub"), format!("{new} a comment\n")).unwrap();
+    check(&world, &["--accept-signer", &fingerprint(&new)]).exits(0).says("snapshot 2 of");
+    check(&world, &["1", "--accept-signer", &fingerprint(&new)]).exits(0).says("snapshot 1 of");
+    check(&world, &["--accept-signer", &fingerprint(&old)]).exits(13);
+    check(&world, &["--accept-signer", &fingerprint(&Signer::generate().unwrap())]).exits(13);
+    let key = new.public().to_string();
+    check(&world, &["--signer", &key]).exits(0).says("snapshot 2 of");
+    check(&world, &["1", "--signer", &key]).exits(0).says("snapshot 1 of");
+    fs::write(world.path("signer.pub"), format!("{key} a comment\n")).unwrap();
     check(&world, &["--signer", &world.text("signer.pub")]).exits(0);
 }
 
+/// After a takeover the new lines go below the old ones.
 #[test]
-fn a_take_over_by_somebody_without_an_identity_is_called_a_forgery() {
+fn the_last_lines_in_an_identity_file_about_this_repository_name_the_trusted_signer() {
     if !have(&TOOLS) {
         return;
     }
     let world = World::ready();
     world.backup();
-    take_over(&world, 1, &DataIdentity::generate());
-    check(&world, &[]).exits(13).says("its proof is FALSE");
-    check(&world, &["1"]).exits(3).says("snapshot 1 of");
-}
-
-/// Whoever has the host's key says in a snapshot of his own that all before it are by somebody else.
-#[test]
-fn what_the_signer_signed_comes_back_whatever_a_later_record_of_his_says_of_who_was_before() {
-    if !have(&TOOLS) {
-        return;
-    }
-    let world = World::ready();
-    world.backup();
-    let mut record = next_record(&world, 1);
-    let id: RepositoryId = record["repository"].as_str().unwrap().parse().unwrap();
-    let (other, own) = (Signer::generate().unwrap().public(), world.signer());
-    let step = TakeOver::new(&id, other, 1, own.public(), (1, &DataIdentity::generate()));
-    record["take_overs"] = serde_json::to_value([step]).unwrap();
-    world.write_record(2, &record, &own);
-    check(&world, &["1"]).exits(3).says("snapshot 1 of").says("snapshots [2] tell of other take-overs");
-    check(&world, &[]).exits(3).says("snapshot 2 of");
+    let new = take_over(&world, 2, (&world.signer(), 1));
+    let without = fs::read_to_string(world.identity()).unwrap();
+    let id = world.record_json(1)["repository"].as_str().unwrap().to_owned();
+    let lines = |repository: &str| format!("# repository: {repository}\n# signer: {}\n", new.public());
+    fs::write(world.identity(), format!("{without}{}", lines(&"0".repeat(32)))).unwrap();
+    let output = check(&world, &[]).exits(13);
+    assert!(!output.all().contains("nothing here says"), "the older lines still name the signer: {output:?}");
+    fs::write(world.identity(), format!("{without}{}", lines(&id))).unwrap();
+    check(&world, &[]).exits(0).says("snapshot 2 of");
+    fs::write(world.identity(), without.lines().filter(|line| !line.starts_with('#')).collect::<String>()).unwrap();
+    check(&world, &["1"]).exits(0).says("nothing here says who signs");
+    check(&world, &["--accept-signer", &fingerprint(&new)]).exits(0).says("snapshot 2 of");
 }
 
 #[test]
-fn a_list_of_take_overs_that_does_not_lead_to_its_signer_is_no_list() {
+fn a_second_takeover_is_accepted_with_the_chain_that_leads_to_it() {
     if !have(&TOOLS) {
         return;
     }
     let world = World::ready();
     world.backup();
-    let new = take_over(&world, 1, &data_identity(&world, 1));
+    let second = take_over(&world, 2, (&world.signer(), 1));
+    let third = take_over(&world, 3, (&second, 2));
+    check(&world, &[]).exits(13).says(&fingerprint(&third));
+    check(&world, &["--accept-signer", &fingerprint(&second)]).exits(13).says(&fingerprint(&third));
+    for snapshot in ["1", "2", "3", "latest"] {
+        check(&world, &[snapshot, "--accept-signer", &fingerprint(&third)]).exits(0);
+    }
+}
+
+/// What it signed up to `last` counts, and nothing after it.
+#[test]
+fn a_predecessor_counts_up_to_the_last_snapshot_that_its_successor_names() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let world = World::ready();
+    world.backup();
+    let old = world.signer();
+    let new = take_over(&world, 2, (&old, 1));
+    world.write_record(3, &next_record(&world, 1).tap("sequence", json!(3)), &old);
+    let signer = ["--signer", &new.public().to_string()];
+    check(&world, &signer).exits(3).says("snapshot 2 of").says("snapshot 3 is passed over");
+    check(&world, &[&signer[..], &["3"]].concat()).exits(13);
+    check(&world, &[&signer[..], &["1"]].concat()).exits(0);
+}
+
+/// A JSON object with one member set.
+trait Tap {
+    fn tap(self, member: &str, value: Value) -> Self;
+}
+
+impl Tap for Value {
+    fn tap(mut self, member: &str, value: Value) -> Self {
+        self[member] = value;
+        self
+    }
+}
+
+#[test]
+fn what_the_newest_trusted_record_ignores_is_passed_over_in_silence_and_nothing_else_is() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let world = World::ready();
+    world.backup();
+    let (old, stranger) = (world.signer(), Signer::generate().unwrap());
+    let ignored = |sequence: u64| json!([sequence, sha256(&fs::read(world.record(sequence)).unwrap())]);
+    world.write_record(2, &next_record(&world, 1), &stranger);
+    let claim = take_over(&world, 3, (&old, 1));
+    fs::write(world.record(4), "damaged").unwrap();
+    check(&world, &[]).exits(13).says(&fingerprint(&claim));
+    let record = next_record(&world, 1).tap("sequence", json!(5));
+    let all = json!([ignored(1), ignored(2), ignored(3), ignored(4)]);
+    world.write_record(5, &record.clone().tap("ignored", all.clone()), &old);
+    let output = check(&world, &[]).exits(0).says("snapshot 5 of");
+    assert!(!output.all().contains("passed over"), "{output:?}");
+    check(&world, &["1"]).exits(0).says("snapshot 1 of");
+    check(&world, &["3"]).exits(13);
+    // Other bytes under that number were ignored by no one.
+    fs::write(world.record(4), "damaged otherwise").unwrap();
+    check(&world, &[]).exits(3).says("snapshot 4 is passed over");
+    // Only what the trusted signer's newest record says counts.
+    fs::write(world.record(4), "damaged").unwrap();
+    world.write_record(6, &record.clone().tap("sequence", json!(6)), &old);
+    check(&world, &[]).exits(13).says(&fingerprint(&claim));
+    world.write_record(6, &record.tap("sequence", json!(6)).tap("ignored", all), &stranger);
+    let output = check(&world, &[]).exits(3).says("snapshot 6 is passed over").says("snapshot 5 of");
+    assert!(!output.all().contains("snapshot 4 "), "{output:?}");
+}
+
+#[test]
+fn a_newer_format_of_a_trusted_signer_stops_the_latest_and_of_another_is_passed_over() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let world = World::ready();
+    world.backup();
+    let newer = json!({ "format": 2, "everything": "else" });
+    world.write_record(2, &newer, &world.signer());
+    check(&world, &[]).exits(13).says("snapshot 2 has format 2");
+    list(&world, &[]).exits(13).says("snapshot 2 has format 2");
+    check(&world, &["2"]).exits(13);
+    check(&world, &["1"]).exits(0).says("snapshot 1 of");
+    world.write_record(2, &newer, &Signer::generate().unwrap());
+    check(&world, &[]).exits(3).says("snapshot 1 of").says("snapshot 2 is passed over");
+    for format in [json!(0), json!(-1), json!("2"), json!(true), json!(1.0), json!(null)] {
+        world.write_record(2, &next_record(&world, 1).tap("format", format), &world.signer());
+        check(&world, &[]).exits(3).says("snapshot 2 is passed over");
+    }
+    world.write_record(2, &next_record(&world, 1).tap("later", json!({ "any": [1] })), &world.signer());
+    check(&world, &[]).exits(0).says("snapshot 2 of");
+}
+
+#[test]
+fn a_list_of_takeovers_that_does_not_lead_to_its_signer_is_no_list() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let world = World::ready();
+    world.backup();
+    let new = take_over(&world, 2, (&world.signer(), 1));
     let good = world.record_json(2);
     let stranger = Signer::generate().unwrap().public().to_string();
-    let wrong: [(&str, Value); 4] =
-        [("to", json!(stranger)), ("last", json!(2)), ("last", json!("1")), ("from", json!(null))];
+    let wrong: [(&str, Value); 5] =
+        [("to", json!(stranger)), ("last", json!(2)), ("last", json!("1")), ("last", json!(-1)), ("from", json!(null))];
     for (member, value) in wrong {
         let mut record = good.clone();
-        record["take_overs"][0][member] = value;
+        record["takeovers"][0][member] = value;
         world.write_record(2, &record, &new);
         let signer = new.public().to_string();
-        if member == "from" {
-            check(&world, &["1", "--signer", &signer]).exits(13);
-        } else {
-            check(&world, &["--signer", &signer]).exits(13).says("snapshot 2 cannot be verified");
-        }
+        check(&world, &["2", "--signer", &signer]).exits(13).says("snapshot 2 is passed over");
+        check(&world, &["1", "--signer", &signer]).exits(13);
+        check(&world, &[]).exits(3).says("snapshot 1 of").says("snapshot 2 is passed over");
     }
 }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use sealift::clock::Clock;
+use sealift::crypto::sha256;
 use sealift::store::{Creation, Deletion, Key, Listing, ObjectInfo, Store, StoreError, Stored};
 
 /// A clock that stands still until it is moved.
@@ -99,9 +100,10 @@ impl Store for MemoryStore {
         Ok(objects.get(key).map(|(bytes, modified)| info(key, bytes, *modified)))
     }
 
-    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+    async fn list_from(&self, prefix: &str, start_after: Option<&Key>) -> Result<Listing, StoreError> {
         let (objects, unlisted) = (self.objects.lock().unwrap(), self.unlisted.lock().unwrap());
-        let listed = objects.iter().filter(|(key, _)| key.as_str().starts_with(prefix) && !unlisted.contains(key));
+        let after = objects.iter().filter(|(key, _)| start_after.is_none_or(|name| *key > name));
+        let listed = after.filter(|(key, _)| key.as_str().starts_with(prefix) && !unlisted.contains(key));
         Ok(Listing {
             objects: listed.map(|(key, (bytes, modified))| info(key, bytes, *modified)).collect(),
             server_time: Some(self.clock.now()),
@@ -123,5 +125,5 @@ impl Store for MemoryStore {
 }
 
 fn info(key: &Key, bytes: &Bytes, modified: Timestamp) -> ObjectInfo {
-    ObjectInfo { key: key.clone(), bytes: bytes.len() as u64, modified }
+    ObjectInfo { key: key.clone(), bytes: bytes.len() as u64, modified, etag: Some(sha256(bytes).to_string()) }
 }

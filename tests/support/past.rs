@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use sealift::crypto::Signer;
 use sealift::format::ranges::ranges;
 use sealift::format::{Descriptor, Record, RepositoryId, SignedRecord, layout};
-use sealift::host::{Pins, load_signer};
+use sealift::history::TrustStore;
+use sealift::host::load_signer;
 
 use super::world::World;
 
@@ -100,8 +101,9 @@ impl<'a> Past<'a> {
         let state = self.world.state_of_repository();
         fs::write(state.join("parent.record"), signed.bytes()).expect("the parent");
         // What it remembers of the records is no longer so; whose they are is.
-        let signer = Pins::load(&state).expect("pins").signer;
-        Pins { signer, ..Pins::default() }.save(&state).expect("pins");
+        let mut known = TrustStore::load(&state).expect("trust.json");
+        known.looks.clear();
+        known.save(&state).expect("trust.json");
         signed.digest()
     }
 

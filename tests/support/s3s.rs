@@ -3,7 +3,8 @@
 //!
 //! It can hold a request back, so that a test kills a process at exactly that point; it can have another time than this
 //! machine, or keep it to itself; it can list an object and say that there is none; and it can do without the
-//! request that deletes many objects, as some servers do, or take it and do nothing, or only a part.
+//! request that deletes many objects, as some servers do, or take it and do nothing, or only a part; and it can ignore
+//! or refuse the condition that an object must be new.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -16,7 +17,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use jiff::{SignedDuration, Timestamp};
 use s3s::auth::SimpleAuth;
+use s3s::dto;
 use s3s::service::S3ServiceBuilder;
+use s3s::{S3, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -27,7 +30,7 @@ const ACCESS_KEY_ID: &str = "test-key";
 const SECRET_ACCESS_KEY: &str = "test-secret";
 const BUCKET: &str = "bucket";
 const NO_SUCH_KEY: &str = "<Error><Code>NoSuchKey</Code></Error>";
-const NO_BATCHES: &str = "<Error><Code>NotImplemented</Code></Error>";
+const NOT_IMPLEMENTED: &str = "<Error><Code>NotImplemented</Code></Error>";
 
 pub struct S3s {
     endpoint: String,
@@ -41,11 +44,27 @@ pub struct S3s {
 struct Manners {
     date: Date,
     no_batches: bool,
+    conditions: Conditions,
     deaf: bool,
     /// Which one of a batch it deletes before it breaks down.
     breaks: Option<Place>,
     /// What it does not hand out: what has this in its name.
     withheld: Option<String>,
+    /// What its listings lack: what has this in its name.
+    unlisted: Option<String>,
+    /// The credentials may only read.
+    read_only: bool,
+}
+
+/// What it makes of `If-None-Match`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conditions {
+    #[default]
+    Obeyed,
+    /// It overwrites, and says that all is well.
+    Ignored,
+    /// It answers 501 and stores nothing.
+    Refused,
 }
 
 /// One of many.
@@ -69,17 +88,70 @@ impl Manners {
     }
 
     /// What it says to such a request instead of doing it.
-    fn answer(&self, method: &hyper::Method, path: &str) -> Option<hyper::Response<s3s::Body>> {
-        let (status, text) = match method.as_str() {
+    fn answer(&self, request: &hyper::Request<hyper::body::Incoming>) -> Option<hyper::Response<s3s::Body>> {
+        let path = request.uri().path();
+        let refuses = self.conditions == Conditions::Refused && request.headers().contains_key("if-none-match");
+        let (status, text) = match request.method().as_str() {
+            "PUT" if refuses => (hyper::StatusCode::NOT_IMPLEMENTED, NOT_IMPLEMENTED),
             "POST" if self.deaf => (hyper::StatusCode::OK, "<DeleteResult/>"),
-            "POST" if self.no_batches => (hyper::StatusCode::NOT_IMPLEMENTED, NO_BATCHES),
+            "POST" if self.no_batches => (hyper::StatusCode::NOT_IMPLEMENTED, NOT_IMPLEMENTED),
             "GET" | "HEAD" if self.withheld.as_ref().is_some_and(|part| path.contains(part)) => {
                 (hyper::StatusCode::NOT_FOUND, NO_SUCH_KEY)
             }
+            "PUT" if self.read_only => (hyper::StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code></Error>"),
             _ => return None,
         };
         Some(answer(status, text))
     }
+}
+
+/// The files of `s3s-fs`, with or without conditions. Each request signs the condition, so it cannot be taken out before.
+struct Files {
+    inner: FileSystem,
+    manners: Arc<Mutex<Manners>>,
+}
+
+/// Passes requests on as they are.
+macro_rules! pass {
+    ($($name:ident($input:ident) -> $output:ident),* $(,)?) => {
+        #[async_trait::async_trait]
+        impl S3 for Files {
+            $(async fn $name(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
+                self.inner.$name(request).await
+            })*
+
+            async fn list_objects_v2(
+                &self,
+                request: S3Request<dto::ListObjectsV2Input>,
+            ) -> S3Result<S3Response<dto::ListObjectsV2Output>> {
+                let unlisted = self.manners.lock().expect("no panic before").unlisted.clone();
+                let mut listed = self.inner.list_objects_v2(request).await?;
+                let is_hidden = |object: &dto::Object| {
+                    let name = object.key.as_deref().unwrap_or_default();
+                    unlisted.as_ref().is_some_and(|part| name.contains(part))
+                };
+                listed.output.contents.iter_mut().for_each(|contents| contents.retain(|object| !is_hidden(object)));
+                Ok(listed)
+            }
+
+            async fn put_object(
+                &self,
+                mut request: S3Request<dto::PutObjectInput>,
+            ) -> S3Result<S3Response<dto::PutObjectOutput>> {
+                if self.manners.lock().expect("no panic before").conditions == Conditions::Ignored {
+                    request.input.if_none_match = None;
+                }
+                self.inner.put_object(request).await
+            }
+        }
+    };
+}
+
+pass! {
+    get_object(GetObjectInput) -> GetObjectOutput,
+    head_object(HeadObjectInput) -> HeadObjectOutput,
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput,
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput,
 }
 
 fn answer(status: hyper::StatusCode, text: &str) -> hyper::Response<s3s::Body> {
@@ -186,13 +258,14 @@ impl S3s {
     pub async fn start() -> Self {
         let root = tempfile::tempdir().expect("a scratch folder");
         std::fs::create_dir(root.path().join(BUCKET)).expect("a bucket");
-        let mut service = S3ServiceBuilder::new(FileSystem::new(root.path()).expect("s3s-fs"));
+        let manners = Arc::new(Mutex::new(Manners::default()));
+        let inner = FileSystem::new(root.path()).expect("s3s-fs");
+        let mut service = S3ServiceBuilder::new(Files { inner, manners: manners.clone() });
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
         let service = service.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
         let hold = Arc::new(Mutex::new(None::<Hold>));
-        let manners = Arc::new(Mutex::new(Manners::default()));
         let (holds, mannered, bucket) = (hold.clone(), manners.clone(), root.path().join(BUCKET));
         let accepting = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -213,7 +286,7 @@ impl S3s {
                         if let Some(before) = hold.take_if(|hold| hold.side == Side::Before) {
                             before.wait().await;
                         }
-                        let mut answer = match manners.answer(request.method(), request.uri().path()) {
+                        let mut answer = match manners.answer(&request) {
                             Some(answer) => Ok(answer),
                             None => match manners.breaks.filter(|_| *request.method() == "POST") {
                                 Some(place) => Ok(Manners::break_down(place, request.into_body(), &bucket).await),
@@ -270,6 +343,16 @@ impl S3s {
         self.manners.lock().expect("no panic before").no_batches = true;
     }
 
+    /// Whether it takes no notice of `If-None-Match`.
+    pub fn ignore_conditions(&self, ignore: bool) {
+        self.treat_conditions(if ignore { Conditions::Ignored } else { Conditions::default() });
+    }
+
+    /// What it makes of conditions from now on.
+    pub fn treat_conditions(&self, conditions: Conditions) {
+        self.manners.lock().expect("no panic before").conditions = conditions;
+    }
+
     /// From now on it deletes one of each batch and breaks down.
     pub fn break_in_each_batch(&self, place: Place) {
         self.manners.lock().expect("no panic before").breaks = Some(place);
@@ -283,6 +366,16 @@ impl S3s {
     /// From now on it lists what has `part` in its name, and says that there is no such object; `None`: it hands all out.
     pub fn withhold(&self, part: Option<&str>) {
         self.manners.lock().expect("no panic before").withheld = part.map(str::to_owned);
+    }
+
+    /// Its listings lack what has `part` in its name from now on; `None`: they are complete.
+    pub fn hide_from_listings(&self, part: Option<&str>) {
+        self.manners.lock().expect("no panic before").unlisted = part.map(str::to_owned);
+    }
+
+    /// From now on the credentials may only read.
+    pub fn allow_reading_only(&self) {
+        self.manners.lock().expect("no panic before").read_only = true;
     }
 
     /// The bucket's files, to damage or to look at.

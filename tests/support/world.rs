@@ -54,6 +54,19 @@ impl World {
 
     /// With a repository in the bucket of a server.
     pub fn in_bucket(server: &dyn Server) -> Self {
+        let world = Self::at(server);
+        world.init().exits(0);
+        world
+    }
+
+    /// The same on a server without conditional puts.
+    pub fn in_bucket_of_a_single_writer(server: &dyn Server) -> Self {
+        let world = Self::at(server);
+        world.init_with(&["--single-writer"]).exits(0);
+        world
+    }
+
+    fn at(server: &dyn Server) -> Self {
         let mut world = Self::new();
         world.repository = format!("s3://{}/trinity", server.bucket());
         world.variables = vec![
@@ -62,7 +75,6 @@ impl World {
             ("AWS_ACCESS_KEY_ID", server.access_key_id().to_owned()),
             ("AWS_SECRET_ACCESS_KEY", server.secret_access_key().to_owned()),
         ];
-        world.init().exits(0);
         world
     }
 
@@ -115,24 +127,38 @@ impl World {
     }
 
     pub fn state_of_repository(&self) -> PathBuf {
-        let mut folders = fs::read_dir(self.state()).expect("a state directory");
-        folders.next().expect("a folder for the repository").expect("its entry").path()
+        let mut entries =
+            fs::read_dir(self.state()).expect("a state directory").map(|entry| entry.expect("an entry").path());
+        entries.find(|path| path.is_dir()).expect("a folder for the repository")
+    }
+
+    /// The last look of this host at the whole repository was an hour ago.
+    pub fn an_hour_later(&self) {
+        let path = self.state_of_repository().join("last.json");
+        if let Ok(text) = fs::read_to_string(&path) {
+            let mut last: Value = serde_json::from_str(&text).expect("last.json");
+            last["listed"] = Value::Null;
+            fs::write(&path, last.to_string()).expect("written");
+        }
     }
 
     pub fn init(&self) -> Output {
+        self.init_with(&[])
+    }
+
+    pub fn init_with(&self, more: &[&str]) -> Output {
         let identity = self.identity().display().to_string();
         let (database, file) = (self.database().display().to_string(), self.environment().display().to_string());
-        self.sealift(&[
-            "init",
-            "--database",
-            &database,
-            "--file",
-            &file,
-            "--new-identity",
-            &identity,
-            "--no-passphrase",
-            "--json",
-        ])
+        let usual = ["init", "--database", &database, "--file", &file, "--new-identity", &identity];
+        let output = self.sealift(&[&usual[..], &["--no-passphrase", "--json"], more].concat());
+        self.drop_rules();
+        output
+    }
+
+    /// Takes the rules that `init` writes out of the configuration, so that a test starts without any and sets its own.
+    fn drop_rules(&self) {
+        let Ok(config) = fs::read_to_string(self.config()) else { return };
+        fs::write(self.config(), config.replace("[retention]\nkeep_daily = 14\n", "")).expect("written");
     }
 
     /// The program with the environment of this host and nothing else, its configuration named where there is one.
@@ -296,11 +322,17 @@ impl Output {
         serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error} in {text:?}; {}", self.stderr))
     }
 
-    /// The names of its warnings.
+    /// The rows of a list of snapshots.
+    #[track_caller]
+    pub fn rows(&self) -> Value {
+        self.json()["snapshots"].clone()
+    }
+
+    /// The codes of what it found.
     pub fn warnings(&self) -> Vec<String> {
         let json = self.json();
         let warnings = json["warnings"].as_array().expect("warnings").iter();
-        warnings.map(|warning| warning["name"].as_str().expect("a name").to_owned()).collect()
+        warnings.map(|warning| warning["code"].as_str().expect("a code").to_owned()).collect()
     }
 }
 

@@ -19,17 +19,18 @@ use application::{Application, Random};
 use jiff::{SignedDuration, Timestamp};
 use ledger::Ledger;
 use memory::{MemoryStore, VirtualClock};
-use sealift::admin::InitRequest;
-use sealift::admin::init;
+use sealift::admin::{Freshness, InitRequest, StatusRequest, init, status};
 use sealift::backup::backup;
 use sealift::backup::{BackupReport, BackupRequest, Gentleness, SourceKind, SourceSpec};
 use sealift::clock::Clock;
 use sealift::crypto::{DataIdentity, IdentityFile, Recipient, Unprompted, sha256};
+use sealift::error::OperationError;
 use sealift::events::Unwatched;
+use sealift::finding::{Finding, Severity};
 use sealift::format::{Retention, layout};
 use sealift::history::{Reader, Selector};
 use sealift::keys::NewIdentity;
-use sealift::policy::prune::Stop;
+use sealift::policy::prune::PruneBlocker;
 use sealift::repository::Remote;
 use sealift::restore::RestoreRequest;
 use sealift::restore::restore;
@@ -75,8 +76,9 @@ impl Year {
         let new_identity = NewIdentity { path: folder.path().join("identity.txt"), passphrase: None };
         // Two, so that no warning stands.
         let offline = Recipient::parse(&DataIdentity::generate().recipient().to_string()).unwrap();
-        let request = InitRequest { recipients: vec![offline], new_identity: Some(new_identity) };
-        let made = init(&dynamic, "memory", folder.path(), request).await.unwrap();
+        let (recipients, new_identity) = (vec![offline], Some(new_identity));
+        let request = InitRequest { recipients, new_identity, single_writer: false };
+        let (made, _) = init(&dynamic, "memory", folder.path(), request).await.unwrap();
         let remote = Remote::open(dynamic, "memory").await.unwrap();
         let wrapped = store.peek(&layout::data_key(made.epoch, 1)).unwrap();
         let identity = DataIdentity::unwrap(&wrapped, identity(&folder.path().join("identity.txt")).keys()).unwrap();
@@ -118,13 +120,13 @@ impl Year {
             adopt: false,
             max_compact_bytes: MAX_COMPACT_BYTES,
             clock: self.clock.clone(),
-            believed: Vec::new(),
+            replace: Vec::new(),
             retention: Some(self.rules.clone()),
             recipients: self.recipients.clone(),
         };
         let dir = self.folder.path().join(self.remote.id().as_str());
         let report = backup(&self.remote, &dir, request, Arc::new(Unwatched)).await.unwrap();
-        let warnings: Vec<&str> = report.warnings.iter().map(|warning| warning.name).collect();
+        let warnings: Vec<&str> = report.warnings.iter().map(Finding::code).collect();
         assert_eq!((&warnings[..], report.time), (expected, self.clock.now()));
         let ratio = self.ledger.take_in(report.sequence, &self.database());
         assert!((ratio - report.restore_ratio).abs() < 0.01, "{ratio}, and reported {}", report.restore_ratio);
@@ -153,13 +155,13 @@ impl Year {
     /// What somebody brings along who reads the repository from another machine.
     fn reader(&self, identities: Vec<IdentityFile>) -> Reader {
         let signer = Some(self.remote.descriptor.signer.clone());
-        Reader { identities, signer, accept: None, state_root: self.folder.path().join("reader") }
+        Reader { identities, signer, state_root: self.folder.path().join("reader"), ..Reader::default() }
     }
 
     /// Retention, from another machine and without any key.
     async fn retain(&mut self) -> RetainReport {
         let request = RetainRequest {
-            own_rules: Some(self.rules.clone()),
+            rules: Some(self.rules.clone()),
             apply: true,
             max_remove_percent: Some(50),
             ..RetainRequest::default()
@@ -169,6 +171,16 @@ impl Year {
         report.plan.removed().for_each(|sequence| self.ledger.forget(sequence));
         self.ledger.check();
         report
+    }
+
+    /// `status` on a machine with the operator's identity finds a fresh snapshot, and nothing but notes.
+    async fn look_on(&self, machine: &str) {
+        let identities = vec![identity(&self.folder.path().join("identity.txt"))];
+        let reader = Reader { signer: None, state_root: self.folder.path().join(machine), ..self.reader(identities) };
+        let request = StatusRequest { reader, max_age: SignedDuration::from_hours(26) };
+        let status = status(&self.remote, &request).await.unwrap();
+        assert_eq!(status.freshness, Freshness::Fresh, "{machine}: {}", status.verdict);
+        assert!(status.warnings.iter().all(|finding| finding.severity() == Severity::Note), "{:?}", status.warnings);
     }
 
     /// The whole of one snapshot, by `restore`, is byte for byte what the file was.
@@ -273,6 +285,29 @@ async fn a_year_of_daily_backups_loses_nothing_and_wastes_little() {
     simulate(days(45), 24).await;
 }
 
+/// With the rules that `init` writes: the host, the machine that prunes, an operator's and a fresh one.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_weeks_of_daily_backups_that_another_machine_prunes_make_no_warning_anywhere() {
+    let rules = Retention { keep_daily: Some(14), ..Retention::default() };
+    let mut year = Year::begin(seed(), "2025-01-01T00:00:00Z".parse().unwrap(), rules).await;
+    let mut removed = 0;
+    for day in 0..21 {
+        for hour in 0..24 {
+            year.application.hour(hour, &year.clock.now().to_string());
+        }
+        year.back_up().await;
+        let report = year.retain().await;
+        removed += report.records.len();
+        assert!(!report.refused, "day {day}");
+        year.look_on("operator").await;
+        year.clock.advance(SignedDuration::from_hours(24));
+    }
+    assert_eq!(removed, 7);
+    year.look_on("fresh").await;
+    let newest = *year.ledger.snapshots.keys().last().unwrap();
+    year.restore(newest).await;
+}
+
 /// A server may hold a record that its index has lost: what is there and what it needs stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_the_listing_lacks_stops_the_prune() {
@@ -286,18 +321,20 @@ async fn a_record_that_the_listing_lacks_stops_the_prune() {
         year.clock.advance(SignedDuration::from_hours(24 * 9));
     }
     year.store.unlist(layout::record(2));
-    let request = RetainRequest { own_rules: Some(year.rules.clone()), ..RetainRequest::default() };
+    let request = RetainRequest { rules: Some(year.rules.clone()), ..RetainRequest::default() };
     // Nor does a backup in between forget it.
     year.back_up_with(&["record-unlisted"]).await;
     for apply in [false, true] {
         let request = RetainRequest { apply, ..request.clone() };
-        let report = retain(&year.remote, &year.reader(Vec::new()), &request).await.unwrap();
-        assert_eq!(report.prune.stop, Some(Stop::Unlisted(vec![2])), "{apply}");
-        assert!(report.warnings.iter().any(|warning| warning.name == "nothing-pruned"), "{:?}", report.warnings);
-        assert_eq!(report.deleted.map(|deleted| deleted.records), apply.then_some(2));
+        let report = retain(&year.remote, &year.reader(Vec::new()), &request).await;
+        match report {
+            Ok(report) => {
+                let blocker = PruneBlocker::IncompleteListing { snapshots: vec![2] };
+                assert_eq!((apply, report.prune.blocker, report.refused), (false, Some(blocker), true));
+            }
+            Err(error) => assert!(apply && matches!(error, OperationError::Refused { .. }), "{error}"),
+        }
     }
-    year.ledger.forget(1);
-    year.ledger.forget(3);
     year.ledger.check();
 }
 
@@ -317,7 +354,7 @@ async fn a_pruner_whose_clock_is_a_year_off_goes_by_the_servers() {
         year.back_up().await;
         year.clock.advance(days(5));
         let report = year.retain().await;
-        assert!(!report.prune.lines.is_empty() && report.prune.stop.is_none(), "{off}: {:?}", report.prune.stop);
+        assert!(!report.prune.lines.is_empty() && report.prune.blocker.is_none(), "{off}: {:?}", report.prune.blocker);
         let deleted = report.deleted.unwrap();
         assert_eq!((deleted.records, deleted.manifests, deleted.packs), (1, 0, 0), "{off}: a week has not gone by");
         year.clock.advance(days(2));

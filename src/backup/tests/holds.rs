@@ -1,4 +1,4 @@
-//! What holds up the application's writers, and whether that is told.
+//! What holds up the application's writers, and whether that is reported.
 
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
@@ -62,7 +62,7 @@ impl Monitor for Meddler {
     }
 }
 
-/// A database of some megabytes beside the small file.
+/// A database of some megabytes, and the small file.
 fn database(scratch: &Scratch, megabytes: u32) -> PathBuf {
     let path = scratch.path("a.db");
     let connection = Connection::open(&path).expect("a database");
@@ -106,7 +106,7 @@ async fn run(
 
 /// A disk that is slow once stands for whatever makes a hold long.
 #[tokio::test]
-async fn the_hold_of_a_round_that_failed_is_the_one_that_is_told() {
+async fn the_hold_of_a_round_that_failed_is_the_one_that_is_reported() {
     let scratch = Scratch::sealed_for(&Person::new()).await;
     let path = database(&scratch, 1);
     let limit = Duration::from_millis(1200);
@@ -153,7 +153,7 @@ async fn a_small_file_that_changes_meanwhile_does_not_make_a_database_at_rest_be
     assert_eq!(meddler.fixed.load(Ordering::Relaxed), 0);
 }
 
-/// The check that ran beside the end of pass 1 knows nothing of it.
+/// The check that ran during the end of pass 1 knows nothing of it.
 #[tokio::test]
 async fn what_becomes_of_a_database_at_rest_once_it_was_checked_is_checked_again() {
     let scratch = Scratch::sealed_for(&Person::new()).await;

@@ -1,4 +1,6 @@
-//! Packs of which nobody takes the next one.
+//! Packs whose next one is never taken.
+
+use std::sync::RwLock;
 
 use super::*;
 use crate::backup::packing::{PackSettings, Packer};
@@ -11,9 +13,9 @@ fn block(number: u64) -> Vec<u8> {
     hashes.collect()
 }
 
-/// As when the network fails: one pack is in nobody's hands, and the next one finds no room beside it.
+/// As when the network fails: one pack is not taken, and the next one finds no room.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_makes_packs_ends_when_nobody_takes_them_any_more() {
+async fn the_maker_of_packs_ends_when_they_are_no_longer_taken() {
     let settings = PackSettings { recipient: DataIdentity::generate().recipient(), level: 1, threads: 2 };
     let (mut packer, mut packs) = Packer::start(&settings, Arc::new(RwLock::new(Catalog::of([])))).expect("threads");
     let key = FingerprintKey::generate();
@@ -26,19 +28,19 @@ async fn whoever_makes_packs_ends_when_nobody_takes_them_any_more() {
     });
     let held = packs.next().await.expect("a pack").expect("sealed");
     drop(packs);
-    // That it ended with the work undone is somebody else's to tell: whoever no longer takes packs knows why.
+    // That it ended with the work undone is for the uploader to say: it knows why it takes no more packs.
     let _ = adding.await.expect("no panic");
     drop(held);
 }
 
-/// The sealer waits for room, a drain waits for the sealer, and then nobody takes packs any more.
+/// The encrypter waits for room, a drain waits for the encrypter, and then packs are no longer taken.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_drain_ends_when_nobody_takes_packs_any_more() {
+async fn a_drain_ends_when_packs_are_no_longer_taken() {
     let settings = PackSettings { recipient: DataIdentity::generate().recipient(), level: 1, threads: 2 };
     let (mut packer, mut packs) = Packer::start(&settings, Arc::new(RwLock::new(Catalog::of([])))).expect("threads");
     let (key, (added, all_added)) = (FingerprintKey::generate(), tokio::sync::oneshot::channel());
     let draining = tokio::task::spawn_blocking(move || {
-        // A pack in nobody's hands, and half a one: its last frame is without room beside the first.
+        // A pack that is not taken, and half of another: its last frame finds no room.
         for number in 0..4096 + 2048 {
             let mut block = block(number);
             block[0] = 1;

@@ -50,7 +50,7 @@ impl Story {
     }
 
     pub(super) fn first_backup(&mut self) -> Result<(), Failure> {
-        self.telling.step("The first backup, while the application goes on writing")?;
+        self.telling.step("The first backup, while the application keeps writing")?;
         let done = self.backup_while_writing(1)?;
         self.first = done.number("/stored_bytes")?.max(1);
         self.telling.figure("first_stored_bytes", self.first);
@@ -59,7 +59,7 @@ impl Story {
     }
 
     pub(super) fn a_day_later(&mut self) -> Result<(), Failure> {
-        self.telling.step("A day of use: old executions go, new ones come; the writer goes on")?;
+        self.telling.step("A day of use: old executions go, new ones come; the writer keeps writing")?;
         let database = self.database();
         Connection::open(&database)
             .and_then(|mut connection| trinity::a_days_use(&mut connection))
@@ -69,7 +69,7 @@ impl Story {
     }
 
     pub(super) fn after_vacuum(&mut self) -> Result<(), Failure> {
-        self.telling.step("The nightly VACUUM renumbers the pages; the writer goes on")?;
+        self.telling.step("The nightly VACUUM renumbers the pages; the writer keeps writing")?;
         let database = self.database();
         let before: HashSet<blake3::Hash> = pages(&read(&database)?).collect();
         Connection::open(&database)

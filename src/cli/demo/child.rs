@@ -53,7 +53,7 @@ impl Running {
 
 type Pipes = (Option<std::process::ChildStdout>, Option<std::process::ChildStderr>);
 
-/// Nothing goes on from here: another run starts anew.
+/// Nothing continues from here: another run starts again.
 pub fn interrupted() -> Failure {
     Failure { hint: None, ..Failure::interrupted() }
 }

@@ -1,4 +1,4 @@
-//! The second half: a fresh host, what comes back on it, and for whom.
+//! The second half: a fresh host, what is restored on it, and with which key.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -59,19 +59,19 @@ impl Story {
     }
 
     pub(super) fn wrong_identity(&mut self) -> Result<(), Failure> {
-        self.telling.step("Whoever holds another key reads nothing")?;
-        let stranger = self.root.join("stranger.txt");
+        self.telling.step("Another key opens nothing")?;
+        let other = self.root.join("other.txt");
         let (_, text) =
-            crate::crypto::new_identity_file(|_| Vec::new(), None).map_err(|error| broken(&stranger, error))?;
-        crate::fsx::write_atomic(&stranger, &text).map_err(|error| broken(&stranger, error))?;
-        let line = format!("restore {}--repository ../repository -i ../stranger.txt --to stolen", plain());
+            crate::crypto::new_identity_file(|_| Vec::new(), None).map_err(|error| broken(&other, error))?;
+        crate::fsx::write_atomic(&other, &text).map_err(|error| broken(&other, error))?;
+        let line = format!("restore {}--repository ../repository -i ../other.txt --to refused", plain());
         let arguments = split(&line);
         self.telling.command(&self.fresh, &arguments)?;
         let done = self.fresh.sealift(&arguments)?;
         self.telling.done(&self.fresh, &arguments, &done);
         self.telling.fact("refused", &format!("exit {}", done.code), done.error())?;
         self.telling.figure("wrong_identity_exit_code", done.code);
-        let written = fs::read_dir(self.fresh.dir.join("stolen")).is_ok_and(|mut entries| entries.next().is_some());
+        let written = fs::read_dir(self.fresh.dir.join("refused")).is_ok_and(|mut entries| entries.next().is_some());
         let holds = done.code == NO_IDENTITY && !written;
         self.telling.proof("wrong_identity", holds, "a wrong identity is refused, and nothing is written");
         Ok(())

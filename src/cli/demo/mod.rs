@@ -33,9 +33,9 @@ pub fn run(demo: &Demo, global: &Global) -> Result<u8, Failure> {
     let mut story = Story::new(scratch.path(), running.clone(), Telling::new(global));
     let (tell_end, end) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("story".to_owned()).spawn(move || {
-        let told = story.tell();
+        let outcome = story.tell();
         let _ = tell_end.send(());
-        (told, story.telling)
+        (outcome, story.telling)
     });
     let thread = thread.map_err(failed)?;
     let interrupted = runtime.block_on(async {
@@ -52,8 +52,8 @@ pub fn run(demo: &Demo, global: &Global) -> Result<u8, Failure> {
     if interrupted {
         return Err(child::interrupted());
     }
-    let (told, telling) = joined.map_err(|_| kept(&mut scratch, Failure::new(FAILED, "the demo broke down")))?;
-    told.map_err(
+    let (outcome, telling) = joined.map_err(|_| kept(&mut scratch, Failure::new(FAILED, "the demo broke down")))?;
+    outcome.map_err(
         |failure| if failure.code == child::interrupted().code { failure } else { kept(&mut scratch, failure) },
     )?;
     conclude(global, &mut scratch, &telling)
@@ -83,7 +83,7 @@ fn conclude(global: &Global, scratch: &mut Scratch, telling: &Telling) -> Result
             let error = json!({ "code": failure.code, "message": failure.message, "hint": failure.hint });
             document.insert("error".to_owned(), error);
         }
-        print_json(&document)?;
+        print_json(document.into(), &[])?;
         return Ok(refuted.map_or(0, |failure| failure.code));
     }
     match refuted {
@@ -97,6 +97,6 @@ fn conclude(global: &Global, scratch: &mut Scratch, telling: &Telling) -> Result
 
 /// What went wrong is worth a look: the scratch directory stays, and is named.
 fn kept(scratch: &mut Scratch, failure: Failure) -> Failure {
-    let hint = format!("everything it made is in {}", scratch.keep().display());
+    let hint = format!("its files are in {}", scratch.keep().display());
     Failure { hint: Some(hint), ..failure }
 }

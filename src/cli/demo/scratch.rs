@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::failure::{FAILED, Failure};
 
-/// Goes when this goes, if it is our own and nobody asked to keep it.
+/// Goes when this goes, if it is our own and is not to be kept.
 pub struct Scratch {
     path: PathBuf,
     temporary: bool,
@@ -45,7 +45,7 @@ impl Scratch {
     fn temporary() -> Result<Self, Failure> {
         let parent = std::env::temp_dir();
         let failed = |error: io::Error| {
-            let message = format!("cannot make a scratch directory in {}: {error}", parent.display());
+            let message = format!("cannot create a scratch directory in {}: {error}", parent.display());
             Failure { hint: Some("name one with --dir".to_owned()), ..Failure::new(FAILED, message) }
         };
         let mut number = std::process::id();

@@ -1,14 +1,13 @@
 //! Which snapshots stay, and why each stays or goes.
 //!
-//! What this promises, whatever the rules say: the newest snapshot stays, and the newest good one, the newest with a
-//! passed drill, the newest good one of every epoch that counts (see [`Proof`]), and each on which
-//! what is known of another one's time rests. A plan that is carried out and made again removes nothing more. More of a rule never keeps less.
+//! What this promises, whatever the rules say: the newest snapshot stays, the newest good one, and for 30 days after a new
+//! key epoch began the newest good one of the epoch before. Rules neither count nor remove a snapshot that is out of order;
+//! only a person who names it removes it. With the same times, a plan that is carried out and made again removes nothing
+//! more. More of a rule never keeps less.
 //!
-//! A rule that counts (so many days) walks from the newest snapshot back and keeps the last one of each day that has
-//! one. A snapshot that cannot be restored in full any more is neither counted nor put in the place of a whole one, and
-//! is kept beside it where the rule would have kept it: some of its files may still be wanted. Likewise one that came
-//! late: who holds the host's key could plant it. Of one whose time is behind nobody knows which day it is of: it stays,
-//! beside as many like it as there are, until younger ones have all places of the rule.
+//! A rule that counts (so many days) walks from the newest snapshot back and keeps the last one of each day that has one. A
+//! snapshot that lacks an object is not counted and takes no place from another. It is kept where the rule would have kept
+//! it: some of its files may still be wanted.
 
 mod protect;
 mod reason;
@@ -16,48 +15,39 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::mem::discriminant;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
 pub use reason::{Cause, Reason, Rule};
 
-use super::effective::Effective;
+use super::times::SnapshotTime;
 use crate::format::{Retention, UnknownZone};
 
 /// What retention has to know of a listed and verified snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub sequence: u64,
-    pub effective: Effective,
+    pub time: SnapshotTime,
     pub tags: Vec<String>,
-    /// No source was damaged or missing.
+    /// Every source is `ok` or `unchecked`.
     pub healthy: bool,
-    /// Nothing that it needs is known to be missing or bad, and the last drill of it by a known driller did not fail.
-    pub whole: bool,
-    /// The last drill of it by a known driller passed.
-    pub drilled: bool,
-    /// The epochs whose data identities open it.
-    pub epochs: BTreeSet<u32>,
+    /// All objects that it needs are listed with their sizes.
+    pub complete: bool,
+    /// The epoch that its manifest is encrypted to.
+    pub epoch: u32,
 }
 
 impl Snapshot {
-    /// Whether it may stand for the hour, day and so on that it is of, if one knows which.
-    fn counts(&self) -> bool {
-        self.whole && self.effective.late_after.is_none()
+    fn is_good(&self) -> bool {
+        self.healthy && self.complete
     }
 
-    /// The epoch that it was sealed to: what it takes from older ones does not make it older.
-    fn epoch(&self) -> Option<u32> {
-        self.epochs.last().copied()
+    fn is_in_order(&self) -> bool {
+        !self.time.out_of_order
     }
 }
-
-/// The epochs whose data identity a known driller is known to have opened. The newest good snapshot of the last of them
-/// that has one stays; where none has, of every epoch, because then nobody knows which of them can be opened at all.
-pub type Proof = BTreeSet<u32>;
 
 /// A line for each snapshot, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +58,6 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     pub sequence: u64,
-    /// The effective time.
     pub time: Timestamp,
     /// Its day in the zone of the rules.
     pub day: Date,
@@ -122,55 +111,56 @@ pub enum RetainError {
     Zone(#[from] UnknownZone),
 }
 
-/// The plan by `rules` for `snapshots`, which are all that are listed and verified, in the order of their numbers.
-pub fn retain(snapshots: &[Snapshot], rules: &Retention, proof: &Proof) -> Result<Plan, RetainError> {
+/// The plan by `rules` for `snapshots`, which are all that are listed and verified, in the order of their numbers. `now` is
+/// the server's time; without it no protection ends.
+pub fn retain(snapshots: &[Snapshot], rules: &Retention, now: Option<Timestamp>) -> Result<Plan, RetainError> {
     let ruled = rules::apply(snapshots, rules)?;
     if !snapshots.is_empty() && ruled.iter().all(|ruled| ruled.reasons.is_empty()) {
         return Err(RetainError::KeepsNothing);
     }
-    let mut reasons = protect::reasons(snapshots, proof);
-    for (all, ruled) in reasons.iter_mut().zip(&ruled) {
-        all.extend(ruled.reasons.iter().cloned());
-    }
-    hold(snapshots, &mut reasons);
-    let verdicts = reasons.into_iter().zip(ruled).map(|(reasons, ruled)| match reasons.is_empty() {
-        true => Verdict::Remove(ruled.instead.unwrap_or(Cause::Unreached)),
-        false => Verdict::Keep(reasons),
-    });
+    let verdicts =
+        snapshots.iter().zip(protect::reasons(snapshots, now)).zip(ruled).map(|((snapshot, mut why), ruled)| {
+            why.extend(ruled.reasons);
+            if !snapshot.is_in_order() {
+                why.push(Reason::OutOfOrder);
+            }
+            match why.is_empty() {
+                true => Verdict::Remove(ruled.instead.unwrap_or(Cause::Unreached)),
+                false => Verdict::Keep(why),
+            }
+        });
     plan(snapshots, rules, verdicts)
 }
 
-/// The plan that removes the snapshots `named` and no other. The rules only say why others stay. One that others
-/// are behind may go, too: that is how to be rid of one that does not belong there.
+/// The plan that removes the snapshots `named` and no other, also where they are out of order. `rules`, where there are
+/// any, only say why others stay.
 pub fn remove(
     snapshots: &[Snapshot],
-    rules: &Retention,
-    proof: &Proof,
+    rules: Option<&Retention>,
+    now: Option<Timestamp>,
     named: &BTreeSet<u64>,
 ) -> Result<Plan, RetainError> {
     if let Some(unknown) = named.iter().find(|named| !snapshots.iter().any(|snapshot| snapshot.sequence == **named)) {
         return Err(RetainError::Unknown(*unknown));
     }
-    let mut reasons = protect::reasons(snapshots, proof);
-    for ((snapshot, reasons), ruled) in snapshots.iter().zip(&mut reasons).zip(rules::apply(snapshots, rules)?) {
-        if !named.contains(&snapshot.sequence) {
-            reasons.extend(ruled.reasons);
-            if reasons.is_empty() {
-                reasons.push(Reason::NotNamed);
+    let rules = rules.cloned().unwrap_or_default();
+    let mut verdicts = Vec::with_capacity(snapshots.len());
+    let protected = protect::reasons(snapshots, now);
+    for ((snapshot, mut why), ruled) in snapshots.iter().zip(protected).zip(rules::apply(snapshots, &rules)?) {
+        if named.contains(&snapshot.sequence) {
+            if let Some(reason) = why.into_iter().next() {
+                return Err(RetainError::Protected { sequence: snapshot.sequence, reason });
             }
+            verdicts.push(Verdict::Remove(Cause::ByHand));
+            continue;
         }
-    }
-    let named = |sequence: u64| named.contains(&sequence);
-    for (snapshot, reasons) in snapshots.iter().zip(&reasons).filter(|(snapshot, _)| named(snapshot.sequence)) {
-        if let Some(reason) = reasons.first() {
-            return Err(RetainError::Protected { sequence: snapshot.sequence, reason: reason.clone() });
+        why.extend(ruled.reasons);
+        if why.is_empty() {
+            why.push(Reason::NotNamed);
         }
+        verdicts.push(Verdict::Keep(why));
     }
-    let verdicts = snapshots.iter().zip(reasons).map(|(snapshot, reasons)| match named(snapshot.sequence) {
-        true => Verdict::Remove(Cause::ByHand),
-        false => Verdict::Keep(reasons),
-    });
-    plan(snapshots, rules, verdicts)
+    plan(snapshots, &rules, verdicts.into_iter())
 }
 
 fn plan(
@@ -181,28 +171,9 @@ fn plan(
     let zone = rules.zone()?;
     let line = |(snapshot, verdict): (&Snapshot, Verdict)| Line {
         sequence: snapshot.sequence,
-        time: snapshot.effective.time,
-        day: snapshot.effective.time.to_zoned(zone.clone()).date(),
+        time: snapshot.time.time,
+        day: snapshot.time.time.to_zoned(zone.clone()).date(),
         verdict,
     };
     Ok(Plan { lines: snapshots.iter().zip(verdicts).map(line).collect() })
-}
-
-/// Keeps each snapshot on which what is known of the time of one that stays rests, and those on which it rests in turn.
-fn hold(snapshots: &[Snapshot], reasons: &mut [Vec<Reason>]) {
-    let mut staying: VecDeque<usize> = (0..snapshots.len()).rev().filter(|at| !reasons[*at].is_empty()).collect();
-    while let Some(snapshot) = staying.pop_front().map(|at| &snapshots[at]) {
-        let behind = snapshot.effective.behind.map(|than| (than, Reason::ShowsBehind(snapshot.sequence)));
-        let late = snapshot.effective.late_after.map(|after| (after, Reason::ShowsLate(snapshot.sequence)));
-        for (sequence, reason) in behind.into_iter().chain(late) {
-            let Ok(at) = snapshots.binary_search_by_key(&sequence, |snapshot| snapshot.sequence) else { continue };
-            if reasons[at].is_empty() {
-                staying.push_back(at);
-            }
-            // One of a kind says enough, though many may rest on it.
-            if !reasons[at].iter().any(|held| discriminant(held) == discriminant(&reason)) {
-                reasons[at].push(reason);
-            }
-        }
-    }
 }

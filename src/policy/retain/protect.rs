@@ -1,52 +1,43 @@
 //! What stays whatever the rules say.
-//!
-//! Of each kind two stay where they are not the same: the newest, and the newest that did not come late. One that came
-//! late may be planted by somebody who holds the host's key, so it takes no protection from another; or it may be the
-//! rightful one, put back from a copy, so it loses none.
 
 use std::collections::BTreeSet;
 
-use super::{Proof, Reason, Snapshot};
+use jiff::{SignedDuration, Timestamp};
 
-/// For each snapshot the reasons that no rule can change; most have none.
-pub(super) fn reasons(snapshots: &[Snapshot], proof: &Proof) -> Vec<Vec<Reason>> {
+use super::{Reason, Snapshot};
+
+/// For how long after a new epoch began the newest good snapshot of the epoch before stays: 30 days.
+const NEW_EPOCH: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// For each snapshot the reasons that no rule can change; most have none. Without a time `now` of the server's no epoch
+/// counts as old.
+pub(super) fn reasons(snapshots: &[Snapshot], now: Option<Timestamp>) -> Vec<Vec<Reason>> {
     let mut reasons = vec![Vec::new(); snapshots.len()];
-    for late_too in [true, false] {
-        keep_newest(snapshots, proof, &|snapshot| snapshot.whole && (late_too || snapshot.counts()), &mut reasons);
-    }
     if let Some(newest) = reasons.last_mut() {
-        newest.insert(0, Reason::Newest);
+        newest.push(Reason::Newest);
+    }
+    if let Some(newest_good) = snapshots.iter().rposition(Snapshot::is_good) {
+        reasons[newest_good].push(Reason::NewestGood);
+    }
+    let epochs: BTreeSet<u32> = snapshots.iter().map(|snapshot| snapshot.epoch).collect();
+    for epoch in epochs.into_iter().filter(|epoch| is_new(snapshots, *epoch, now)) {
+        let before = snapshots.iter().filter(|snapshot| snapshot.epoch < epoch && snapshot.is_good());
+        let Some(before) = before.map(|snapshot| snapshot.epoch).max() else { continue };
+        let is_of_it = |snapshot: &Snapshot| snapshot.epoch == before && snapshot.is_good();
+        let reason = Reason::EpochBefore { before, epoch };
+        if let Some(at) = snapshots.iter().rposition(is_of_it)
+            && !reasons[at].iter().any(|known| matches!(known, Reason::EpochBefore { .. }))
+        {
+            reasons[at].push(reason);
+        }
     }
     reasons
 }
 
-/// Of each kind the newest among those that can be `restored` and are believed.
-fn keep_newest(
-    snapshots: &[Snapshot],
-    proof: &Proof,
-    restored: &dyn Fn(&Snapshot) -> bool,
-    reasons: &mut [Vec<Reason>],
-) {
-    let mut keep = |reason: Reason, is: &dyn Fn(&Snapshot) -> bool| {
-        if let Some(newest) = snapshots.iter().rposition(is)
-            && !reasons[newest].contains(&reason)
-        {
-            reasons[newest].push(reason);
-        }
-    };
-    let good = |snapshot: &Snapshot| snapshot.healthy && restored(snapshot);
-    keep(Reason::NewestGood, &good);
-    keep(Reason::NewestDrilled, &|snapshot| snapshot.drilled && restored(snapshot));
-    let good_of = |epoch: u32| move |snapshot: &Snapshot| good(snapshot) && snapshot.epoch() == Some(epoch);
-    let has_good = |epoch: &&u32| snapshots.iter().any(good_of(**epoch));
-    match proof.iter().rev().find(has_good) {
-        Some(last) => keep(Reason::LastProvedEpoch(*last), &good_of(*last)),
-        // Of a proved epoch that left nothing good behind nothing follows for the others.
-        None => {
-            let epochs: BTreeSet<u32> = snapshots.iter().filter_map(Snapshot::epoch).collect();
-            for epoch in epochs {
-                keep(Reason::UnprovedEpoch(epoch), &good_of(epoch));
-            }
-        }
-    }
+/// Whether `epoch` began less than 30 days ago, by the server's clock: with the first stored record of it. Records of later
+/// epochs count, too, because no epoch begins after a later one. So removing records never makes an epoch older.
+fn is_new(snapshots: &[Snapshot], epoch: u32, now: Option<Timestamp>) -> bool {
+    let began = snapshots.iter().filter(|snapshot| snapshot.epoch >= epoch).map(|snapshot| snapshot.time.stored).min();
+    let is_old = |(began, now): (Timestamp, Timestamp)| now.duration_since(began) >= NEW_EPOCH;
+    !began.zip(now).is_some_and(is_old)
 }

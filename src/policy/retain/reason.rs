@@ -37,15 +37,13 @@ impl fmt::Display for Rule {
 pub enum Reason {
     Newest,
     NewestGood,
-    NewestDrilled,
-    /// The newest good one of the last epoch that a known driller opened.
-    LastProvedEpoch(u32),
-    /// The newest good one of an epoch, as long as no epoch is proved.
-    UnprovedEpoch(u32),
-    /// Without it nothing would show that the time of the later snapshot may be wrong.
-    ShowsBehind(u64),
-    /// Without it nothing would show that the earlier snapshot came late.
-    ShowsLate(u64),
+    /// The newest good one of the epoch `before`, while `epoch` is new.
+    EpochBefore {
+        before: u32,
+        epoch: u32,
+    },
+    /// Its time is out of order: only a person who names it removes it.
+    OutOfOrder,
     /// A rule keeps it, in this place: an hour, a day, a tag.
     Ruled {
         rule: Rule,
@@ -60,11 +58,10 @@ impl fmt::Display for Reason {
         match self {
             Self::Newest => f.write_str("newest"),
             Self::NewestGood => f.write_str("newest good"),
-            Self::NewestDrilled => f.write_str("newest drilled"),
-            Self::LastProvedEpoch(epoch) => write!(f, "newest good of epoch {epoch}, the last proved"),
-            Self::UnprovedEpoch(epoch) => write!(f, "newest good of epoch {epoch}, none proved"),
-            Self::ShowsBehind(sequence) => write!(f, "shows that the time of {sequence} is behind"),
-            Self::ShowsLate(sequence) => write!(f, "shows that {sequence} came late"),
+            Self::EpochBefore { before, epoch } => {
+                write!(f, "newest good of epoch {before}, while epoch {epoch} is new")
+            }
+            Self::OutOfOrder => f.write_str("out of order"),
             Self::Ruled { rule, place } if place.is_empty() => rule.fmt(f),
             Self::Ruled { rule, place } => write!(f, "{rule} {place}"),
             Self::NotNamed => f.write_str("not named"),

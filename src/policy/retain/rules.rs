@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Zoned;
 
 use super::{Cause, Reason, RetainError, Rule, Snapshot};
 use crate::format::Retention;
@@ -19,7 +19,7 @@ pub(super) struct Ruled {
 /// Applies each rule, from the finest to the coarsest.
 pub(super) fn apply(snapshots: &[Snapshot], rules: &Retention) -> Result<Vec<Ruled>, RetainError> {
     let zone = rules.zone()?;
-    let times: Vec<Zoned> = snapshots.iter().map(|snapshot| snapshot.effective.time.to_zoned(zone.clone())).collect();
+    let times: Vec<Zoned> = snapshots.iter().map(|snapshot| snapshot.time.time.to_zoned(zone.clone())).collect();
     let mut ruled = vec![Ruled::default(); snapshots.len()];
     let counts = [
         (Rule::Last, rules.keep_last),
@@ -32,10 +32,11 @@ pub(super) fn apply(snapshots: &[Snapshot], rules: &Retention) -> Result<Vec<Rul
     for (rule, count) in counts {
         keep_counted(snapshots, &times, rule, count.unwrap_or(0), &mut ruled);
     }
-    if let (Some(within), Some(newest)) = (rules.keep_within, times.last()) {
-        let oldest = newest.saturating_sub(within.span());
-        let oldest = oldest.timestamp();
-        for (_, ruled) in snapshots.iter().zip(&mut ruled).filter(|(snapshot, _)| latest(snapshot) >= oldest) {
+    let newest = snapshots.iter().rposition(Snapshot::is_in_order).map(|newest| &times[newest]);
+    if let (Some(within), Some(newest)) = (rules.keep_within, newest) {
+        let oldest = newest.saturating_sub(within.span()).timestamp();
+        let is_within = |snapshot: &Snapshot| snapshot.is_in_order() && snapshot.time.time >= oldest;
+        for (_, ruled) in snapshots.iter().zip(&mut ruled).filter(|(snapshot, _)| is_within(snapshot)) {
             ruled.reasons.push(Reason::Ruled { rule: Rule::Within, place: within.to_string() });
         }
     }
@@ -47,41 +48,30 @@ pub(super) fn apply(snapshots: &[Snapshot], rules: &Retention) -> Result<Vec<Rul
     Ok(ruled)
 }
 
-/// When it was taken at the latest.
-fn latest(snapshot: &Snapshot) -> Timestamp {
-    match snapshot.effective.behind {
-        Some(_) => snapshot.effective.modified,
-        None => snapshot.effective.time,
-    }
-}
-
-/// Who stands for an hour, a day and so on.
+/// The snapshot that is kept for an hour, a day and so on.
 struct Place {
     by: u64,
-    counts: bool,
+    complete: bool,
 }
 
-/// Keeps the last snapshot in each of the `count` newest places that have one that counts, and whatever is behind among
-/// them: two of those with the same day need not be of the same day.
+/// Keeps the last complete snapshot in each of the `count` newest places that have one, and incomplete ones where they
+/// come before it. What is out of order is passed over.
 fn keep_counted(snapshots: &[Snapshot], times: &[Zoned], rule: Rule, count: u64, ruled: &mut [Ruled]) {
     let mut places: HashMap<String, Place> = HashMap::new();
     let mut counted = 0;
-    for ((snapshot, time), ruled) in snapshots.iter().zip(times).zip(ruled).rev() {
+    let in_order = snapshots.iter().zip(times).zip(ruled).rev().filter(|((snapshot, _), _)| snapshot.is_in_order());
+    for ((snapshot, time), ruled) in in_order {
         let name = place(rule, snapshot, time);
-        let is_behind = snapshot.effective.behind.is_some();
         match places.get(&name) {
-            _ if is_behind && counted < count => {}
-            Some(place) if place.counts || !snapshot.counts() => {
+            Some(place) if place.complete || !snapshot.complete => {
                 ruled.instead.get_or_insert(Cause::Instead { rule, place: name, by: place.by });
                 continue;
             }
             None if counted >= count => continue,
             _ => {}
         }
-        if !is_behind {
-            counted += u64::from(snapshot.counts());
-            places.insert(name.clone(), Place { by: snapshot.sequence, counts: snapshot.counts() });
-        }
+        counted += u64::from(snapshot.complete);
+        places.insert(name.clone(), Place { by: snapshot.sequence, complete: snapshot.complete });
         // The number of a snapshot as its own place says nothing.
         let place = if rule == Rule::Last { String::new() } else { name };
         ruled.reasons.push(Reason::Ruled { rule, place });

@@ -2,14 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Plan, Proof};
+use super::Plan;
 
 mod cases;
 mod laws;
-
-fn proved() -> Proof {
-    [1].into()
-}
 
 fn kept(plan: &Plan) -> BTreeSet<u64> {
     plan.kept().collect()

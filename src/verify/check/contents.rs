@@ -1,4 +1,4 @@
-//! Whether what is sealed in a snapshot is what its manifest says: every file's digest made anew from the blocks, without
+//! Whether what is encrypted in a snapshot is what its manifest says: every file's digest computed from the blocks, without
 //! writing the file.
 
 use std::io;

@@ -1,11 +1,11 @@
 //! Whether a repository is what its records say.
 //!
-//! Without a key: every record's signature, chain and list; every object that a record names, with its size; and, as far
-//! as they are read, the hashes of the stored bytes. With an identity: every file's digest, made anew from its blocks.
-//! Nothing is deleted, and nothing that was backed up is written in the clear.
+//! Without a key: every record's signature, chain and list; every object that a record names, with its size; and, as
+//! far as they are read, the hashes of the stored bytes. With an identity: every file's digest, computed from its
+//! blocks. Nothing is deleted, and nothing that was backed up is written in the clear.
 
+mod bad_objects;
 mod contents;
-mod findings;
 mod keys;
 mod needs;
 mod objects;
@@ -24,29 +24,31 @@ use self::needs::{Need, Needs};
 use self::objects::{Objects, Reading};
 use self::problems::Problems;
 pub use self::problems::{Problem, ProblemKind};
+pub(super) use self::receipts::is_needed;
 use self::sample::{Round, Sample};
 use self::snapshots::Contents;
 use crate::clock;
 use crate::crypto::{DataIdentity, IdentityFile, PublicSigner};
 use crate::error::OperationError;
 use crate::events::{Monitor, Phase};
-use crate::finding::Warning;
+use crate::finding::{Finding, Severity};
+use crate::format::ranges::ranges;
 use crate::format::{SignedRecord, layout};
-use crate::history::{DESCRIPTOR_CHANGED, History, Reader, Selector, Unusable};
-use crate::host::{Findings, HostState, KeptKeys};
+use crate::history::{History, Reader, Selector, Unusable};
+use crate::host::{HostState, KeptKeys};
 use crate::repository::Remote;
-use crate::repository::unlock::open_newest;
+use crate::repository::unlock::open_epoch;
 use crate::store::Key;
 
 pub struct CheckRequest {
     /// `None`: every one.
     pub snapshot: Option<Selector>,
-    /// With identities, what is sealed is compared, too.
+    /// With identities, what is encrypted is compared, too.
     pub reader: Reader,
     /// How many percent (1 to 100) of the stored bytes are read and compared with their names: those whose turn it is.
     /// An identity reads those of its snapshots in any case.
     pub read_percent: Option<u8>,
-    /// Where opened blocks are kept, veiled, while files are compared.
+    /// Where opened blocks are kept, encrypted once more, while files are compared.
     pub scratch: PathBuf,
     pub threads: usize,
 }
@@ -58,22 +60,38 @@ pub struct CheckReport {
     pub objects: usize,
     pub read_objects: u64,
     pub read_bytes: u64,
-    /// Nobody was there who could have tried the wrapped keys: neither the host nor an identity.
+    /// The key files were not tried: this is not the host, and there is no identity.
     pub keys_untried: bool,
     /// Which part of how many of the stored bytes was read, where not all were to be; the first is 1.
     pub part: Option<(u64, u64)>,
-    /// Files whose digests were made anew.
+    /// Files whose digests were computed.
     pub files: u64,
     pub problems: Vec<Problem>,
     /// Packs and manifests that no record names: of a run under way or cut short, or for retention to take.
     pub unreferenced: Vec<String>,
     /// What is no part of a repository.
     pub unknown: Vec<String>,
-    /// The receipt that this check put into the repository, so that others hear what is bad, or no longer.
+    /// The receipt that was stored: of a check that read data.
     pub receipt: Option<Key>,
-    /// Whose signature the receipts of this machine carry, where something is held bad.
+    /// The key of this machine that signed it.
     pub signer: Option<PublicSigner>,
-    pub warnings: Vec<Warning>,
+    /// Packs and manifests that the host should upload again: `sealift backup --replace`. Empty on the host itself,
+    /// whose next backup does that without being asked.
+    pub replace: Vec<String>,
+    pub warnings: Vec<Finding>,
+}
+
+impl CheckReport {
+    /// Nothing is wrong with the objects, nor with what the records say.
+    pub fn is_ok(&self) -> bool {
+        self.problems.is_empty() && self.warnings.iter().all(|finding| finding.severity() < Severity::Problem)
+    }
+
+    /// What was checked is what the records say, signed by the key that counts.
+    pub fn verifies(&self) -> bool {
+        let is_claim = |finding: &Finding| matches!(finding, Finding::SignerClaim { .. });
+        self.problems.is_empty() && !self.warnings.iter().any(is_claim)
+    }
 }
 
 /// Checks a repository, or one snapshot of it.
@@ -83,7 +101,10 @@ pub async fn check(
     monitor: Arc<dyn Monitor>,
 ) -> Result<CheckReport, OperationError> {
     let (reader, state_dir) = (&request.reader, request.reader.state_dir(remote));
-    let history = History::load(remote, reader).await?;
+    let history = match request.read_percent {
+        Some(_) => History::load_anew(remote, reader).await?,
+        None => History::load(remote, reader).await?,
+    };
     let all: Vec<Arc<SignedRecord>> = history.verified().cloned().collect();
     let chosen = match &request.snapshot {
         Some(snapshot) => vec![Arc::clone(history.find(snapshot)?)],
@@ -94,13 +115,12 @@ pub async fn check(
     let needed = Needs::of(&all).with_keys(objects.wrapped_keys().map(|(key, ..)| key));
     let mut check = Check::of(remote, chosen, needed, objects.recovery_scripts(), request.threads, monitor);
     check.history(&history);
-    check.warnings.extend(history.first_look());
     check.listing(&objects);
     check.recovery(&objects).await?;
     let only = request.snapshot.as_ref().and(check.chosen.first()).map(|only| only.record.sequence);
     let round = request.read_percent.map(|percent| Round::next(&state_dir, percent, only, clock::now()));
-    let round = round.map(|(round, begun_anew)| {
-        check.warnings.extend(begun_anew);
+    let round = round.map(|(round, restarted)| {
+        check.warnings.extend(restarted);
         round
     });
     let sample = round.as_ref().map(|round| round.sample);
@@ -108,7 +128,6 @@ pub async fn check(
         check.read(sample, None).await?;
     } else {
         let identities = check.open_epochs(&reader.identities).await?;
-        history.refuse_exchanged(remote)?;
         let contents = Contents::new(identities, &check.needs, &request.scratch)?;
         check.read(sample, Some(&contents)).await?;
         check.files(&contents).await?;
@@ -123,15 +142,14 @@ pub async fn check(
     if sample.is_some() {
         check.receipts().await?;
     }
-    let told = findings::told(remote, &reader.state_root).await?;
-    check.held(&Findings::load(&state_dir)?.with(told.clone()));
     check.forget_gone().await?;
-    if host.is_some() {
-        check.remember(&state_dir)?;
+    match host {
+        Some(host) => check.remember(&host)?,
+        None => check.replace = check.to_replace(),
     }
-    // The host tells others only what becomes of the drills that failed on it.
-    if let Some(newest) = all.last().filter(|_| host.is_none() || !told.is_empty()) {
-        check.put_findings(&reader.state_root, told, newest).await?;
+    let has_read = sample.is_some() || !reader.identities.is_empty();
+    if let Some(newest) = check.chosen.last().filter(|_| has_read).cloned() {
+        check.put_receipt(&reader.state_root, &newest).await?;
     }
     check.part = sample.map(|sample| sample.counted()).filter(|(_, parts)| *parts > 1);
     check
@@ -141,15 +159,6 @@ pub async fn check(
     Ok(check.report(unreferenced, unknown))
 }
 
-fn epoch_not_opened(epoch: u32, snapshots: &BTreeSet<u64>) -> Warning {
-    let snapshots: Vec<String> = snapshots.iter().map(u64::to_string).collect();
-    let text = format!(
-        "no given identity opens epoch {epoch}: what is sealed in snapshot {} was not compared",
-        snapshots.join(", ")
-    );
-    Warning::doubt("epoch-not-opened", text)
-}
-
 /// A check under way.
 struct Check<'a> {
     remote: &'a Remote,
@@ -157,17 +166,15 @@ struct Check<'a> {
     /// The snapshots that are looked at.
     chosen: Vec<Arc<SignedRecord>>,
     needs: Needs,
-    /// What all snapshots need: whom it hurts is told of every one.
+    /// What all snapshots need: a problem names every snapshot that needs the object.
     all: Needs,
     scripts: BTreeMap<Key, Need>,
     monitor: Arc<dyn Monitor>,
     problems: Problems,
-    warnings: Vec<Warning>,
+    warnings: Vec<Finding>,
     /// Objects that were read and are what they should be.
     good: BTreeSet<String>,
-    /// Wrapped keys that an identity opened.
-    opened_keys: BTreeSet<String>,
-    /// Snapshots every file of which was made anew from its blocks and compared, right or wrong.
+    /// Snapshots every file of which was assembled from its blocks and compared, right or wrong.
     compared: BTreeSet<u64>,
     /// Packs of files that are not what their manifests say: whole by their hashes, and perhaps wrong inside.
     doubted: BTreeSet<String>,
@@ -177,6 +184,7 @@ struct Check<'a> {
     files: u64,
     receipt: Option<Key>,
     signer: Option<PublicSigner>,
+    replace: Vec<String>,
 }
 
 impl<'a> Check<'a> {
@@ -199,7 +207,6 @@ impl<'a> Check<'a> {
             problems: Problems::default(),
             warnings: Vec::new(),
             good: BTreeSet::new(),
-            opened_keys: BTreeSet::new(),
             compared: BTreeSet::new(),
             doubted: BTreeSet::new(),
             read_bytes: 0,
@@ -208,34 +215,29 @@ impl<'a> Check<'a> {
             files: 0,
             receipt: None,
             signer: None,
+            replace: Vec::new(),
         }
     }
 
-    /// What is wrong with the records themselves.
+    /// What is wrong with the records themselves. Those that a person ignored are no problem.
     fn history(&mut self, history: &History) {
-        for listed in &history.listed {
-            if let Err(why) = &listed.record {
-                let key = layout::record(listed.sequence);
-                let kind = match why {
-                    Unusable::NewerFormat(_) => ProblemKind::Newer,
-                    Unusable::Unverifiable(_) => ProblemKind::Record,
-                };
-                self.problems.add(key.to_string(), kind, why.to_string(), [listed.sequence]);
-            }
+        for listed in history.listed.iter().filter(|listed| !listed.ignored) {
+            let kind = match &listed.record {
+                Err(Unusable::Newer { .. }) => ProblemKind::Newer,
+                Err(Unusable::Damaged(_) | Unusable::Untrusted { .. }) => ProblemKind::Record,
+                // A claim is named as one, below.
+                Ok(_) | Err(Unusable::Claim { .. } | Unusable::NotRead) => continue,
+            };
+            let why = listed.record.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            self.problems.add(layout::record(listed.sequence).to_string(), kind, why, [listed.sequence]);
         }
-        for warning in &history.warnings {
-            match (warning.doubt, warning.name) {
-                (true, "unverifiable-record" | "newer-record") => {}
-                (true, DESCRIPTOR_CHANGED) => {
-                    self.problems.add(layout::descriptor().to_string(), ProblemKind::History, &warning.text, []);
-                }
-                (true, name) => {
-                    let object = format!("{} ({name})", layout::RECORDS);
-                    self.problems.add(object, ProblemKind::History, &warning.text, []);
-                }
-                (false, _) => self.warnings.push(warning.clone()),
-            }
-        }
+        let is_named = |finding: &Finding| {
+            matches!(
+                finding,
+                Finding::RecordDamaged { .. } | Finding::RecordUntrusted { .. } | Finding::RecordNewer { .. }
+            )
+        };
+        self.warnings.extend(history.warnings.iter().filter(|finding| !is_named(finding)).cloned());
     }
 
     /// What is not there, or has another size.
@@ -252,7 +254,7 @@ impl<'a> Check<'a> {
         wrong.into_iter().for_each(|(object, kind, why)| self.problem(object, kind, why));
         for epoch in self.needs.epochs.keys().filter(|epoch| !objects.has_key(**epoch)) {
             let object = format!("{}{epoch}/", layout::KEYS);
-            let why = "no wrapped key of this epoch is there";
+            let why = "no key file of this epoch is there";
             self.problems.add(object, ProblemKind::Missing, why, self.all.of_epoch(*epoch));
         }
     }
@@ -265,15 +267,14 @@ impl<'a> Check<'a> {
             if !tried.insert(epoch.epoch) {
                 continue;
             }
-            match open_newest(self.remote, epoch, identities).await {
-                Ok(opening) => {
-                    let key = layout::data_key(epoch.epoch, opening.opened.generation).to_string();
-                    self.good.insert(key.clone());
-                    self.opened_keys.insert(key);
-                    opened.push((epoch.epoch, opening.opened.identity));
+            match open_epoch(self.remote, epoch, identities).await {
+                Ok(opened_version) => {
+                    self.good.insert(layout::data_key(epoch.epoch, opened_version.version).to_string());
+                    opened.push((epoch.epoch, opened_version.identity));
                 }
                 Err(error @ OperationError::NoIdentityOpens { .. }) => {
-                    self.warnings.push(epoch_not_opened(epoch.epoch, &self.needs.of_epoch(epoch.epoch)));
+                    let snapshots = ranges(self.needs.of_epoch(epoch.epoch));
+                    self.warnings.push(Finding::EpochNotOpened { epoch: epoch.epoch, snapshots });
                     closed = Some(error);
                 }
                 Err(OperationError::Verification { object, why } | OperationError::NoKeyLeft { object, why }) => {
@@ -316,8 +317,8 @@ impl<'a> Check<'a> {
     /// Notes what is wrong with an object, and every snapshot that needs it.
     fn problem(&mut self, object: impl Into<String>, kind: ProblemKind, why: impl Into<String>) {
         let object = object.into();
-        let hurt = Key::new(object.as_str()).ok().and_then(|key| self.all.snapshots(&key).cloned());
-        self.problems.add(object, kind, why, hurt.unwrap_or_default());
+        let snapshots = Key::new(object.as_str()).ok().and_then(|key| self.all.snapshots(&key).cloned());
+        self.problems.add(object, kind, why, snapshots.unwrap_or_default());
     }
 
     /// Retention may have taken a snapshot while this ran: what is gone with it is no problem.
@@ -343,6 +344,7 @@ impl<'a> Check<'a> {
             unknown,
             receipt: self.receipt,
             signer: self.signer,
+            replace: self.replace,
             warnings: self.warnings,
         }
     }

@@ -1,4 +1,4 @@
-//! What the records say must be stored: every pack and manifest with its size, and who needs it.
+//! What the records say must be stored: every pack and manifest with its size, and which snapshots need it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Needs {
     pub manifests: BTreeMap<Key, Need>,
     /// The snapshots that need a data identity, by its epoch.
     pub epochs: BTreeMap<u32, BTreeSet<u64>>,
-    /// The wrapped keys of those epochs, as far as they were looked for.
+    /// The key files of those epochs, as far as they were looked for.
     pub keys: BTreeSet<Key>,
 }
 
@@ -43,7 +43,7 @@ impl Needs {
         needs
     }
 
-    /// With those of the `listed` wrapped keys that somebody may need: any generation of an epoch may be the one.
+    /// With those of the `listed` key files that a snapshot may need: any version of an epoch may be the one.
     pub fn with_keys(mut self, listed: impl Iterator<Item = Key>) -> Self {
         self.keys = listed.filter(|key| self.snapshots(key).is_some()).collect();
         self
@@ -62,9 +62,9 @@ impl Needs {
         self.epochs.get(&epoch).cloned().unwrap_or_default()
     }
 
-    /// The snapshots that need a pack, a manifest or a wrapped key; `None` where none does.
+    /// The snapshots that need a pack, a manifest or a key file; `None` where none does.
     pub fn snapshots(&self, key: &Key) -> Option<&BTreeSet<u64>> {
-        let of_epoch = || self.epochs.get(&layout::epoch_and_generation(key)?.0);
+        let of_epoch = || self.epochs.get(&layout::epoch_and_version(key)?.0);
         self.get(key).map(|need| &need.snapshots).or_else(of_epoch)
     }
 }

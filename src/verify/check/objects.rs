@@ -30,17 +30,17 @@ impl Objects {
         self.0.get(key).copied()
     }
 
-    /// Whether any wrapped key of `epoch` is there.
+    /// Whether any key file of `epoch` is there.
     pub fn has_key(&self, epoch: u32) -> bool {
-        self.0.keys().filter_map(layout::epoch_and_generation).any(|(number, _)| number == epoch)
+        self.0.keys().filter_map(layout::epoch_and_version).any(|(number, _)| number == epoch)
     }
 
-    /// The wrapped keys, each with its epoch, its generation and its size.
+    /// The key files, each with its epoch, its version and its size.
     pub fn wrapped_keys(&self) -> impl Iterator<Item = (Key, (u32, u32), u64)> {
-        self.0.iter().filter_map(|(key, bytes)| Some((key.clone(), layout::epoch_and_generation(key)?, *bytes)))
+        self.0.iter().filter_map(|(key, bytes)| Some((key.clone(), layout::epoch_and_version(key)?, *bytes)))
     }
 
-    /// The recovery scripts: no snapshot needs them, and whoever runs one trusts its hash.
+    /// The recovery scripts: no snapshot needs them, and a person who runs one trusts its hash.
     pub fn recovery_scripts(&self) -> BTreeMap<Key, Need> {
         let need = |(key, bytes): (&Key, &u64)| {
             let name = layout::recovery_digest(key)?;
@@ -49,7 +49,7 @@ impl Objects {
         self.0.iter().filter_map(need).collect()
     }
 
-    /// What nobody needs: packs and manifests that no record names, and what is no part of a repository.
+    /// What no snapshot needs: packs and manifests that no record names, and what is no part of a repository.
     pub fn not_needed(&self, needs: &Needs) -> (Vec<String>, Vec<String>) {
         let (mut unreferenced, mut unknown) = (Vec::new(), Vec::new());
         for key in self.0.keys() {

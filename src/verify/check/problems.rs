@@ -1,4 +1,4 @@
-//! What a check finds, an object a line: what is wrong with it, and whom it hurts.
+//! What a check finds, an object a line: what is wrong with it, and which snapshots need it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,12 +21,10 @@ pub enum ProblemKind {
     Newer,
     /// The records do not follow on each other, or some are gone.
     History,
-    /// A wrapped key from which no data identity comes that the records name.
+    /// A key file that holds no data key which the records name.
     Key,
     /// A receipt that cannot be verified.
     Receipt,
-    /// It was found bad before, and not read again.
-    Held,
     /// It opens, and what is in it is not what it should be.
     Content,
 }
@@ -46,14 +44,16 @@ pub struct Problem {
     pub why: String,
     /// The snapshots that cannot be restored in full because of it.
     pub snapshots: BTreeSet<u64>,
-    /// Names of the sources in them that it hurts; known with an identity only.
+    /// Names of the sources in them that need it; known with an identity only.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub files: BTreeSet<String>,
-    /// It hurts every source in them: without a manifest or a key nothing of a snapshot can be restored.
+    /// Every source in them needs it: without a manifest or a key file nothing of a snapshot can be restored.
     pub all_files: bool,
+    /// Every snapshot can be restored in full although this is wrong.
+    pub restorable: bool,
 }
 
-/// By object. What was found first about an object is what is told.
+/// By object. What was found first about an object is what is reported.
 #[derive(Debug, Default)]
 pub(super) struct Problems(BTreeMap<String, Problem>);
 
@@ -73,6 +73,7 @@ impl Problems {
             snapshots: BTreeSet::new(),
             files: BTreeSet::new(),
             all_files: false,
+            restorable: true,
         };
         let problem = self.0.entry(object.clone()).or_insert_with(new);
         problem.snapshots.extend(snapshots);
@@ -87,10 +88,10 @@ impl Problems {
         self.0.contains_key(object)
     }
 
-    /// Lets go of those whose snapshots are all gone meanwhile: retention took them, as it may.
+    /// Drops those whose snapshots are all gone meanwhile: retention removed them.
     pub fn forget_gone(&mut self, listed: &BTreeSet<u64>) {
         self.0.retain(|_, problem| {
-            problem.snapshots.is_empty() || problem.snapshots.iter().any(|hurt| listed.contains(hurt))
+            problem.snapshots.is_empty() || problem.snapshots.iter().any(|snapshot| listed.contains(snapshot))
         });
     }
 
@@ -106,7 +107,7 @@ impl Problems {
         let whole = |object: &str| [layout::MANIFESTS, layout::KEYS].iter().any(|kind| object.starts_with(kind));
         let judged = |problem: Problem| {
             let all_files = whole(&problem.object) && problem.files.is_empty();
-            Problem { all_files, ..problem }
+            Problem { all_files, restorable: problem.snapshots.is_empty(), ..problem }
         };
         self.0.into_values().map(judged).collect()
     }

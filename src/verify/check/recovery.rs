@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::objects::Objects;
-use super::{Check, OperationError, ProblemKind, Warning};
+use super::{Check, OperationError, ProblemKind};
 use crate::crypto::Digest;
+use crate::finding::Finding;
 use crate::format::{layout, recovery_script_digest, recovery_text};
 use crate::repository::MAX_TEXT_BYTES;
 use crate::store::StoreError;
@@ -27,32 +28,19 @@ impl Check<'_> {
             Err(error) => return Err(error.into()),
         };
         if stored != recovery_text().as_bytes() {
-            let says = "RECOVERY.txt is not the one that this version of sealift writes: unless another version did, \
-                        somebody changed it, and it should not be followed; a recovery kit holds a sound one";
-            self.warnings.push(Warning::standing("recovery-text-differs", says));
+            self.warnings.push(Finding::RecoveryTextDiffers {});
         }
         self.warnings.extend(self.foreign_scripts(&String::from_utf8_lossy(&stored)));
         Ok(())
     }
 
-    /// A script is told by the hash in its name, and a foreign one has a hash, too: only those that this version or the
-    /// text, an older version's, names are known.
-    fn foreign_scripts(&self, text: &str) -> Option<Warning> {
+    /// A foreign script has the hash of its name, too: only those that this version or the text, perhaps of an older version,
+    /// names are known.
+    fn foreign_scripts(&self, text: &str) -> Option<Finding> {
         let known: BTreeSet<Digest> = named_scripts(text).chain([recovery_script_digest()]).collect();
         let foreign = self.scripts.iter().filter(|(_, script)| !known.contains(&script.name));
-        let foreign: Vec<&str> = foreign.map(|(key, _)| key.as_str()).collect();
-        (!foreign.is_empty()).then(|| {
-            let which = match foreign.len() == self.scripts.len() {
-                true => "and no other script is there",
-                false => "and another script is there that they name",
-            };
-            let text = format!(
-                "neither this version of sealift nor RECOVERY.txt names {}, {which}: somebody put it there. Give it no key; \
-                 a recovery kit holds a sound one",
-                foreign.join(", ")
-            );
-            Warning::doubt("recovery-script-foreign", text)
-        })
+        let objects: Vec<String> = foreign.map(|(key, _)| key.to_string()).collect();
+        (!objects.is_empty()).then_some(Finding::RecoveryScriptForeign { objects })
     }
 }
 

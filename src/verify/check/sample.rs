@@ -3,7 +3,7 @@
 //! P percent are one part of 100 / P (rounded up); an object's part follows from its name. Which part comes next is
 //! remembered on this machine, and moves on when a check came to its end. So after that many checks every object was
 //! read, however often they run and whatever cuts one short. Where nothing is remembered, as in a container that is made
-//! anew each time, the day says which part it is.
+//! new each time, the day says which part it is.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::crypto::Digest;
-use crate::finding::Warning;
-use crate::host::{Rounds, StateError};
+use crate::finding::Finding;
+use crate::host::Rounds;
 
 /// One part of so many of all stored bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +44,12 @@ pub(super) struct Round {
 
 impl Round {
     /// The part of `percent` (1 to 100) whose turn it is, by the state in `dir`, or by the day of `now`. A round that
-    /// cannot be read any more begins anew: it cost nothing but the time to read again.
-    pub fn next(dir: &Path, percent: u8, only: Option<u64>, now: Timestamp) -> (Self, Option<Warning>) {
+    /// cannot be read any more starts over.
+    pub fn next(dir: &Path, percent: u8, only: Option<u64>, now: Timestamp) -> (Self, Option<Finding>) {
         let parts = 100_u64.div_ceil(u64::from(percent.clamp(1, 100)));
         let (mut rounds, warning) = match Rounds::load(dir) {
             Ok(rounds) => (rounds, None),
-            Err(error) => (Rounds::default(), Some(begun_anew(&error))),
+            Err(error) => (Rounds::default(), Some(Finding::ReadingRestarted { why: error.to_string() })),
         };
         let part = rounds.of(only).get(&parts).map_or_else(|| part_of_day(now, parts), |part| part % parts);
         (Self { dir: dir.to_owned(), only, sample: Sample { parts, part } }, warning)
@@ -57,7 +57,7 @@ impl Round {
 
     /// To be called when all of the part was read: the next check reads the next one. Only of snapshots that are `listed`
     /// anything is remembered.
-    pub fn advance(self, listed: &BTreeSet<u64>) -> Option<Warning> {
+    pub fn advance(self, listed: &BTreeSet<u64>) -> Option<Finding> {
         let Sample { parts, part } = self.sample;
         if parts == 1 {
             return None;
@@ -66,28 +66,17 @@ impl Round {
         let mut rounds = Rounds::load(&self.dir).unwrap_or_default();
         rounds.of(self.only).insert(parts, (part + 1) % parts);
         rounds.each.retain(|sequence, _| listed.contains(sequence));
-        rounds.save(&self.dir).err().map(|error| not_remembered(&error))
+        let saved = rounds.save(&self.dir);
+        saved.err().map(|error| Finding::ReadingNotRemembered { why: error.to_string() })
     }
 }
 
 /// One part after the other on successive days, and each round begins elsewhere (multiplied by 2^64 over the golden
-/// ratio): so whoever looks every second day, or every seventh, comes to all of them by and by, too.
+/// ratio): so a check every second day, or every seventh, comes to all of them, too.
 fn part_of_day(now: Timestamp, parts: u64) -> u64 {
     let day = u64::try_from(now.as_second()).unwrap_or(0) / (24 * 3600);
     let begin = (day / parts).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     (day + begin) % parts
-}
-
-fn begun_anew(error: &StateError) -> Warning {
-    let text = format!("which part of the data comes next was forgotten, so reading begins anew: {error}");
-    Warning::standing("reading-begun-anew", text)
-}
-
-fn not_remembered(error: &StateError) -> Warning {
-    let text = format!(
-        "which part of the data comes next cannot be remembered, so the day of the next check says what it reads: {error}"
-    );
-    Warning::standing("reading-not-remembered", text)
 }
 
 #[cfg(test)]
@@ -142,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_remembers_nothing_reads_everything_by_and_by_however_many_days_lie_between() {
+    fn without_memory_everything_is_read_by_and_by_however_many_days_lie_between() {
         let dir = tempfile::tempdir().expect("a folder");
         for (percent, runs) in [(5, 20_u16), (15, 7), (3, 34), (50, 2)] {
             for (between, rounds) in [(1, 2), (2, 20), (7, 20)] {

@@ -33,7 +33,7 @@ pub(super) enum ScratchError {
 impl Scratch {
     /// Room for so many packs, in a file without a name in `dir`.
     pub fn new(dir: &Path, packs: usize) -> io::Result<Self> {
-        let path = fsx::temporary_beside(&dir.join("sealift-check"));
+        let path = fsx::temporary_next_to(&dir.join("sealift-check"));
         let file = fsx::create_private(&path)?;
         fs::remove_file(&path)?;
         let (veil, buffers) = (Veil::generate(), PackReader::buffers());

@@ -86,8 +86,8 @@ impl Check<'_> {
     ) -> Result<(), OperationError> {
         let named: HashSet<Key> = record.packs().map(|pack| layout::pack(&pack.0)).collect();
         let packs: Vec<Key> = manifest.packs.iter().map(layout::pack).collect();
-        if let Some(stranger) = packs.iter().find(|pack| !named.contains(pack)) {
-            let why = format!("it needs {stranger}, which the signed record does not name");
+        if let Some(unnamed) = packs.iter().find(|pack| !named.contains(pack)) {
+            let why = format!("it needs {unnamed}, which the signed record does not name");
             self.problem(key.as_str(), ProblemKind::Content, why);
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl Check<'_> {
         let mut compared = true;
         for entry in manifest.entries {
             let used: Vec<&Key> = entry.used_packs().into_iter().map(|pack| &packs[pack as usize]).collect();
-            if self.is_hurt(&entry.name, &used) {
+            if self.is_bad(&entry.name, &used) {
                 compared = false;
                 continue;
             }
@@ -108,7 +108,7 @@ impl Check<'_> {
                         found.map_or("its packs hold too few blocks".to_owned(), |found| format!("it is {found}"));
                     let why = format!("it says that the digest of {name} is {digest}, and {found}");
                     self.problem(key.as_str(), ProblemKind::Content, why);
-                    // Whether the manifest is wrong or a block is, nobody can tell.
+                    // The manifest may be wrong, or a block in one of the packs.
                     self.doubted.extend(used.iter().map(ToString::to_string));
                     if let Some(problem) = self.problems.of(key.as_str()) {
                         problem.files.insert(name);
@@ -127,15 +127,15 @@ impl Check<'_> {
     }
 
     /// Whether a pack that the file called `name` uses is bad already; then the name is noted there.
-    fn is_hurt(&mut self, name: &str, used: &[&Key]) -> bool {
-        let mut hurt = false;
+    fn is_bad(&mut self, name: &str, used: &[&Key]) -> bool {
+        let mut is_bad = false;
         for pack in used {
             if let Some(problem) = self.problems.of(pack.as_str()) {
                 problem.files.insert(name.to_owned());
-                hurt = true;
+                is_bad = true;
             }
         }
-        hurt
+        is_bad
     }
 
     /// The digest of a file as its blocks make it; `None` where its packs hold too little.

@@ -12,8 +12,8 @@ use tokio::task::spawn_blocking;
 use super::OperationError;
 
 /// Runs `command` by `sh -c` in `dir`. What it writes goes to standard error, because standard output is the report's;
-/// it learns nothing of the identity. What it left running when it ended, or when the drill is interrupted, is ended: it
-/// may hold restored data. What made itself a session of its own is beyond reach.
+/// it learns nothing of the identity. What it left running when it ended, or when the drill is interrupted, is ended:
+/// it may hold restored data. What made itself a session of its own is beyond reach.
 pub(super) async fn run(command: &str, dir: &Path) -> Result<ExitStatus, OperationError> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).current_dir(dir).process_group(0);
@@ -23,7 +23,7 @@ pub(super) async fn run(command: &str, dir: &Path) -> Result<ExitStatus, Operati
     let pid = Pid::from_child(&child);
     let group = Group(pid);
     let ended = spawn_blocking(move || until_it_ends(pid)).await.map_err(|_| OperationError::Stopped)?;
-    // Before the shell is waited for: until then its number, the group's, can be nobody else's.
+    // Before the shell is waited for: until then its number, the group's, cannot be another process's.
     drop(group);
     ended.and_then(|()| child.wait()).map_err(OperationError::io("sh"))
 }

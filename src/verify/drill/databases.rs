@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::{Warning, open_still};
+use super::{Finding, open_still};
 use crate::restore::RestoredFile;
 use crate::source::{CredentialKeys, Credentials, INLINE_MAX, try_credentials};
 
@@ -25,7 +25,7 @@ pub struct DatabaseReport {
 pub(super) struct Looked {
     pub databases: Vec<DatabaseReport>,
     pub credentials: Option<Credentials>,
-    pub warnings: Vec<Warning>,
+    pub findings: Vec<Finding>,
     pub failures: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn look(files: &[RestoredFile]) -> Looked {
             Ok((report, found)) => {
                 credentials.stored += found.stored;
                 credentials.opened += found.opened;
-                looked.warnings.extend(violations(&report));
+                looked.findings.extend(violations(&report));
                 looked.databases.push(report);
             }
             Err(error) => looked.failures.push(format!("{}: {error}", file.name)),
@@ -62,14 +62,12 @@ impl Looked {
     fn judge(&mut self, found: Credentials, has_keys: bool) {
         let Credentials { stored, opened } = found;
         if !has_keys {
-            let text = format!("{stored} stored credentials are sealed, and no restored file holds their key");
-            self.warnings.push(Warning::doubt("credential-key-missing", text));
+            self.findings.push(Finding::CredentialKeyMissing { credentials: stored });
         } else if opened == 0 {
             self.failures
                 .push(format!("none of the {stored} stored credentials opens with the key in the restored .env"));
         } else if opened < stored {
-            let text = format!("{} of {stored} stored credentials do not open with the keys in .env", stored - opened);
-            self.warnings.push(Warning::doubt("credential-key-mismatch", text));
+            self.findings.push(Finding::CredentialKeyMismatch { credentials: stored, opened });
         }
         self.credentials = Some(found);
     }
@@ -98,11 +96,8 @@ fn broken_references(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(count)
 }
 
-fn violations(report: &DatabaseReport) -> Option<Warning> {
-    let count = report.foreign_key_violations;
-    (count > 0).then(|| {
-        let at_least = if count == MAX_VIOLATIONS { "at least " } else { "" };
-        let text = format!("{}: {at_least}{count} rows refer to rows that are not there", report.name);
-        Warning::doubt("foreign-keys", text)
-    })
+/// A note: many applications run without SQLite's foreign keys, and such rows were there when the snapshot was taken.
+fn violations(report: &DatabaseReport) -> Option<Finding> {
+    let rows = report.foreign_key_violations;
+    (rows > 0).then(|| Finding::ForeignKeys { source: report.name.clone(), rows })
 }

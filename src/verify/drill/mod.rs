@@ -1,13 +1,12 @@
-//! The proof that a snapshot brings everything back: it is restored into a scratch directory, looked at, and thrown away.
+//! A test restore of a snapshot: into a scratch directory, where it is looked at and then removed.
 //! A receipt of the outcome, signed by this machine's own key, goes into the repository.
 //!
-//! What the restored files hold (names, counts of rows) is told to whoever asked, and nobody else.
+//! What the restored files hold (names, counts of rows) is in the report only, never in the receipt.
 
 mod application;
 mod databases;
 mod host;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -19,17 +18,17 @@ use tokio::task::spawn_blocking;
 pub use self::databases::DatabaseReport;
 use self::databases::{Looked, look};
 use self::host::refuse_on_the_host;
+use super::check::is_needed;
 use crate::clock;
 use crate::crypto::{Digest, PublicSigner};
 use crate::error::OperationError;
 use crate::events::Monitor;
-use crate::finding::Warning;
-use crate::format::{Receipt, ReceiptKind, SignedRecord, layout};
+use crate::finding::Finding;
+use crate::format::{Receipt, ReceiptKind, SignedRecord};
 use crate::fsx::ScratchDir;
-use crate::history::time_to_come;
 use crate::history::{History, Reader, Selector};
-use crate::host::{Findings, driller};
-use crate::policy::effective::lies_ahead;
+use crate::host::driller;
+use crate::policy::times::lies_ahead;
 use crate::repository::Remote;
 use crate::repository::receipts::put_if_allowed;
 use crate::restore::RestoreReport;
@@ -49,7 +48,7 @@ pub struct DrillRequest {
     pub command: Option<String>,
     /// Even on the host itself, where no identity should ever be.
     pub here: bool,
-    /// Where the host's state would lie on this machine, besides the reader's state directory.
+    /// Where the host's state would lie on this machine, in addition to the reader's state directory.
     pub state_roots: Vec<PathBuf>,
     /// Packs fetched and opened at once, and threads that verify.
     pub threads: usize,
@@ -68,12 +67,12 @@ pub struct DrillReport {
     pub command: Option<ExitStatus>,
     /// How long it took until the files were restored and verified.
     pub recovery_time: Duration,
-    /// How old what was restored is, by its effective time; `None` where that lies ahead.
+    /// How old what was restored is, by its time; `None` where that lies ahead.
     pub recovery_point: Option<SignedDuration>,
     pub receipt: Option<Key>,
     /// Whose signature the receipt carries.
     pub signer: PublicSigner,
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Finding>,
 }
 
 impl DrillReport {
@@ -92,14 +91,13 @@ pub async fn drill(
     let mut warnings = if request.here { Vec::new() } else { refuse_on_the_host(remote, &request)? };
     let signer = driller(&request.reader.state_root)?;
     let began = Instant::now();
-    let history = History::load(remote, &request.reader).await?;
+    let history = History::load_for(remote, &request.reader, &request.snapshot).await?;
     let signed = Arc::clone(history.find(&request.snapshot)?);
     let (scratch, left) = scratch_dir(&request.dir, "sealift-drill")?;
     warnings.extend(left);
     let taken = history.times().get(&signed.record.sequence).copied().unwrap_or(signed.record.time);
     let now = clock::now();
-    warnings.extend(time_to_come(signed.record.sequence, taken, now));
-    let seen = history.warnings.clone();
+    let (seen, writable) = (history.warnings.clone(), remote.creating(history.create_once()));
     let tried = try_restore(remote, &request, history, &signed, &scratch, monitor).await;
     let recovery_time = began.elapsed();
     let mut report = DrillReport {
@@ -117,7 +115,7 @@ pub async fn drill(
         signer: signer.public(),
         warnings,
     };
-    let (mut blamed, mut keys) = (Findings::default(), Vec::new());
+    let (mut bad, mut keys) = (Vec::new(), Vec::new());
     match tried.map_err(blame) {
         Ok((restored, opened)) => {
             keys = opened;
@@ -131,21 +129,21 @@ pub async fn drill(
             }
             report.warnings.extend(seen);
             report.failures.push(failure);
-            blamed = objects;
+            bad = objects;
         }
         Err(Err(other)) => return Err(other),
     }
     report.warnings.extend(remove_scratch(scratch));
     let keys = keys.into_iter().filter(|_| report.passed()).collect();
-    let receipt = Receipt { keys, ..receipt(remote, &signed, &report, blamed) };
-    match put_if_allowed(remote, receipt, &signer).await? {
+    let receipt = Receipt { keys, ..receipt(remote, &signed, &report, bad) };
+    match put_if_allowed(&writable, receipt, &signer).await? {
         Ok(key) => report.receipt = Some(key),
-        Err(warning) => report.warnings.push(warning),
+        Err(note) => report.warnings.push(note),
     }
     Ok(report)
 }
 
-/// What was restored, and the SHA-256s of the wrapped keys through which it was opened.
+/// What was restored, and the SHA-256s of the key files through which it was opened.
 async fn try_restore(
     remote: &Remote,
     request: &DrillRequest,
@@ -169,20 +167,22 @@ async fn try_files(
 ) -> Result<(), OperationError> {
     report.downloaded_bytes = restored.downloaded_bytes;
     report.restored_bytes = restored.files.iter().map(|file| file.bytes).sum();
-    for warning in restored.warnings {
-        match warning.name {
-            "integrity-check" => report.failures.push(warning.text),
-            // Here nobody wants the owners back.
-            "owner-not-restored" => {}
-            _ => report.warnings.push(warning),
+    for finding in restored.warnings {
+        match finding {
+            Finding::IntegrityCheck { source, why } => {
+                report.failures.push(format!("{source}: SQLite finds it damaged: {why}"));
+            }
+            // A scratch directory needs no owners.
+            Finding::OwnerNotRestored { .. } => {}
+            other => report.warnings.push(other),
         }
     }
     let files = restored.files;
     let looked = spawn_blocking(move || look(&files)).await.map_err(|_| OperationError::Stopped)?;
-    let Looked { databases, credentials, warnings, failures } = looked;
+    let Looked { databases, credentials, findings, failures } = looked;
     report.databases = databases;
     report.credentials = credentials;
-    report.warnings.extend(warnings);
+    report.warnings.extend(findings);
     report.failures.extend(failures);
     if let Some(command) = &request.command {
         let status = application::run(command, scratch.path()).await?;
@@ -194,30 +194,23 @@ async fn try_files(
     Ok(())
 }
 
-/// Why a restore failed, and the stored objects that are to blame for it; or the error, where it says nothing about the
+/// Why a restore failed, and the stored objects that were wrong; or the error, where it says nothing about the
 /// snapshot.
-fn blame(error: OperationError) -> Result<(String, Findings), OperationError> {
+fn blame(error: OperationError) -> Result<(String, Vec<String>), OperationError> {
     use OperationError as E;
     let failure = error.to_string();
-    let (objects, has_hash) = match error {
-        E::Verification { object, .. } => (vec![object], false),
-        // A wrapped key has no hash for a name: only who tries it can tell that it is bad, or no longer.
-        E::NoKeyLeft { object, .. } => (vec![object], true),
-        E::Contents { objects, .. } => (objects, true),
+    let mut objects = match error {
+        E::Verification { object, .. } | E::NoKeyLeft { object, .. } => vec![object],
+        E::Contents { objects, .. } => objects,
         other => return Err(other),
     };
-    let bad: BTreeSet<String> = objects.into_iter().filter(|object| is_needed_object(object)).collect();
-    let contents = if has_hash { bad.clone() } else { BTreeSet::new() };
-    Ok((failure, Findings { bad, contents }))
+    objects.retain(|object| is_needed(object));
+    objects.sort_unstable();
+    objects.dedup();
+    Ok((failure, objects))
 }
 
-/// Whether it is the name of a pack, a manifest or a wrapped key.
-fn is_needed_object(object: &str) -> bool {
-    let is_needed = |key: Key| layout::digest(&key).is_some() || layout::epoch_and_generation(&key).is_some();
-    Key::new(object).is_ok_and(is_needed)
-}
-
-fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, blamed: Findings) -> Receipt {
+fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, bad: Vec<String>) -> Receipt {
     Receipt {
         format: Receipt::FORMAT,
         repository: remote.id().clone(),
@@ -228,8 +221,7 @@ fn receipt(remote: &Remote, signed: &SignedRecord, report: &DrillReport, blamed:
         passed: report.passed(),
         epochs: signed.record.epochs.iter().map(|epoch| epoch.epoch).filter(|_| report.passed()).collect(),
         keys: Vec::new(),
-        bad: blamed.bad.into_iter().collect(),
-        contents: blamed.contents.into_iter().collect(),
+        bad,
         recovery_ms: report.passed().then_some(report.recovery_time.as_millis() as u64),
     }
 }
