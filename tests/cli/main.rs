@@ -25,6 +25,7 @@ mod keys_missing;
 mod keys_recipients;
 mod keys_replaced;
 mod load;
+mod look;
 mod losses;
 mod memory;
 mod network;
