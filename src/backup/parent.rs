@@ -77,7 +77,10 @@ async fn find_from(
 ) -> Result<ParentSnapshot, OperationError> {
     let mut store = TrustStore::load(host.dir())?;
     // With `adopt` the record that this host wrote last is not where it goes on, but what it says is so.
-    let last = host.parent()?.and_then(|bytes| SignedRecord::read_own(bytes.into(), remote.id()).ok());
+    let last = match known {
+        Some(_) => None,
+        None => host.parent()?.and_then(|bytes| SignedRecord::read_own(bytes.into(), remote.id()).ok()),
+    };
     let last = known.as_ref().or(last.as_ref()).map(|last| &last.record);
     let ignored: BTreeSet<Ignored> =
         store.ignored.iter().copied().chain(last.iter().flat_map(|last| last.ignored.clone())).collect();
@@ -114,12 +117,12 @@ async fn find_from(
         0
     };
     Ok(ParentSnapshot {
-        // Where somebody put a record under the last number, above all that counts and was seen.
+        // Where a record lies under the last number of all, above all that counts and was seen.
         next: next_free(records, sequence.max(above_all)).or_else(|_| next_free(records, sequence.max(remembered)))?,
         record,
         takeovers: decision.takeovers,
         store,
-        warnings: decision.findings.into_iter().collect(),
+        warnings: decision.findings,
     })
 }
 
@@ -136,7 +139,7 @@ pub(super) async fn passed_over(
     let left = listed.iter().filter(|(sequence, _)| is_left(**sequence)).take(MAX_PASSED_OVER);
     let left: BTreeMap<u64, Seen> = left.map(|(sequence, seen)| (*sequence, seen.clone())).collect();
     let found = read_above(remote, &left, 0).await?;
-    Ok(policy::passed_over(&host.signer.public(), &parent.takeovers, &ignored, &found))
+    Ok(policy::left_below(&host.signer.public(), &parent.takeovers, &ignored, &found))
 }
 
 /// The change of the signer that this host's first record is to carry.

@@ -5,6 +5,7 @@
 
 mod bad_objects;
 mod fetch;
+mod listed;
 mod open;
 mod reader;
 mod record_cache;
@@ -21,6 +22,8 @@ use jiff::Timestamp;
 pub(crate) use self::bad_objects::treat_as_missing;
 pub(crate) use self::fetch::read_above;
 use self::fetch::{Fetched, Fetcher};
+pub use self::listed::{Listed, MissedRecord, Unusable};
+use self::listed::{ignored, judge};
 pub use self::open::open_remote;
 pub use self::reader::Reader;
 use self::record_cache::RecordCache;
@@ -32,7 +35,7 @@ use crate::crypto::{Digest, PublicSigner};
 use crate::error::OperationError;
 use crate::finding::Finding;
 use crate::format::ranges::{Range, contains, ranges};
-use crate::format::{CreateOnce, Ignored, SignedRecord, layout};
+use crate::format::{CreateOnce, SignedRecord, layout};
 use crate::host::StateError;
 pub(crate) use crate::policy::parent::Above;
 use crate::policy::prune::GRACE;
@@ -43,49 +46,6 @@ use crate::repository::{DescriptorState, Remote, Seen};
 
 /// How many records that are gone are asked for by name.
 const MAX_ASKED: usize = 4;
-
-/// Why a listed record does not count.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
-    /// By a key that counts, in a format that only a newer sealift reads.
-    #[error("it has format {format}, which only a newer sealift reads")]
-    Newer { format: u64 },
-    /// By a key that says to have taken over from the trusted one.
-    #[error("it is signed by {}, which claims a takeover", .signer.fingerprint())]
-    Claim { signer: PublicSigner },
-    /// The signature holds, and its key neither counts nor claims.
-    #[error("it is signed by {}, which is not trusted", .signer.fingerprint())]
-    Untrusted { signer: PublicSigner },
-    /// It cannot be read, or its signature fails.
-    #[error("{0}")]
-    Damaged(String),
-    /// This command did not need it, so it was not read.
-    #[error("it was not read")]
-    NotRead,
-}
-
-/// A listed record, or why it does not count.
-pub struct Listed {
-    pub sequence: u64,
-    pub record: Result<Arc<SignedRecord>, Unusable>,
-    /// One whose signature holds, whether it counts or not: what it names is protected.
-    pub valid: Option<Arc<SignedRecord>>,
-    /// SHA-256 of its bytes; `None` where they could not be had.
-    pub digest: Option<Digest>,
-    /// A person ignored it.
-    pub ignored: bool,
-    /// As the listing shows it.
-    pub seen: Seen,
-    /// When it was stored, by the server's clock.
-    pub stored: Timestamp,
-}
-
-/// A record that counted and is gone, with what it needs.
-pub struct MissedRecord {
-    pub record: Arc<SignedRecord>,
-    /// When this machine first missed it.
-    pub since: Timestamp,
-}
 
 /// Every listed record, oldest first.
 pub struct History {
@@ -114,7 +74,7 @@ enum Wanted<'a> {
     /// All; those that were read here before come from the cache.
     All,
     /// All, and none from the cache.
-    Anew,
+    Uncached,
     /// These, and what the cache has.
     Only(&'a BTreeSet<u64>),
 }
@@ -136,10 +96,10 @@ impl History {
         Self::read(remote, reader, listing, server_time, Wanted::All).await
     }
 
-    /// Reads every record anew, also those that were read here before: what the server has now is looked at.
-    pub async fn load_anew(remote: &Remote, reader: &Reader) -> Result<Self, OperationError> {
+    /// Fetches every record, also those that were read here before: what the server has now is looked at.
+    pub async fn load_uncached(remote: &Remote, reader: &Reader) -> Result<Self, OperationError> {
         let (listing, server_time) = remote.list_records_timed().await?;
-        Self::read(remote, reader, &listing, server_time, Wanted::Anew).await
+        Self::read(remote, reader, &listing, server_time, Wanted::Uncached).await
     }
 
     /// For a command that needs one snapshot: apart from records that were read here before, only those that decide
@@ -170,7 +130,7 @@ impl History {
         let only = match wanted {
             Wanted::Only(wanted) => Some(wanted),
             Wanted::All => None,
-            Wanted::Anew => {
+            Wanted::Uncached => {
                 cache.retain(|sequence| !listing.contains_key(&sequence));
                 None
             }
@@ -455,36 +415,6 @@ impl History {
             self.warnings.push(Finding::NotRemembered { path: dir.clone(), why: error.to_string() });
         }
     }
-}
-
-/// What a person ignored, here or on the host.
-fn ignored(store: &TrustStore, trust: &Trust, valid: &[&SignedRecord]) -> BTreeSet<Ignored> {
-    let own = valid.iter().filter(|record| *record.signed.signer() == trust.signer);
-    let newest = own.max_by_key(|record| record.record.sequence);
-    let by_host = newest.map(|record| record.record.ignored.clone()).unwrap_or_default();
-    store.ignored.iter().copied().chain(by_host).collect()
-}
-
-fn judge(trust: &Trust, sequence: u64, found: Fetched, seen: Seen, ignored: &BTreeSet<Ignored>) -> Listed {
-    let digest = found.digest();
-    let (record, valid) = match found {
-        Fetched::Record { record, .. } => match trust.judge(&record) {
-            Standing::Counts => (Ok(Arc::clone(&record)), Some(record)),
-            Standing::Claim => (Err(Unusable::Claim { signer: record.signed.signer().clone() }), Some(record)),
-            Standing::Untrusted => (Err(Unusable::Untrusted { signer: record.signed.signer().clone() }), Some(record)),
-        },
-        Fetched::Newer { signer, format, .. } if trust.counts(sequence, &signer) => {
-            (Err(Unusable::Newer { format }), None)
-        }
-        Fetched::Newer { signer, .. } => (Err(Unusable::Untrusted { signer }), None),
-        Fetched::Damaged { why, .. } => (Err(Unusable::Damaged(why)), None),
-        Fetched::Missing => (Err(Unusable::Damaged(fetch::NOT_FETCHED.to_owned())), None),
-        Fetched::NotRead => (Err(Unusable::NotRead), None),
-    };
-    let may_be_ignored = !matches!(record, Ok(_) | Err(Unusable::Newer { .. } | Unusable::NotRead));
-    let ignored = may_be_ignored && digest.is_some_and(|digest| ignored.contains(&Ignored(sequence, digest)));
-    let stored = seen.modified;
-    Listed { sequence, record, valid, digest, ignored, seen, stored }
 }
 
 /// The error of a record that is asked for and does not count.

@@ -73,18 +73,11 @@ pub fn decide(own: &Own<'_>, known: Option<&SignedRecord>, above: &[Above]) -> R
     let mut decision = Decision { takeovers: trust.takeovers.clone(), ..Decision::default() };
     for (at, found) in above.iter().enumerate() {
         match found {
-            Above::Damaged { sequence, digest, .. } if is_ignored(own, *sequence, *digest) => {}
-            Above::Damaged { sequence, why, .. } => {
-                decision.findings.push(Finding::RecordDamaged { snapshot: *sequence, why: why.clone() });
-            }
             Above::Newer { sequence, signer, .. } if trust.counts(*sequence, signer) => {
                 return Err(ParentConflict::Newer { snapshot: *sequence });
             }
-            Above::Newer { sequence, digest, .. } if is_ignored(own, *sequence, Some(*digest)) => {}
-            Above::Newer { sequence, signer, .. } => {
-                decision
-                    .findings
-                    .push(Finding::RecordUntrusted { snapshot: *sequence, fingerprint: signer.fingerprint() });
+            Above::Damaged { .. } | Above::Newer { .. } => {
+                decision.findings.extend(passed_over(&trust, own.ignored, found));
             }
             Above::Valid(record) => judge(own, &trust, at, record, &mut decision)?,
         }
@@ -113,7 +106,7 @@ fn judge(
         }
         // A predecessor's: followed until this host has written its own first record.
         Standing::Counts => decision.parent = Some(at),
-        _ if is_ignored(own, snapshot, Some(record.signed.digest())) => {}
+        _ if own.ignored.contains(&Ignored(snapshot, record.signed.digest())) => {}
         Standing::Claim => {
             let host = record.record.host.clone();
             return Err(ParentConflict::TakenOver { snapshot, host, fingerprint: signer.fingerprint() });
@@ -126,37 +119,31 @@ fn judge(
 }
 
 /// What to say of records that lie `below` the parent and that no record of the host names.
-pub fn passed_over(
+pub fn left_below(
     signer: &PublicSigner,
     takeovers: &[Takeover],
     ignored: &BTreeSet<Ignored>,
     below: &[Above],
 ) -> Vec<Finding> {
     let trust = Trust { signer: signer.clone(), takeovers: takeovers.to_vec() };
-    let untrusted = |snapshot: u64, by: &PublicSigner| {
-        let counts = trust.counts(snapshot, by);
-        (!counts).then(|| Finding::RecordUntrusted { snapshot, fingerprint: by.fingerprint() })
-    };
-    let finding = |found: &Above| {
-        let (sequence, digest) = match found {
-            Above::Valid(record) => (record.record.sequence, Some(record.signed.digest())),
-            Above::Damaged { sequence, digest, .. } => (*sequence, *digest),
-            Above::Newer { sequence, digest, .. } => (*sequence, Some(*digest)),
-        };
-        if digest.is_some_and(|digest| ignored.contains(&Ignored(sequence, digest))) {
-            return None;
-        }
-        match found {
-            Above::Valid(record) => untrusted(sequence, record.signed.signer()),
-            Above::Newer { signer, .. } => untrusted(sequence, signer),
-            Above::Damaged { why, .. } => Some(Finding::RecordDamaged { snapshot: sequence, why: why.clone() }),
-        }
-    };
-    below.iter().filter_map(finding).collect()
+    below.iter().filter_map(|found| passed_over(&trust, ignored, found)).collect()
 }
 
-fn is_ignored(own: &Own<'_>, sequence: u64, digest: Option<Digest>) -> bool {
-    digest.is_some_and(|digest| own.ignored.contains(&Ignored(sequence, digest)))
+/// What to say of a record that the host does not follow; nothing where it counts, or where a person ignored it.
+fn passed_over(trust: &Trust, ignored: &BTreeSet<Ignored>, found: &Above) -> Option<Finding> {
+    let (snapshot, digest, signer) = match found {
+        Above::Valid(record) => (record.record.sequence, Some(record.signed.digest()), Ok(record.signed.signer())),
+        Above::Newer { sequence, digest, signer } => (*sequence, Some(*digest), Ok(signer)),
+        Above::Damaged { sequence, digest, why } => (*sequence, *digest, Err(why)),
+    };
+    if digest.is_some_and(|digest| ignored.contains(&Ignored(snapshot, digest))) {
+        return None;
+    }
+    match signer {
+        Ok(signer) if trust.counts(snapshot, signer) => None,
+        Ok(signer) => Some(Finding::RecordUntrusted { snapshot, fingerprint: signer.fingerprint() }),
+        Err(why) => Some(Finding::RecordDamaged { snapshot, why: why.clone() }),
+    }
 }
 
 fn valid<'a>(known: Option<&'a SignedRecord>, above: &'a [Above]) -> impl Iterator<Item = &'a SignedRecord> {
@@ -375,7 +362,7 @@ mod tests {
             let world = World::new();
             let known = world.record(1, &world.host, &[]);
             let step = Takeover { from: world.host.public(), last: 1, to: world.other.public() };
-            let stranger = Signer::generate().expect("a key");
+            let unknown = Signer::generate().expect("a key");
             let mut mine = Mine::default();
             let mut found = Vec::new();
             for ((sequence, lies), is_ignored) in (2..).zip(&above).zip(&ignored) {
@@ -388,7 +375,7 @@ mod tests {
                         let record = match lies {
                             Lies::Own => world.record(sequence, &world.host, &[]),
                             Lies::Claim => world.record(sequence, &world.other, std::slice::from_ref(&step)),
-                            _ => world.record(sequence, &stranger, &[]),
+                            _ => world.record(sequence, &unknown, &[]),
                         };
                         (record.signed.digest(), Above::Valid(Box::new(record)))
                     }

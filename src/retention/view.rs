@@ -8,7 +8,7 @@ use crate::error::OperationError;
 use crate::finding::Finding;
 use crate::format::ranges::ranges;
 use crate::format::{CreateOnce, Health, Ignored, ReceiptKind, Retention, SignedReceipt, layout};
-use crate::history::{History, Listed, Reader, Unusable};
+use crate::history::{History, Listed, Reader};
 use crate::policy::ignore::{self, ListedRecord, NotIgnored, RecordVerdict};
 use crate::policy::prune::{self, Missed, Needed, PruneInputs};
 use crate::policy::retain::{Plan, Snapshot, retain};
@@ -42,12 +42,8 @@ impl View {
 
     /// Ignores the records `named`: what is to be remembered.
     pub fn ignore(&mut self, named: &BTreeSet<u64>) -> Result<Vec<Ignored>, NotIgnored> {
-        let listed = self.history.listed.iter().map(|listed| ListedRecord {
-            sequence: listed.sequence,
-            digest: listed.digest,
-            verdict: verdict(listed),
-        });
-        let ignored = ignore::ignore(&listed.collect::<Vec<_>>(), named)?;
+        let listed: Vec<ListedRecord> = self.history.listed.iter().map(Listed::judged).collect();
+        let ignored = ignore::ignore(&listed, named)?;
         self.ignored.extend(named);
         Ok(ignored)
     }
@@ -175,7 +171,7 @@ impl View {
 
     /// Records of this kind that are not ignored.
     fn open(&self, is_of_kind: impl Fn(RecordVerdict) -> bool) -> Vec<u64> {
-        let open = self.others().filter(|other| !self.is_ignored(other) && is_of_kind(verdict(other)));
+        let open = self.others().filter(|other| !self.is_ignored(other) && is_of_kind(other.judged().verdict));
         open.map(|other| other.sequence).collect()
     }
 
@@ -230,14 +226,4 @@ fn snapshots(history: &History, listing: &Listing) -> Vec<Snapshot> {
 pub fn retention_plan(history: &History, listing: &Listing, rules: Option<&Retention>) -> Plan {
     let plan = rules.map(|rules| retain(&snapshots(history, listing), rules, listing.server_time));
     plan.and_then(Result::ok).unwrap_or_default()
-}
-
-fn verdict(listed: &Listed) -> RecordVerdict {
-    match &listed.record {
-        Ok(_) => RecordVerdict::Counts,
-        Err(Unusable::Newer { .. }) => RecordVerdict::NewerFormat,
-        Err(Unusable::Claim { .. }) => RecordVerdict::Claim,
-        Err(Unusable::Untrusted { .. }) => RecordVerdict::Untrusted,
-        Err(Unusable::Damaged(_) | Unusable::NotRead) => RecordVerdict::Damaged,
-    }
 }

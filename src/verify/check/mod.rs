@@ -102,7 +102,7 @@ pub async fn check(
 ) -> Result<CheckReport, OperationError> {
     let (reader, state_dir) = (&request.reader, request.reader.state_dir(remote));
     let history = match request.read_percent {
-        Some(_) => History::load_anew(remote, reader).await?,
+        Some(_) => History::load_uncached(remote, reader).await?,
         None => History::load(remote, reader).await?,
     };
     let all: Vec<Arc<SignedRecord>> = history.verified().cloned().collect();
